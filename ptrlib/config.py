@@ -1,0 +1,168 @@
+"""Every default of the project, once.
+
+:class:`PTRConfig` is Table 6 of the paper (Appendix B): each field names its symbol and the section
+that introduces it. :class:`RunConfig` adds what the paper leaves to the implementation: the size of
+our compact policy, the data, the credit rule and the evaluation. Nothing else in the package holds a
+default for any of these quantities.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class OptimizationConfig:
+    """Table 6, *Optimization*. AdamW with a cosine schedule."""
+
+    learning_rate: float = 1e-4  # eta
+    weight_decay: float = 0.01
+    lr_warmup_steps: int = 2000  # linear
+    steps: int = 60_000
+    batch_size: int = 128  # global, in chunks
+
+
+@dataclass(frozen=True)
+class BasePolicyConfig:
+    """Table 6, *Base policy* (Section 3)."""
+
+    action_dim: int = 200  # unified action space
+    chunk_length: int = 16  # L
+    flow_time_alpha: float = 1.5  # sigma ~ Beta(1.5, 1.0)
+    flow_time_beta: float = 1.0
+    denoising_steps: int = 4  # Euler steps at inference
+
+
+@dataclass(frozen=True)
+class PTRConfig:
+    """Table 6 of the paper, whole. The fields of this class itself are what the overlay reads."""
+
+    optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
+    base_policy: BasePolicyConfig = field(default_factory=BasePolicyConfig)
+
+    # PTR scorer (Sections 4.2, 4.4)
+    lambda_id: float = 0.05  # lambda_id, Eq 32
+    warmup_steps: int = 3000  # "NCE warmup steps": w = 1 before this step (Section 5.6)
+    tau: float = 0.12  # tau_score, initial, Eq 12
+    beta: float = 1.5  # beta, initial, Eq 21
+    logit_clamp: float = 20.0  # |d| <= clamp, before the softmax
+    w_min: float = 0.25  # Eq 21
+    w_max: float = 4.0  # Eq 21
+    alpha: float = 1.0  # mixture coefficient, Eq 21
+
+    # Candidate pool (Section 4.2)
+    queue_size: int = 1024
+    queue_negatives: int = 64  # at most, per sample
+    cross_rank_gather: bool = True
+    same_target_window: int = 4  # ours: frames of one episode closer than this are the same target
+
+    # EMA target encoder (Section 4.2)
+    ema_decay: float = 0.999  # mu
+    norm_eps: float = 1e-6
+
+    # Belief tokenizer (Section 4.1)
+    belief_tokens: int = 4  # M
+    tau_tok: float = 1.0  # Eq 7
+    lambda_ent: float = 1e-3  # Eq 10
+    lambda_div: float = 1e-3  # Eq 11
+
+    # Action sensitivity (Section 4.2)
+    lambda_rank: float = 0.25  # Eq 13, 32
+
+    # Adaptive scale control (Section 4.5)
+    controller_decay: float = 0.98
+    accuracy_low: float = 0.05
+    accuracy_high: float = 0.35
+    margin_high: float = 0.10
+    scale_up: float = 1.01
+    scale_down: float = 0.995
+    tau_min: float = 0.03
+    tau_max: float = 0.20
+    beta_min: float = 0.5
+    beta_max: float = 3.0
+    hard_accuracy_low: float = 0.10  # hard-negative ratio is linear in accuracy between these two
+    hard_accuracy_high: float = 0.50
+    hard_ratio_min: float = 0.0
+    hard_ratio_max: float = 0.5
+
+    # Offset discount (Section 4.4, "Implementation considerations"); 1 switches it off
+    gamma: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require(self.tau > 0, f"tau must be positive, got {self.tau}")
+        _require(self.beta > 0, f"beta must be positive, got {self.beta}")
+        _require(0 <= self.alpha <= 1, f"alpha must lie in [0, 1], got {self.alpha}")
+        _require(0 < self.w_min <= 1 <= self.w_max,
+                 f"the clip must satisfy 0 < w_min <= 1 <= w_max, got [{self.w_min}, {self.w_max}]")
+        _require(0 <= self.ema_decay < 1, f"ema_decay must lie in [0, 1), got {self.ema_decay}")
+        _require(0 < self.gamma <= 1, f"gamma must lie in (0, 1], got {self.gamma}")
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Size of our compact policy (the paper's is a 2B-parameter VLA; Section 3 gives the shape)."""
+
+    image_size: int = 64  # pixels; images are area-averaged down to it
+    width: int = 128  # hidden size d of backbone, action expert and action tokens
+    vision_channels: tuple[int, ...] = (32, 64, 128)
+    backbone_layers: int = 3
+    expert_layers: int = 3
+    heads: int = 4
+    vocabulary: int = 512  # hash buckets for instruction words
+    instruction_length: int = 24  # words, padded or cut
+    head: str = "flow"  # "flow" | "diffusion"
+    use_belief: bool = True
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which episodes, how they are cut into chunks and how they are corrupted (Section 5.1)."""
+
+    path: str = "data/libero/libero_spatial"
+    embodiment: str = "libero"
+    episodes_per_task: int = 50
+    offset: int = 16  # Delta: steps between o_t and the post-action observation
+    segment_chunks: int = 4  # consecutive chunks through which belief tokens recur
+    chunk_stride: int = 8  # steps between consecutive chunks of a segment; as executed
+    mask_padded_actions: bool = False  # False: pad with the last action and learn it, as upstream does
+    random_shift: int = 2  # pixels of translation augmentation; 0 for none
+    held_out_fraction: float = 0.1  # episodes on which scores are logged but nothing is learned
+    corruption: str = "none"  # "none" | "action_noise" | "truncation" | "label_noise" | "combined"
+    noise_sigma: float = 0.1  # of a normalised action
+    noise_fraction: float = 0.30
+    truncation_fraction: float = 0.25
+    truncation_keep: tuple[float, float] = (0.4, 0.7)
+    label_fraction: float = 0.20
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """Rollouts in the simulator (experiments/protocol.md)."""
+
+    world: str = "libero"
+    suite: str = "libero_spatial"
+    episodes_per_task: int = 10
+    first_init_state: int = 0  # evaluation uses init states first .. first + episodes - 1
+    execute_steps: int = 8  # of the predicted chunk
+    max_steps: int = 0  # 0: the suite's own limit
+    workers: int = 2
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One setting of an experiment: everything its run folder's name is a hash of."""
+
+    seed: int = 0
+    credit: str = "ptr"  # a name in ptrlib.credit.CREDITS
+    detach_scorer: bool = False  # scorer reads sg(h), sg(E): auxiliary losses leave the policy alone
+    initial_policy: str = ""  # run folder whose policy every method starts from; "" is from scratch
+    log_every: int = 20  # steps; the controller acts at each (Section 4.5)
+    ptr: PTRConfig = field(default_factory=PTRConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)

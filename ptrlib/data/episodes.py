@@ -1,0 +1,34 @@
+"""Episodes and the chunks cut from them (Section 3, "Robot dataset and training tuples").
+
+Time convention, everywhere in the package: ``images[t]`` and ``state[t]`` are what the robot saw
+*before* ``actions[t]``; index ``T`` is what it saw after the last action. File formats that record
+otherwise are shifted by their reader.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass
+class Episode:
+    """One demonstration of ``T`` actions and ``T + 1`` observations."""
+
+    images: dict[str, NDArray[np.uint8]]  # camera -> (T + 1, height, width, 3), upright RGB
+    state: NDArray[np.float32]  # (T + 1, state dimension), the embodiment's raw order and units
+    actions: NDArray[np.float32]  # (T, action dimension), the embodiment's raw order and units
+    instruction: str
+    embodiment: str  # a key of ptrlib.policy.action_space.EMBODIMENTS
+    task: str  # the true task, whatever the instruction says
+    source: str = ""  # file or dataset the episode came from
+    operator: str = ""  # who demonstrated: "precise", "slow", ...
+    success: bool = True
+    seed: int = -1  # of the scene, -1 if unknown
+    truth: dict[str, NDArray[np.bool_]] = field(default_factory=dict)  # corruption -> (T,) mask; analysis only
+    simulator_states: NDArray[np.float64] | None = None  # (T + 1, n), when the file holds them
+
+    def __len__(self) -> int:
+        return len(self.actions)
