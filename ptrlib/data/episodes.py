@@ -29,6 +29,8 @@ class Episode:
     seed: int = -1  # of the scene, -1 if unknown
     truth: dict[str, NDArray[np.bool_]] = field(default_factory=dict)  # corruption -> (T,) mask; analysis only
     simulator_states: NDArray[np.float64] | None = None  # (T + 1, n), when the file holds them
+    extra: dict[str, NDArray] = field(default_factory=dict)  # (T + 1, n) each: "joint_states", "robot_states"
+    name: str = ""  # its group in the file it was read from, such as "demo_3"
 
     def __len__(self) -> int:
         return len(self.actions)

@@ -1,0 +1,18 @@
+"""One kind of error for every file that cannot be used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class DataError(ValueError):
+    """A file is missing, broken, or not what it should be; says where, what, and how to mend it.
+
+    ``where`` inside the file is ``demo`` and ``key``; both may be empty when the file as a whole is bad.
+    """
+
+    def __init__(self, file: str | Path, problem: str, mend: str, *, demo: str = "", key: str = "") -> None:
+        self.file, self.demo, self.key = str(file), demo, key
+        place = "/".join(part for part in (demo, key) if part)
+        where = f"{file}: {place}" if place else f"{file}"
+        super().__init__(f"{where} {problem}; {mend}.")

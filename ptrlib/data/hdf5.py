@@ -1,0 +1,482 @@
+"""Episodes in HDF5 files, as LIBERO and robomimic write them.
+
+Both keep one group ``data/demo_i`` per episode; they differ in when an observation was taken.
+
+*LIBERO* (``obs/agentview_rgb``, ...): ``obs[j]`` is what the robot saw AFTER ``actions[j]``, images are
+stored upside down (OpenGL), ``states[j]`` is the simulator BEFORE ``actions[j]``. The first of ``n`` rows
+has no observation before its action, so ``n`` rows make an episode of ``T = n - 1`` actions; writing puts
+a no-op there, and reading what was written gives the same episode.
+
+*robomimic* (``obs/agentview_image``, ...): ``obs[j]`` was taken before ``actions[j]`` and images are
+upright. The observation after the last action is in ``next_obs``; without it the last action is dropped.
+
+What upstream does not store is kept in attributes and groups that its readers ignore: operator, success,
+seed, task, instruction, embodiment, source, ``truth/`` masks and the simulator's ``final_state``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from ptrlib.data.episodes import Episode
+from ptrlib.data.errors import DataError
+from ptrlib.data.images import area_average
+
+FILE_SUFFIXES = (".hdf5", ".h5")
+_LIBERO_STATE = ("ee_states", "gripper_states")
+_LIBERO_DERIVED = ("ee_pos", "ee_ori")  # slices of ee_states that upstream stores a second time
+_NO_OP_GRIPPER = -1.0  # LIBERO's dummy action keeps the gripper open
+
+
+# ---------------------------------------------------------------------------------------------- reading
+
+
+def read_episodes(path: str | Path, *, image_size: int | None = None, cameras: Sequence[str] | None = None,
+                  limit_per_file: int | None = None, filter_key: str | None = None,
+                  embodiment: str = "libero") -> list[Episode]:
+    """All episodes of one file, or of every ``.hdf5`` / ``.h5`` file in a folder (sorted by name).
+
+    ``image_size`` averages images down while reading, one episode at a time, so that a large data set
+    fits in memory. ``cameras`` names those to keep (``()`` reads no images); ``None`` keeps all.
+    ``limit_per_file`` takes the first so many episodes of each file, ``filter_key`` those that robomimic's
+    ``mask/<filter_key>`` lists. ``embodiment`` is for files that do not name their own. Raises DataError.
+    """
+    episodes: list[Episode] = []
+    for file in _files_of(Path(path)):
+        episodes.extend(_read_file(file, image_size, cameras, limit_per_file, filter_key, embodiment))
+    return episodes
+
+
+def _files_of(path: Path) -> list[Path]:
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.suffix in FILE_SUFFIXES and file.is_file())
+        if not files:
+            raise DataError(path, "holds no .hdf5 or .h5 file", "record demonstrations there with "
+                            "`ptrlib demos`, or name another folder")
+        return files
+    if not path.exists():
+        raise DataError(path, "does not exist", "check the path, or record demonstrations with `ptrlib demos`")
+    return [path]
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[h5py.File]:
+    try:
+        handle = h5py.File(file, "r")
+    except OSError as error:
+        reason = str(error).lower()
+        if "truncated" in reason or "eof" in reason or file.stat().st_size == 0:
+            problem, mend = "is cut short", "copy or record it again"
+        elif "signature" in reason:
+            problem, mend = "is not an HDF5 file", "give a file that LIBERO, robomimic or ptrlib wrote"
+        else:
+            problem, mend = f"cannot be opened ({error})", "check its permissions, or copy it again"
+        raise DataError(file, problem, mend) from None
+    with handle:
+        yield handle
+
+
+def _read_file(file: Path, image_size: int | None, cameras: Sequence[str] | None, limit: int | None,
+               filter_key: str | None, embodiment: str) -> list[Episode]:
+    with _opened(file) as handle:
+        try:
+            names = _demo_names(file, handle, filter_key)[:limit]
+            common = _common_fields(file, handle["data"], embodiment)
+        except (OSError, RuntimeError, KeyError) as error:
+            raise DataError(file, f"cannot be read ({error})", "copy or record it again") from None
+        return [_read_demo(file, handle["data"], name, common, image_size, cameras) for name in names]
+
+
+def _demo_names(file: Path, handle: h5py.File, filter_key: str | None) -> list[str]:
+    if "data" not in handle:
+        raise DataError(file, "has no group 'data'", "give a file that LIBERO, robomimic or ptrlib wrote",
+                        key="data")
+    if filter_key is None:
+        names = list(handle["data"])
+    else:
+        masks = list(handle["mask"]) if "mask" in handle else []
+        if filter_key not in masks:
+            raise DataError(file, f"does not exist among the filter keys {masks}", "choose one of them",
+                            key=f"mask/{filter_key}")
+        names = [name.decode() if isinstance(name, bytes) else str(name)
+                 for name in handle["mask"][filter_key][()]]
+    if not names:
+        raise DataError(file, "holds no episodes", "delete the file, or record demonstrations into it",
+                        key="data")
+    return sorted(names, key=lambda name: (len(name), name))
+
+
+def _common_fields(file: Path, data: h5py.Group, embodiment: str) -> dict[str, str]:
+    """What a demo inherits from its file when its own attributes do not say."""
+    task = file.name.removesuffix(file.suffix).removesuffix("_demo")
+    instruction = task.replace("_", " ")
+    for attribute, entry in (("problem_info", "language_instruction"), ("env_args", "lang")):
+        try:
+            found = json.loads(data.attrs.get(attribute, "{}")).get(entry)
+        except (json.JSONDecodeError, TypeError, AttributeError):
+            raise DataError(file, "is not JSON", "write it as robosuite does, or delete the attribute",
+                            key=f"data.attrs[{attribute}]") from None
+        if found:
+            # LIBERO's own files sometimes hold the instruction as a list of words, or in quotes
+            instruction = (" ".join(found) if isinstance(found, list) else str(found)).strip().strip('"')
+            break
+    return {"task": task, "instruction": instruction, "embodiment": embodiment,
+            "source": file.name.removesuffix(file.suffix)}
+
+
+def _read_demo(file: Path, data: h5py.Group, name: str, common: Mapping[str, str], image_size: int | None,
+               cameras: Sequence[str] | None) -> Episode:
+    key = ""
+    try:
+        if name not in data:
+            raise DataError(file, "is listed but not there", "copy or record the file again", demo=name)
+        reader = _DemoReader(file, data[name], name)
+        key = "obs"
+        if reader.robomimic:
+            return reader.read_robomimic(common, image_size, cameras)
+        return reader.read_libero(common, image_size, cameras)
+    except DataError:
+        raise
+    except (OSError, RuntimeError, KeyError, TypeError, AttributeError, ValueError) as error:
+        raise DataError(file, f"cannot be read ({error})", "copy or record the file again",
+                        demo=name, key=key) from None
+
+
+class _DemoReader:
+    """One ``data/demo_i`` group: checked access to its arrays."""
+
+    def __init__(self, file: Path, group: h5py.Group, name: str) -> None:
+        self.file, self.group, self.name = file, group, name
+        if "obs" not in group:
+            raise self.error("obs", "is missing", "record the demonstration with observations")
+        self.robomimic = any(key.endswith("_image") or key.startswith("robot0_") for key in group["obs"])
+        self.rows = len(self.array("actions", None))
+
+    def error(self, key: str, problem: str, mend: str) -> DataError:
+        return DataError(self.file, problem, mend, demo=self.name, key=key)
+
+    def array(self, key: str, rows: int | None, columns: int | None = None) -> NDArray:
+        """A finite (rows, n) array."""
+        if key not in self.group:
+            raise self.error(key, "is missing", "record or export the demonstration again")
+        try:
+            values = self.group[key][()]
+        except (OSError, RuntimeError) as error:
+            raise self.error(key, f"cannot be read ({error})", "copy or record the file again") from None
+        if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype.kind not in "fiu":
+            raise self.error(key, f"must be a table of numbers, (rows, dimension), not of shape "
+                             f"{getattr(values, 'shape', ())}", "export the demonstration again")
+        if rows is not None and len(values) != rows:
+            raise self.error(key, f"has {len(values)} rows where actions have {rows}",
+                             "export the demonstration again")
+        if columns is not None and values.shape[1] != columns:
+            raise self.error(key, f"has {values.shape[1]} columns instead of {columns}",
+                             "export the demonstration again")
+        if not np.isfinite(values).all():
+            row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
+            raise self.error(key, f"holds NaN or infinity in row {row}", "drop or record the demonstration again")
+        return values
+
+    def require_actions(self, least: int) -> None:
+        if self.rows < least:
+            raise self.error("actions", f"has {self.rows} rows, which leaves no action between two observations",
+                             "drop or record the demonstration again")
+
+    def images(self, group: str, key: str, rows: int, image_size: int | None, *, upside_down: bool,
+               first: int = 0) -> NDArray[np.uint8]:
+        dataset = self.group[group][key]
+        place = f"{group}/{key}"
+        if dataset.ndim != 4 or dataset.shape[-1] != 3 or dataset.dtype != np.uint8:
+            raise self.error(place, f"must be uint8 (rows, height, width, 3), not {dataset.dtype} "
+                             f"{dataset.shape}", "export the demonstration again")
+        if len(dataset) != rows:
+            raise self.error(place, f"has {len(dataset)} rows where actions have {rows}",
+                             "export the demonstration again")
+        try:
+            images = dataset[first:]
+        except (OSError, RuntimeError) as error:
+            raise self.error(place, f"cannot be read ({error})", "copy or record the file again") from None
+        if image_size is not None:
+            try:
+                images = area_average(images, image_size)
+            except ValueError as error:
+                raise self.error(place, f"is too small: {error}", "lower image_size, or record larger images"
+                                 ) from None
+        return np.ascontiguousarray(images[:, ::-1]) if upside_down else images
+
+    def camera_keys(self, suffix: str, cameras: Sequence[str] | None) -> dict[str, str]:
+        """camera -> key in ``obs``, in the order asked for, else sorted."""
+        found = {key.removesuffix(suffix).removeprefix("robot0_"): key
+                 for key in sorted(self.group["obs"]) if key.endswith(suffix)}
+        if cameras is None:
+            return found
+        for camera in cameras:
+            if camera not in found:
+                raise self.error(f"obs/{camera}{suffix}", "is missing", f"ask for cameras among {list(found)}, "
+                                 "or record that one too")
+        return {camera: found[camera] for camera in cameras}
+
+    def fields(self, common: Mapping[str, str]) -> dict[str, Any]:
+        """Everything of an Episode that is not an array over time."""
+        attrs = self.group.attrs
+        fields: dict[str, Any] = {key: str(attrs.get(key, value)) for key, value in common.items()}
+        if "instruction" not in attrs and "ep_meta" in attrs:  # RoboCasa
+            fields["instruction"] = str(json.loads(attrs["ep_meta"]).get("lang", fields["instruction"]))
+        fields.update(operator=str(attrs.get("operator", "")), success=bool(attrs.get("success", True)),
+                      seed=int(attrs.get("seed", -1)), name=self.name)
+        return fields
+
+    def truth(self, steps: int) -> dict[str, NDArray[np.bool_]]:
+        masks = {key: self.group["truth"][key][()].astype(bool) for key in self.group.get("truth", ())}
+        for key, mask in masks.items():
+            if mask.shape != (steps,):
+                raise self.error(f"truth/{key}", f"has shape {mask.shape} instead of ({steps},)",
+                                 "corrupt the clean demonstrations again")
+        return masks
+
+    def read_libero(self, common: Mapping[str, str], image_size: int | None,
+                    cameras: Sequence[str] | None) -> Episode:
+        rows = self.rows
+        self.require_actions(2)
+        if "state" in self.group["obs"]:
+            state = self.array("obs/state", rows)
+        else:
+            state = np.concatenate([self.array("obs/ee_states", rows, 6),
+                                    self.array("obs/gripper_states", rows, 2)], axis=1)
+        known = {*_LIBERO_STATE, *_LIBERO_DERIVED, "state"}
+        extra = {key: self.array(f"obs/{key}", rows) for key in self.group["obs"]
+                 if key not in known and self.group["obs"][key].ndim == 2}
+        if "robot_states" in self.group:
+            extra["robot_states"] = self.array("robot_states", rows)
+        return Episode(
+            images={camera: self.images("obs", key, rows, image_size, upside_down=True)
+                    for camera, key in self.camera_keys("_rgb", cameras).items()},
+            state=state.astype(np.float32, copy=False),
+            actions=self.array("actions", rows)[1:].astype(np.float32, copy=False),
+            truth=self.truth(rows - 1), extra=extra,
+            simulator_states=self._libero_simulator_states(), **self.fields(common))
+
+    def _libero_simulator_states(self) -> NDArray[np.float64] | None:
+        """(T + 1, n); upstream does not record the last one, which is then NaN."""
+        if "states" not in self.group:
+            return None
+        before = self.array("states", self.rows)
+        last = self.group["final_state"][()] if "final_state" in self.group else np.full(before.shape[1], np.nan)
+        return np.concatenate([before[1:], last[None]]).astype(np.float64, copy=False)
+
+    def read_robomimic(self, common: Mapping[str, str], image_size: int | None,
+                       cameras: Sequence[str] | None) -> Episode:
+        ends = "next_obs" in self.group
+        self.require_actions(1 if ends else 2)
+        steps = self.rows if ends else self.rows - 1
+        groups = ("obs", "next_obs") if ends else ("obs",)
+        keys = self.camera_keys("_image", cameras)
+        images = {camera: self._with_end([self.images(group, key, self.rows, image_size, upside_down=False,
+                                                      first=0 if group == "obs" else self.rows - 1)
+                                          for group in groups]) for camera, key in keys.items()}
+        state = self._with_end([self._robomimic_state(group) for group in groups], last_only=True)
+        extra = {key: self._with_end([self.array(f"{group}/{key}", self.rows) for group in groups], last_only=True)
+                 for key in self.group["obs"]
+                 if not key.startswith("robot0_") and key != "state" and self.group["obs"][key].ndim == 2
+                 and all(key in self.group[group] for group in groups)}
+        simulator_states = None
+        if "states" in self.group:
+            states = self.array("states", self.rows)
+            last = self.group["final_state"][()] if "final_state" in self.group else np.full(states.shape[1], np.nan)
+            simulator_states = (np.concatenate([states, last[None]]) if ends else states).astype(np.float64)
+        return Episode(images=images, state=state.astype(np.float32, copy=False),
+                       actions=self.array("actions", self.rows)[:steps].astype(np.float32, copy=False),
+                       truth=self.truth(steps), extra=extra, simulator_states=simulator_states,
+                       **self.fields(common))
+
+    @staticmethod
+    def _with_end(parts: list[NDArray], *, last_only: bool = False) -> NDArray:
+        """``obs`` rows followed by the last row of ``next_obs``, if there is one."""
+        if len(parts) == 1:
+            return parts[0]
+        return np.concatenate([parts[0], parts[1][-1:] if last_only else parts[1]])
+
+    def _robomimic_state(self, group: str) -> NDArray:
+        if "state" in self.group[group]:
+            return self.array(f"{group}/state", self.rows)
+        return np.concatenate([self.array(f"{group}/robot0_eef_pos", self.rows, 3),
+                               axis_angle_of(self.array(f"{group}/robot0_eef_quat", self.rows, 4)),
+                               self.array(f"{group}/robot0_gripper_qpos", self.rows)], axis=1)
+
+
+def axis_angle_of(quaternion: NDArray) -> NDArray:
+    """(n, 4) unit quaternions x, y, z, w (robosuite's order) to (n, 3) axis times angle, angle in [0, 2 pi).
+
+    The sign of the quaternion is kept, as in robosuite: LIBERO's states hold angles up to 2 pi.
+    """
+    w = np.clip(quaternion[:, 3:], -1.0, 1.0)
+    length = np.sqrt(1.0 - w * w)
+    scale = np.where(length > 1e-8, 2.0 * np.arccos(w) / np.maximum(length, 1e-8), 0.0)
+    return quaternion[:, :3] * scale
+
+
+# ---------------------------------------------------------------------------------------------- writing
+
+
+def write_episodes(path: str | Path, episodes: Iterable[Episode], attrs: Mapping[str, Any] | None = None) -> None:
+    """Write one file in LIBERO's layout; it appears under its name only when it is whole."""
+    path = Path(path)
+    _remove(_partial_of(path))
+    with EpisodeWriter(path, attrs or {}) as writer:
+        for episode in episodes:
+            writer.append(episode)
+        if not len(writer):
+            raise ValueError(f"there are no episodes to write to {path}; give at least one")
+
+
+class EpisodeWriter:
+    """Write a LIBERO file one episode at a time, safe against being killed.
+
+    Each episode goes into a small file of its own in the folder ``<path>.partial``, which appears only
+    when complete; ``close`` joins them into ``path``. Opening a writer on the same path again finds the
+    episodes of an interrupted recording: ``recorded`` lists them as (seed, operator), in order.
+
+    ``attrs`` become attributes of the group ``data`` (dictionaries and lists as JSON): upstream's are
+    env_name, problem_info, bddl_file_name, bddl_file_content, env_args; ``compression`` is h5py's.
+    Used in a ``with`` block, an exception leaves the partial folder for the next attempt. Without any
+    episode, ``close`` writes no file.
+    """
+
+    def __init__(self, path: str | Path, attrs: Mapping[str, Any], *, compression: str | None = None) -> None:
+        self.path = Path(path)
+        self.attrs = dict(attrs)
+        self.compression = compression
+        self.partial = _partial_of(self.path)
+        self.partial.mkdir(parents=True, exist_ok=True)
+        for unfinished in self.partial.glob("*.tmp"):
+            unfinished.unlink()
+        self._pieces = sorted(self.partial.glob("demo_*.hdf5"))
+        self.recorded: list[tuple[int, str]] = [_identity(piece) for piece in self._pieces]
+
+    def __len__(self) -> int:
+        return len(self._pieces)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            self.close()
+
+    def append(self, episode: Episode, attrs: Mapping[str, Any] | None = None) -> None:
+        """Add an episode; ``attrs`` are further attributes of its group, such as ``model_file``."""
+        check_episode(episode)
+        piece = self.partial / f"demo_{len(self._pieces):06d}.hdf5"
+        unfinished = piece.with_suffix(".tmp")
+        with h5py.File(unfinished, "w") as handle:
+            group = handle.create_group("demo")
+            _write_demo(group, episode, self.compression)
+            _set_attributes(group, attrs or {})
+        os.replace(unfinished, piece)
+        self._pieces.append(piece)
+        self.recorded.append((episode.seed, episode.operator))
+
+    def close(self) -> None:
+        """Join the episodes into ``path`` (replacing it in one step) and remove the partial folder."""
+        if self._pieces:
+            whole = self.partial / "whole.tmp"
+            with h5py.File(whole, "w") as handle:
+                self._join(handle.create_group("data"))
+            os.replace(whole, self.path)
+        _remove(self.partial)
+
+    def _join(self, data: h5py.Group) -> None:
+        total = 0
+        for index, piece in enumerate(self._pieces):
+            with h5py.File(piece, "r") as handle:
+                handle.copy("demo", data, f"demo_{index}")
+            total += int(data[f"demo_{index}"].attrs["num_samples"])
+        first = data["demo_0"].attrs
+        _set_attributes(data, {
+            "env_name": "", "bddl_file_name": "", "bddl_file_content": "", "macros_image_convention": "opengl",
+            "problem_info": {"problem_name": "", "domain_name": "robosuite",
+                             "language_instruction": first["instruction"]},
+            "env_args": {"type": 1, "env_name": str(self.attrs.get("env_name", "")), "env_kwargs": {}},
+            **self.attrs, "num_demos": len(self._pieces), "total": total})
+
+
+def check_episode(episode: Episode) -> None:
+    """Raise ValueError unless the arrays of an episode have the lengths that Episode promises."""
+    who = f"episode of task {episode.task!r} (seed {episode.seed}, operator {episode.operator!r})"
+    steps = len(episode.actions)
+    if steps == 0:
+        raise ValueError(f"{who} has no actions; leave it out")
+    arrays = {"state": episode.state, **{f"images[{key}]": value for key, value in episode.images.items()},
+              **{f"extra[{key}]": value for key, value in episode.extra.items()}}
+    if episode.simulator_states is not None:
+        arrays["simulator_states"] = episode.simulator_states
+    for key, array in arrays.items():
+        if len(array) != steps + 1:
+            raise ValueError(f"{who}: {key} has {len(array)} rows for {steps} actions; record one observation "
+                             "before each action and one after the last")
+    for key, array in (("actions", episode.actions), ("state", episode.state)):
+        if array.ndim != 2 or not np.isfinite(array).all():
+            raise ValueError(f"{who}: {key} must be a finite (rows, dimension) array; leave the episode out")
+
+
+def _write_demo(group: h5py.Group, episode: Episode, compression: str | None) -> None:
+    """The LIBERO layout: observation ``t`` in row ``t``, action ``t`` in row ``t + 1``."""
+    no_op = np.zeros_like(episode.actions[:1])
+    no_op[:, -1] = _NO_OP_GRIPPER
+    group["actions"] = np.concatenate([no_op, episode.actions])
+    rows = len(episode) + 1
+    obs = group.create_group("obs")
+    for camera, images in episode.images.items():
+        obs.create_dataset(f"{camera}_rgb", data=images[:, ::-1], compression=compression,
+                           chunks=None if compression is None else (min(16, rows), *images.shape[1:]))
+    if episode.state.shape[1] == 8:
+        obs["ee_states"], obs["gripper_states"] = episode.state[:, :6], episode.state[:, 6:]
+        obs["ee_pos"], obs["ee_ori"] = episode.state[:, :3], episode.state[:, 3:6]
+    else:
+        obs["state"] = episode.state
+    for key, values in episode.extra.items():
+        (group if key == "robot_states" else obs)[key] = values
+    end = np.zeros(rows, np.uint8)
+    end[-1] = 1
+    group["dones"], group["rewards"] = end, end * np.uint8(episode.success)
+    if episode.simulator_states is not None:
+        states = episode.simulator_states
+        group["states"] = np.concatenate([states[:1], states[:-1]])
+        group["final_state"] = states[-1]
+        group.attrs["init_state"] = states[0]
+    for key, mask in episode.truth.items():
+        group[f"truth/{key}"] = mask
+    _set_attributes(group, {"num_samples": rows, "operator": episode.operator, "success": episode.success,
+                            "seed": episode.seed, "task": episode.task, "instruction": episode.instruction,
+                            "embodiment": episode.embodiment} | ({"source": episode.source} if episode.source else {}))
+
+
+def _set_attributes(group: h5py.Group, attributes: Mapping[str, Any]) -> None:
+    for key, value in attributes.items():
+        group.attrs[key] = json.dumps(value) if isinstance(value, (dict, list)) else value
+
+
+def _identity(piece: Path) -> tuple[int, str]:
+    with _opened(piece) as handle:
+        return int(handle["demo"].attrs["seed"]), str(handle["demo"].attrs["operator"])
+
+
+def _partial_of(path: Path) -> Path:
+    return path.with_name(path.name + ".partial")
+
+
+def _remove(folder: Path) -> None:
+    if folder.is_dir():
+        shutil.rmtree(folder)
+    else:
+        folder.unlink(missing_ok=True)

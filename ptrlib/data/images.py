@@ -1,0 +1,47 @@
+"""Images: the one way in which the package makes them smaller, in training and in evaluation alike."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def area_average(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Shrink ``images`` (..., height, width, 3) to (..., size, size, 3) by averaging areas.
+
+    Images that already have that size are returned as they are (no copy). Enlarging is refused: it
+    would hide that the policy sees less than its configuration says.
+    """
+    height, width = images.shape[-3:-1]
+    if (height, width) == (size, size):
+        return images
+    if size > min(height, width):
+        raise ValueError(f"images of {height} x {width} pixels cannot be shrunk to {size} x {size}; "
+                         "set network.image_size to at most their size")
+    if height % size == 0 and width % size == 0:
+        return _average_blocks(images, height // size, width // size)
+    rows, columns = _overlaps(height, size), _overlaps(width, size)
+    averaged = np.einsum("ih,...hwc,jw->...ijc", rows, images.astype(np.float32), columns, optimize=True)
+    return np.rint(averaged).astype(np.uint8)
+
+
+def _average_blocks(images: NDArray[np.uint8], down: int, across: int) -> NDArray[np.uint8]:
+    """Integer factors: sums of strided views in integers, rounded half up."""
+    wide = np.uint16 if down * across <= 256 else np.uint32
+    rows = images[..., 0::down, :, :].astype(wide)
+    for offset in range(1, down):
+        rows += images[..., offset::down, :, :]
+    total = rows[..., 0::across, :].copy()
+    for offset in range(1, across):
+        total += rows[..., offset::across, :]
+    total += down * across // 2
+    total //= down * across
+    return total.astype(np.uint8)
+
+
+def _overlaps(length: int, size: int) -> NDArray[np.float32]:
+    """(size, length) weights: the share of each input pixel in each output pixel; rows sum to 1."""
+    edges = np.linspace(0, length, size + 1)
+    pixel = np.arange(length)
+    overlap = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
+    return (np.clip(overlap, 0, None) * size / length).astype(np.float32)
