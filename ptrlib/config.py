@@ -8,7 +8,16 @@ default for any of these quantities.
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
+import hashlib
+import json
+import types
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+ConfigT = TypeVar("ConfigT")
 
 
 @dataclass(frozen=True)
@@ -161,6 +170,88 @@ class RunConfig:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     data: DataConfig = field(default_factory=DataConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+
+def override(config: ConfigT, changes: Mapping[str, Any]) -> ConfigT:
+    """A copy of ``config`` with dotted keys replaced, e.g. ``{"data.corruption": "combined"}``.
+
+    Raises:
+        ValueError: an unknown key (the nearest valid one is named) or a value of another type.
+    """
+    for key, value in changes.items():
+        config = _replace_one(config, key.split("."), value, key)
+    return config
+
+
+def keys(config: Any, prefix: str = "") -> list[str]:
+    """Every dotted key of a configuration tree that holds a value."""
+    found: list[str] = []
+    for entry in dataclasses.fields(config):
+        value = getattr(config, entry.name)
+        name = f"{prefix}{entry.name}"
+        found += keys(value, f"{name}.") if dataclasses.is_dataclass(value) else [name]
+    return found
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Nested plain dictionaries and lists, ready for YAML or JSON."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def from_dict(kind: type[ConfigT], values: Mapping[str, Any]) -> ConfigT:
+    """The inverse of :func:`to_dict`; keys that are missing keep their default."""
+    return override(kind(), _flatten(values))
+
+
+def fingerprint(config: Any) -> str:
+    """Eight hexadecimal digits that name a full configuration."""
+    text = json.dumps(to_dict(config), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat.update(_flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _replace_one(config: Any, path: list[str], value: Any, full_key: str) -> Any:
+    name, rest = path[0], path[1:]
+    valid = [entry.name for entry in dataclasses.fields(config)]
+    if name not in valid:
+        parent = full_key[: len(full_key) - len(".".join(path))]
+        near = difflib.get_close_matches(name, valid, n=1, cutoff=0.0)
+        raise ValueError(f"unknown key '{full_key}'; the nearest valid key is '{parent}{near[0]}'")
+    current = getattr(config, name)
+    if rest and not dataclasses.is_dataclass(current):
+        raise ValueError(f"unknown key '{full_key}'; '{name}' holds a value and has no keys below it")
+    if rest:
+        return dataclasses.replace(config, **{name: _replace_one(current, rest, value, full_key)})
+    if dataclasses.is_dataclass(current):
+        raise ValueError(f"'{full_key}' is a group of keys; set one of {', '.join(keys(current, full_key + '.'))}")
+    kind = get_type_hints(type(config))[name]
+    return dataclasses.replace(config, **{name: _checked(value, kind, full_key)})
+
+
+def _checked(value: Any, kind: Any, key: str) -> Any:
+    """``value`` as ``kind``: integers pass for floats and lists for tuples, nothing else is converted."""
+    if get_origin(kind) is tuple:
+        items = get_args(kind)
+        if isinstance(value, (list, tuple)) and (items[-1] is Ellipsis or len(items) == len(value)):
+            return tuple(_checked(item, items[0], key) for item in value)
+    elif get_origin(kind) in (Union, types.UnionType):
+        for option in get_args(kind):
+            if isinstance(value, option):
+                return value
+    elif kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    elif isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
+        return value
+    raise ValueError(f"'{key}' must be {getattr(kind, '__name__', kind)}, got {value!r}")
 
 
 def _require(condition: bool, message: str) -> None:
