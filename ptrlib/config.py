@@ -117,9 +117,13 @@ class NetworkConfig:
     backbone_layers: int = 3
     expert_layers: int = 3
     heads: int = 4
-    vocabulary: int = 512  # hash buckets for instruction words
+    expansion: int = 2  # of the transformer's feed-forward layers, times width
+    vocabulary: int = 512  # buckets for instruction words; a word is the sum of two
     instruction_length: int = 24  # words, padded or cut
     head: str = "flow"  # "flow" | "diffusion"
+    diffusion_levels: int = 100  # noise levels in training
+    diffusion_clip: float = 5.0  # bound of a normalised action while sampling
+    precision: str = "auto"  # "float32" | "bfloat16" | "auto": bfloat16 where the processor multiplies it
     use_belief: bool = True
 
 

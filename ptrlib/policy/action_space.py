@@ -1,0 +1,114 @@
+"""The unified action space (Section 3): 200 slots, each with one meaning for every robot.
+
+A robot uses the slots of its own motor components and leaves the rest at zero, so that the same
+component lies in the same dimension whatever the embodiment. The slots are those that Being-H0.5
+publishes; the robots are those of Sections 5.1 and 5.4 (Table 2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptrlib.config import BasePolicyConfig
+
+UNIFIED_DIM = BasePolicyConfig.action_dim
+
+SLOTS: dict[str, tuple[int, int]] = {  # name -> [start, end)
+    "eef_position": (0, 3),
+    "eef_rotation": (3, 6),
+    "left_eef_position": (9, 12),
+    "left_eef_rotation": (12, 15),
+    "gripper": (18, 19),
+    "left_gripper": (19, 20),
+    "dexhand": (20, 26),
+    "left_dexhand": (32, 38),
+    "gripper_qpos": (44, 46),  # state only
+    "arm_joints": (50, 57),
+    "left_arm_joints": (57, 64),
+    "head": (64, 66),
+    "waist": (66, 69),
+    "base_position": (70, 73),  # state only; shares its slots with base_motion
+    "base_motion": (70, 74),  # action only
+    "control_mode": (74, 75),
+}
+
+
+def slots(*names: str) -> tuple[int, ...]:
+    """Indices of the named groups, in the order given."""
+    return tuple(index for name in names for index in range(*SLOTS[name]))
+
+
+@dataclass(frozen=True)
+class Embodiment:
+    """A robot: where each dimension of its raw state and raw action lies among the 200 slots."""
+
+    name: str
+    state_slots: tuple[int, ...]  # raw state dimension i lies in unified slot state_slots[i]
+    action_slots: tuple[int, ...]
+
+    @property
+    def state_mask(self) -> NDArray[np.bool_]:
+        """(200,) True in the slots that the state uses."""
+        return _mask(self.state_slots)
+
+    @property
+    def action_mask(self) -> NDArray[np.bool_]:
+        """(200,) True in the slots that the action uses."""
+        return _mask(self.action_slots)
+
+    def to_unified_state(self, raw: NDArray) -> NDArray:
+        """(..., raw state dimension) -> (..., 200), zero in unused slots."""
+        return _to_unified(raw, self.state_slots, f"state of {self.name!r}")
+
+    def to_unified_action(self, raw: NDArray) -> NDArray:
+        """(..., raw action dimension) -> (..., 200), zero in unused slots."""
+        return _to_unified(raw, self.action_slots, f"action of {self.name!r}")
+
+    def from_unified_state(self, unified: NDArray) -> NDArray:
+        """(..., 200) -> (..., raw state dimension), the inverse of :meth:`to_unified_state`."""
+        return _from_unified(unified, self.state_slots, f"state of {self.name!r}")
+
+    def from_unified_action(self, unified: NDArray) -> NDArray:
+        """(..., 200) -> (..., raw action dimension), the inverse of :meth:`to_unified_action`."""
+        return _from_unified(unified, self.action_slots, f"action of {self.name!r}")
+
+
+def _mask(used: tuple[int, ...]) -> NDArray[np.bool_]:
+    mask = np.zeros(UNIFIED_DIM, dtype=bool)
+    mask[list(used)] = True
+    return mask
+
+
+def _to_unified(raw: NDArray, used: tuple[int, ...], what: str) -> NDArray:
+    if raw.shape[-1] != len(used):
+        raise ValueError(f"the {what} has {len(used)} dimensions, got an array of shape {raw.shape}")
+    unified = np.zeros((*raw.shape[:-1], UNIFIED_DIM), dtype=raw.dtype)
+    unified[..., list(used)] = raw
+    return unified
+
+
+def _from_unified(unified: NDArray, used: tuple[int, ...], what: str) -> NDArray:
+    if unified.shape[-1] != UNIFIED_DIM:
+        raise ValueError(f"a unified {what} has {UNIFIED_DIM} slots, got an array of shape {unified.shape}")
+    return unified[..., list(used)]
+
+
+_BIMANUAL = slots("arm_joints", "left_arm_joints", "dexhand", "left_dexhand")
+_ADAM_U = slots("waist", "head") + _BIMANUAL
+_FR3 = slots("arm_joints", "dexhand")
+
+EMBODIMENTS: dict[str, Embodiment] = {
+    embodiment.name: embodiment
+    for embodiment in (
+        Embodiment("libero", slots("eef_position", "eef_rotation", "gripper_qpos"),
+                   slots("eef_position", "eef_rotation", "gripper")),
+        Embodiment("robocasa", slots("eef_position", "eef_rotation", "gripper_qpos", "base_position"),
+                   slots("eef_position", "eef_rotation", "gripper", "base_motion", "control_mode")),
+        Embodiment("g1", _BIMANUAL, _BIMANUAL),  # 26: arms 7 x 2, hands 6 x 2
+        Embodiment("adam_u", _ADAM_U, _ADAM_U),  # 31: waist 3, head 2, then as g1
+        Embodiment("fr3", _FR3, _FR3),  # 13: arm 7, hand 6
+    )
+}

@@ -1,0 +1,57 @@
+"""The diffusion head: the second option behind the same interface (Section 3, "Diffusion heads")."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ptrlib.config import BasePolicyConfig, NetworkConfig
+from ptrlib.policy.backbone import Context
+from ptrlib.policy.expert import ActionHead, draw_normal
+
+
+class DiffusionHead(ActionHead):
+    """Predicts the noise of a cosine schedule; samples by DDIM without added noise.
+
+    Time runs over ``diffusion_levels`` levels; the signal share of level k of K is
+    cos^2(pi/2 (k + 1) / (K + 1)), which is never exactly 0 or 1.
+    """
+
+    def __init__(self, network: NetworkConfig, base: BasePolicyConfig) -> None:
+        super().__init__(network, base)
+        self.levels = network.diffusion_levels
+        self.clip = network.diffusion_clip
+
+    def sample_time(self, batch: int, generator: torch.Generator) -> Tensor:
+        """k / K for a level k drawn uniformly from 0 .. K - 1."""
+        level = torch.randint(self.levels, (batch,), generator=generator, device=generator.device)
+        return level / self.levels
+
+    def signal(self, time: Tensor) -> Tensor:
+        """The share alpha_bar of the signal's variance at time k / K."""
+        return (math.pi / 2 * (time * self.levels + 1) / (self.levels + 1)).cos().square()
+
+    def noised(self, actions: Tensor, noise: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
+        signal = self.signal(time)
+        return signal.sqrt() * actions + (1 - signal).sqrt() * noise, noise
+
+    @torch.no_grad()
+    def sample(self, context: Context, state: Tensor, action_mask: Tensor, generator: torch.Generator,
+               steps: int) -> tuple[Tensor, Tensor]:
+        """``steps`` deterministic DDIM steps over evenly spaced levels, the noisiest first."""
+        batch, size = len(state), (self.base.chunk_length, self.base.action_dim)
+        chunk = draw_normal(state.new_empty(batch, *size), generator).masked_fill(~action_mask[:, None], 0)
+        memory = self.expert.remember(context)
+        step_mask = torch.ones(chunk.shape[:2], dtype=torch.bool, device=chunk.device)
+        levels = torch.linspace(self.levels - 1, 0, steps, device=chunk.device).round()
+        signals = torch.cat([self.signal(levels / self.levels), levels.new_ones(1)])  # the end is free of noise
+        for step, level in enumerate(levels):
+            time = (level / self.levels).expand(batch)
+            noise, hidden = self.predict(chunk, time, state, action_mask, memory, context.mask, step_mask)
+            clean = (chunk - (1 - signals[step]).sqrt() * noise) / signals[step].sqrt()
+            clean = clean.clamp(-self.clip, self.clip)
+            noise = (chunk - signals[step].sqrt() * clean) / (1 - signals[step]).sqrt()
+            chunk = signals[step + 1].sqrt() * clean + (1 - signals[step + 1]).sqrt() * noise
+        return chunk, hidden

@@ -1,0 +1,108 @@
+"""The vision tower: images to tokens, and the intermediate layer that the EMA target encoder reads."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ptrlib.config import NetworkConfig
+from ptrlib.policy.precision import computing
+from ptrlib.policy.transformer import fourier_features
+
+STRIDE = 16  # pixels of one token's side: the stem divides by 4, the two merges by 2 each
+TARGET_GRID = 2  # the intermediate map is averaged over 2 x 2 quarters of the image
+
+
+class VisionTower(nn.Module):
+    """A convolutional tower shared by all cameras; each camera has its own embedding in the stem and in
+    the tokens' positions, so a wrist camera can be read differently from a fixed one.
+
+    Resolutions are 1/4, 1/8 and 1/16 of the image. Every merge is a convolution with a learned weight
+    per offset, so a token keeps where inside its patch something lies.
+    """
+
+    def __init__(self, network: NetworkConfig, cameras: int) -> None:
+        super().__init__()
+        if network.image_size % STRIDE:
+            raise ValueError(f"network.image_size must be a multiple of {STRIDE}, got {network.image_size}")
+        early, middle, late = network.vision_channels
+        side = network.image_size // STRIDE
+        self.precision = network.precision
+        self.image_size = network.image_size
+        self.cameras = cameras
+        self.target_channels = middle
+        self.stem = nn.Conv2d(3, early, 8, stride=4, padding=2)
+        self.camera_embedding = nn.Parameter(torch.randn(cameras, early, 1, 1) * 0.1)
+        self.early = ResidualBlock(early)
+        self.early_merge = nn.Conv2d(early, middle, 3, stride=2, padding=1)
+        self.middle = ResidualBlock(middle)
+        self.middle_merge = nn.Conv2d(middle, late, 2, stride=2)
+        self.late = ResidualBlock(late)
+        self.projection = nn.Linear(late, network.width)
+        self.norm = nn.LayerNorm(network.width)
+        self.position = nn.Parameter(_grid_positions(side, network.width).repeat(cameras, 1, 1))
+        self.to(memory_format=torch.channels_last)
+
+    @property
+    def tokens(self) -> int:
+        """Vision tokens of one observation, N, over all cameras."""
+        return self.position.shape[0] * self.position.shape[1]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Tokens (B, N, d) of images (B, C, H, W, 3), uint8 or float in [0, 255]."""
+        with computing(self.precision, images.device):
+            maps = self.late(self.middle_merge(self._intermediate(images)))
+            tokens = self.norm(self.projection(maps.flatten(2).transpose(1, 2)).float())
+            return tokens.unflatten(0, (-1, self.cameras)).add(self.position).flatten(1, 2)
+
+    def target_dim(self, cameras: int) -> int:
+        """Size D of :meth:`target_features` for a number of cameras."""
+        return cameras * self.target_channels * TARGET_GRID**2
+
+    def target_features(self, images: Tensor) -> Tensor:
+        """Features (B, D) of images (B, C, H, W, 3) from the middle of the tower (Section 4.2).
+
+        The map is averaged over a 2 x 2 grid and the cameras are concatenated. The paper reads layer 12
+        of a 24-layer tower; later layers of ours take no part, so no gradient reaches them from here.
+        Not normalised: the target encoder does that.
+        """
+        with computing(self.precision, images.device):
+            maps = self._intermediate(images)
+        pooled = functional.adaptive_avg_pool2d(maps.float(), TARGET_GRID)
+        return pooled.flatten(1).unflatten(0, (-1, self.cameras)).flatten(1)
+
+    def _intermediate(self, images: Tensor) -> Tensor:
+        """(B * C, middle channels, H / 8, W / 8)."""
+        expected = (self.cameras, self.image_size, self.image_size, 3)
+        if images.shape[1:] != expected:
+            raise ValueError(f"images must have shape (batch, {', '.join(map(str, expected))}), "
+                             f"got {tuple(images.shape)}")
+        pixels = images.flatten(0, 1).permute(0, 3, 1, 2).float() / 127.5 - 1
+        maps = self.stem(pixels).unflatten(0, (-1, self.cameras)) + self.camera_embedding
+        return self.middle(self.early_merge(self.early(maps.flatten(0, 1))))
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(gelu(conv(gelu(norm(x))))), the second convolution starting small."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(1, channels)
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.second.bias)
+        with torch.no_grad():
+            self.second.weight.mul_(0.5)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        inner = self.first(functional.gelu(self.norm(maps)))
+        return maps + self.second(functional.gelu(inner))
+
+
+def _grid_positions(side: int, width: int) -> Tensor:
+    """(side * side, width): rows in one half of the channels, columns in the other."""
+    places = fourier_features(torch.arange(side) / side, width // 2, 0.25, 4.0)
+    rows = places[:, None].expand(side, side, -1)
+    columns = places[None].expand(side, side, -1)
+    return torch.cat([rows, columns], dim=-1).flatten(0, 1).clone()
