@@ -27,7 +27,7 @@ class Episode:
     operator: str = ""  # who demonstrated: "precise", "slow", ...
     success: bool = True
     seed: int = -1  # of the scene, -1 if unknown
-    truth: dict[str, NDArray[np.bool_]] = field(default_factory=dict)  # corruption -> (T,) mask; analysis only
+    truth: dict[str, NDArray[np.bool_]] = field(default_factory=dict)  # corruption -> (T,); for analysis
     simulator_states: NDArray[np.float64] | None = None  # (T + 1, n), when the file holds them
     extra: dict[str, NDArray] = field(default_factory=dict)  # (T + 1, n) each: "joint_states", "robot_states"
     name: str = ""  # its group in the file it was read from, such as "demo_3"

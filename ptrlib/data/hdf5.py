@@ -65,7 +65,8 @@ def _files_of(path: Path) -> list[Path]:
                             "`ptrlib demos`, or name another folder")
         return files
     if not path.exists():
-        raise DataError(path, "does not exist", "check the path, or record demonstrations with `ptrlib demos`")
+        raise DataError(path, "does not exist", "check the path, or record demonstrations with "
+                        "`ptrlib demos`")
     return [path]
 
 
@@ -184,13 +185,14 @@ class _DemoReader:
                              "export the demonstration again")
         if not np.isfinite(values).all():
             row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
-            raise self.error(key, f"holds NaN or infinity in row {row}", "drop or record the demonstration again")
+            raise self.error(key, f"holds NaN or infinity in row {row}",
+                             "drop or record the demonstration again")
         return values
 
     def require_actions(self, least: int) -> None:
         if self.rows < least:
-            raise self.error("actions", f"has {self.rows} rows, which leaves no action between two observations",
-                             "drop or record the demonstration again")
+            raise self.error("actions", f"has {self.rows} rows, which leaves no action between two "
+                             "observations", "drop or record the demonstration again")
 
     def images(self, group: str, key: str, rows: int, image_size: int | None, *, upside_down: bool,
                first: int = 0) -> NDArray[np.uint8]:
@@ -222,8 +224,8 @@ class _DemoReader:
             return found
         for camera in cameras:
             if camera not in found:
-                raise self.error(f"obs/{camera}{suffix}", "is missing", f"ask for cameras among {list(found)}, "
-                                 "or record that one too")
+                raise self.error(f"obs/{camera}{suffix}", "is missing",
+                                 f"ask for cameras among {list(found)}, or record that one too")
         return {camera: found[camera] for camera in cameras}
 
     def fields(self, common: Mapping[str, str]) -> dict[str, Any]:
@@ -271,8 +273,10 @@ class _DemoReader:
         if "states" not in self.group:
             return None
         before = self.array("states", self.rows)
-        last = self.group["final_state"][()] if "final_state" in self.group else np.full(before.shape[1], np.nan)
-        return np.concatenate([before[1:], last[None]]).astype(np.float64, copy=False)
+        return np.concatenate([before[1:], self._final_state(before.shape[1])[None]])
+
+    def _final_state(self, size: int) -> NDArray[np.float64]:
+        return self.group["final_state"][()] if "final_state" in self.group else np.full(size, np.nan)
 
     def read_robomimic(self, common: Mapping[str, str], image_size: int | None,
                        cameras: Sequence[str] | None) -> Episode:
@@ -285,15 +289,15 @@ class _DemoReader:
                                                       first=0 if group == "obs" else self.rows - 1)
                                           for group in groups]) for camera, key in keys.items()}
         state = self._with_end([self._robomimic_state(group) for group in groups], last_only=True)
-        extra = {key: self._with_end([self.array(f"{group}/{key}", self.rows) for group in groups], last_only=True)
-                 for key in self.group["obs"]
+        extra = {key: self._with_end([self.array(f"{group}/{key}", self.rows) for group in groups],
+                                     last_only=True) for key in self.group["obs"]
                  if not key.startswith("robot0_") and key != "state" and self.group["obs"][key].ndim == 2
                  and all(key in self.group[group] for group in groups)}
         simulator_states = None
         if "states" in self.group:
             states = self.array("states", self.rows)
-            last = self.group["final_state"][()] if "final_state" in self.group else np.full(states.shape[1], np.nan)
-            simulator_states = (np.concatenate([states, last[None]]) if ends else states).astype(np.float64)
+            last = self._final_state(states.shape[1])[None]
+            simulator_states = np.concatenate([states, last]) if ends else states
         return Episode(images=images, state=state.astype(np.float32, copy=False),
                        actions=self.array("actions", self.rows)[:steps].astype(np.float32, copy=False),
                        truth=self.truth(steps), extra=extra, simulator_states=simulator_states,
@@ -328,7 +332,8 @@ def axis_angle_of(quaternion: NDArray) -> NDArray:
 # ---------------------------------------------------------------------------------------------- writing
 
 
-def write_episodes(path: str | Path, episodes: Iterable[Episode], attrs: Mapping[str, Any] | None = None) -> None:
+def write_episodes(path: str | Path, episodes: Iterable[Episode],
+                   attrs: Mapping[str, Any] | None = None) -> None:
     """Write one file in LIBERO's layout; it appears under its name only when it is whole."""
     path = Path(path)
     _remove(_partial_of(path))
@@ -403,7 +408,8 @@ class EpisodeWriter:
             total += int(data[f"demo_{index}"].attrs["num_samples"])
         first = data["demo_0"].attrs
         _set_attributes(data, {
-            "env_name": "", "bddl_file_name": "", "bddl_file_content": "", "macros_image_convention": "opengl",
+            "env_name": "", "bddl_file_name": "", "bddl_file_content": "",
+            "macros_image_convention": "opengl",
             "problem_info": {"problem_name": "", "domain_name": "robosuite",
                              "language_instruction": first["instruction"]},
             "env_args": {"type": 1, "env_name": str(self.attrs.get("env_name", "")), "env_kwargs": {}},
@@ -422,8 +428,8 @@ def check_episode(episode: Episode) -> None:
         arrays["simulator_states"] = episode.simulator_states
     for key, array in arrays.items():
         if len(array) != steps + 1:
-            raise ValueError(f"{who}: {key} has {len(array)} rows for {steps} actions; record one observation "
-                             "before each action and one after the last")
+            raise ValueError(f"{who}: {key} has {len(array)} rows for {steps} actions; record one "
+                             "observation before each action and one after the last")
     for key, array in (("actions", episode.actions), ("state", episode.state)):
         if array.ndim != 2 or not np.isfinite(array).all():
             raise ValueError(f"{who}: {key} must be a finite (rows, dimension) array; leave the episode out")
@@ -456,9 +462,10 @@ def _write_demo(group: h5py.Group, episode: Episode, compression: str | None) ->
         group.attrs["init_state"] = states[0]
     for key, mask in episode.truth.items():
         group[f"truth/{key}"] = mask
-    _set_attributes(group, {"num_samples": rows, "operator": episode.operator, "success": episode.success,
-                            "seed": episode.seed, "task": episode.task, "instruction": episode.instruction,
-                            "embodiment": episode.embodiment} | ({"source": episode.source} if episode.source else {}))
+    _set_attributes(group, {"num_samples": rows} | {key: getattr(episode, key) for key in (
+        "operator", "success", "seed", "task", "instruction", "embodiment")})
+    if episode.source:  # else a reader takes the file's name
+        group.attrs["source"] = episode.source
 
 
 def _set_attributes(group: h5py.Group, attributes: Mapping[str, Any]) -> None:

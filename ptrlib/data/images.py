@@ -45,3 +45,17 @@ def _overlaps(length: int, size: int) -> NDArray[np.float32]:
     pixel = np.arange(length)
     overlap = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
     return (np.clip(overlap, 0, None) * size / length).astype(np.float32)
+
+
+def shift(images: NDArray[np.uint8], down: int, right: int) -> NDArray[np.uint8]:
+    """Move ``images`` (n, height, width, 3) by whole pixels; edge pixels are repeated into the gap."""
+    height, width = images.shape[1:3]
+    moved = np.empty_like(images)
+    top, bottom = max(down, 0), height + min(down, 0)
+    left, end = max(right, 0), width + min(right, 0)
+    moved[:, top:bottom, left:end] = images[:, top - down:bottom - down, left - right:end - right]
+    moved[:, :top, left:end] = moved[:, top:top + 1, left:end]
+    moved[:, bottom:, left:end] = moved[:, bottom - 1:bottom, left:end]
+    moved[:, :, :left] = moved[:, :, left:left + 1]
+    moved[:, :, end:] = moved[:, :, end - 1:end]
+    return moved

@@ -1,0 +1,122 @@
+"""The four corruptions of the training data (Section 5.1), seeded and with a record of what they changed.
+
+Action noise adds N(0, sigma^2) to the actions of 30 % of the episodes; truncation keeps the first 40-70 %
+of 25 %; label noise gives 20 % the instruction of another task; *combined* does all three, each on its own
+draw of episodes. Only the arrays that change are new; the others, images above all, are views.
+
+``Episode.truth`` records for each corruption the steps of the episodes it hit, (T,) bool. Only analysis may
+read it: neither ``success`` nor any other field that a learner sees is adjusted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptrlib.config import DataConfig
+from ptrlib.data.episodes import Episode
+
+MARKS = ("action_noise", "truncation", "label_noise")  # keys of Episode.truth, in the order applied
+KINDS = (*MARKS, "combined")  # combined is all three
+_DEFAULTS = DataConfig()
+
+
+def corrupt(episodes: Sequence[Episode], kind: str, *, seed: int, noise_sigma: float = _DEFAULTS.noise_sigma,
+            noise_fraction: float = _DEFAULTS.noise_fraction,
+            truncation_fraction: float = _DEFAULTS.truncation_fraction,
+            truncation_keep: tuple[float, float] = _DEFAULTS.truncation_keep,
+            label_fraction: float = _DEFAULTS.label_fraction) -> list[Episode]:
+    """``episodes`` with the corruption ``kind``, one of ``KINDS``, or with ``"none"``.
+
+    Exactly ``round(fraction * len(episodes))`` episodes are hit. Each corruption draws from its own stream
+    of ``seed``, so *combined* hits the episodes that each alone would.
+
+    ``noise_sigma`` is in the units of the raw action, which LIBERO and RoboCasa normalise to [-1, 1].
+    Dimensions that take at most two values in the whole data set (a gripper command, a mode switch, an
+    unused axis) get no noise, and noisy actions are not clipped (the controller does that).
+    """
+    if kind not in (*KINDS, "none"):
+        raise ValueError(f"corruption {kind!r} is unknown; choose among {', '.join(KINDS)}, none")
+    low, high = truncation_keep
+    if not 0 < low <= high <= 1:
+        raise ValueError(f"truncation_keep must satisfy 0 < low <= high <= 1, got {truncation_keep}")
+    continuous = _continuous_dimensions(episodes)
+    instructions = _instructions_of(episodes)
+
+    def add_noise(episode: Episode, generator: np.random.Generator) -> Episode:
+        noise = noise_sigma * generator.standard_normal(episode.actions.shape)
+        noisy = episode.actions + noise * continuous[episode.embodiment]
+        return dataclasses.replace(episode, actions=noisy.astype(np.float32))
+
+    def truncate(episode: Episode, generator: np.random.Generator) -> Episode:
+        steps = len(episode)
+        kept = round(generator.uniform(low, high) * steps)
+        # rounding must not leave the range; an episode always keeps one action
+        return _first_steps(episode, max(1, min(max(kept, int(np.ceil(low * steps))), int(high * steps))))
+
+    def relabel(episode: Episode, generator: np.random.Generator) -> Episode:
+        others = [text for text in instructions if text not in instructions_of_task(episode)]
+        if not others:
+            raise ValueError(f"label noise needs the instruction of another task than {episode.task!r}; "
+                             "give episodes of at least two tasks")
+        return dataclasses.replace(episode, instruction=others[generator.integers(len(others))])
+
+    def instructions_of_task(episode: Episode) -> set[str]:
+        return {text for text, tasks in instructions.items() if episode.task in tasks} | {episode.instruction}
+
+    changes: dict[str, tuple[float, Callable[[Episode, np.random.Generator], Episode]]] = {
+        "action_noise": (noise_fraction, add_noise), "truncation": (truncation_fraction, truncate),
+        "label_noise": (label_fraction, relabel)}
+    corrupted = list(episodes)
+    for number, (name, (fraction, change)) in enumerate(changes.items()):
+        if kind in (name, "combined"):
+            generator = np.random.default_rng((seed, number))
+            corrupted = _apply(corrupted, name, fraction, change, generator)
+    return corrupted
+
+
+def _apply(episodes: list[Episode], name: str, fraction: float,
+           change: Callable[[Episode, np.random.Generator], Episode], generator: np.random.Generator
+           ) -> list[Episode]:
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"the fraction of episodes with {name} must lie in [0, 1], got {fraction}")
+    hit = np.zeros(len(episodes), bool)
+    hit[generator.permutation(len(episodes))[:round(fraction * len(episodes))]] = True
+    changed = [change(episode, generator) if chosen else episode
+               for episode, chosen in zip(episodes, hit, strict=True)]
+    return [dataclasses.replace(episode, truth={**episode.truth, name: np.full(len(episode), chosen)})
+            for episode, chosen in zip(changed, hit, strict=True)]
+
+
+def _first_steps(episode: Episode, steps: int) -> Episode:
+    """The episode's first ``steps`` actions and ``steps + 1`` observations, as views."""
+    states = episode.simulator_states
+    return dataclasses.replace(
+        episode, actions=episode.actions[:steps], state=episode.state[:steps + 1],
+        images={camera: images[:steps + 1] for camera, images in episode.images.items()},
+        extra={key: values[:steps + 1] for key, values in episode.extra.items()},
+        truth={key: mask[:steps] for key, mask in episode.truth.items()},
+        simulator_states=None if states is None else states[:steps + 1])
+
+
+def _continuous_dimensions(episodes: Sequence[Episode]) -> dict[str, NDArray[np.bool_]]:
+    """embodiment -> (action dimension,) bool: more than two values occur."""
+    found = {}
+    for embodiment in {episode.embodiment for episode in episodes}:
+        actions = np.concatenate([episode.actions for episode in episodes
+                                  if episode.embodiment == embodiment])
+        # a dimension takes at most two values when every value equals its smallest or its largest
+        ends = (actions == actions.min(axis=0)) | (actions == actions.max(axis=0))
+        found[embodiment] = ~ends.all(axis=0)
+    return found
+
+
+def _instructions_of(episodes: Sequence[Episode]) -> dict[str, set[str]]:
+    """instruction -> the tasks it is given for, sorted by instruction."""
+    tasks: dict[str, set[str]] = {}
+    for episode in sorted(episodes, key=lambda episode: episode.instruction):
+        tasks.setdefault(episode.instruction, set()).add(episode.task)
+    return tasks
