@@ -1,0 +1,100 @@
+# `make help` lists the targets. Everything is installed into .venv, with the exact versions of constraints.txt.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+SIMULATORS := $(VENV)/.simulators
+
+# One thread per process: tests, notebooks and evaluation workers are what runs in parallel.
+export OMP_NUM_THREADS ?= 1
+export MUJOCO_GL ?= egl
+JOBS ?= 2
+
+PTRLIB      := $(shell find ptrlib -name '*.py')
+NOTEBOOKS   := $(shell find book -name '*.ipynb' -not -path 'book/_build/*' -not -path '*/.ipynb_checkpoints/*')
+EXECUTED    := $(NOTEBOOKS:book/%=build/book/%)
+PAGES       := $(shell find book -type f -not -path 'book/_build/*' -not -path '*/.ipynb_checkpoints/*' -not -name '*.ipynb')
+PUBLISHED   := $(wildcard experiments/published/*.csv)
+MANIFESTS   := $(wildcard experiments/*.yaml)
+
+# What a notebook is made from, read off the notebook itself: the figures it saves, and the stored runs of the
+# manifests it names (all runs, where it names none but reads experiments/runs).
+saved_by     = $(shell grep -oE 'save_figure\([^,]*, *\\?"[A-Za-z0-9_-]+' $(1) | sed -E 's/.*"//')
+RUNS        := $(wildcard experiments/runs/*/done)
+# Method pages and the published numbers compute everything on the page; the others read stored runs.
+runs_of      = $(if $(filter book/method/% book/published/%,$(1)),,$(RUNS))
+
+FIGURES     := $(foreach notebook,$(NOTEBOOKS),$(patsubst %,figures/%.pdf,$(call saved_by,$(notebook))))
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup test book figures notebook runs demos simulators bench-libero lint clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{ printf "  %-14s %s\n", $$1, $$2 }'
+	@echo "  figures/X.pdf  one figure: runs the notebook that draws it, if it, its runs or ptrlib changed"
+
+setup: $(READY) ## make .venv and install everything but the simulators (does nothing when up to date)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else "ptrlib pins its packages for Python 3.11 and found %d.%d; say which to use: make PYTHON=/path/to/python3.11" % sys.version_info[:2])'
+	$(PYTHON) -m venv $(VENV)
+
+# torch alone first: a CPU build that pip already has at hand then satisfies everything that asks for torch.
+$(READY): pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/python -m pip install -e '.[book,dev]' -c constraints.txt
+	@touch $@
+
+simulators: $(SIMULATORS) ## add the simulator packages (LIBERO) to .venv
+
+$(SIMULATORS): requirements/simulators.txt $(READY)
+	$(BIN)/python -m pip install --no-deps --require-hashes -r requirements/simulators.txt
+	@$(BIN)/python -c 'import ctypes.util; missing = [name for name in ("EGL", "GL") if not ctypes.util.find_library(name)]; \
+	  print("Rendering needs the system library lib" + " and lib".join(missing) + "; on Debian: apt-get install libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri") if missing else None'
+	@touch $@
+
+test: $(READY) ## run the tests (those that step LIBERO need `make simulators` first)
+	@rm -f build/tests-failed; mkdir -p build
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile || touch build/tests-failed
+	@$(BIN)/python -c 'import importlib.util as u; u.find_spec("libero") or print("Left out: every test that steps the real LIBERO simulator, because its packages are not installed; make simulators adds them.")'
+	@test ! -e build/tests-failed
+
+book: $(READY) figures/pipeline.pdf ## run every notebook and build the book into book/_build/html
+	$(MAKE) --no-print-directory -j $(JOBS) $(EXECUTED)
+	$(BIN)/python -m ptrlib.report.book
+	@echo "The book is at book/_build/html/index.html"
+
+figures: $(READY) figures/pipeline.pdf ## redraw the figures whose notebook, runs or ptrlib changed
+	$(MAKE) --no-print-directory -j $(JOBS) $(sort $(FIGURES))
+
+figures/pipeline.pdf: ptrlib/report/pipeline.py | $(READY)
+	$(BIN)/python -m ptrlib.report.pipeline
+
+# One execution writes the executed copy and all of the notebook's figures.
+define notebook_rule
+build/book/$(1) $(patsubst %,figures/%.pdf,$(call saved_by,book/$(1))) &: book/$(1) $(PTRLIB) $(PUBLISHED) $(call runs_of,book/$(1)) | $(READY)
+	$(BIN)/ptrlib notebook $(basename $(1))
+endef
+$(foreach notebook,$(NOTEBOOKS:book/%=%),$(eval $(call notebook_rule,$(notebook))))
+
+notebook: $(READY) ## run one notebook with other parameters: make notebook NB=results/corruption_robustness P="seeds=3 source=fresh"
+	@test -n "$(NB)" || { echo 'Say which notebook: make notebook NB=corruption_robustness P="name=value ...". There are: $(sort $(basename $(NOTEBOOKS:book/%=%)))'; exit 2; }
+	$(BIN)/ptrlib notebook $(NB) $(P)
+
+runs: $(READY) ## train and evaluate what the manifests in experiments/ ask for and is not stored yet
+	@for manifest in $(MANIFESTS); do $(BIN)/ptrlib run $$manifest || exit 1; done
+
+demos: $(SIMULATORS) ## record the LIBERO demonstrations that the stored runs were trained on
+	$(BIN)/ptrlib demos --world libero --suite libero_spatial --episodes 50
+
+bench-libero: $(SIMULATORS) ## episodes per minute: our evaluation against a loop over the stock environment
+	$(BIN)/ptrlib bench-libero
+
+lint: $(READY) ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/mypy ptrlib
+
+clean: ## remove what was built (keeps .venv, data and stored runs)
+	rm -rf build book/_build .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	find . -name __pycache__ -not -path './$(VENV)/*' -type d -prune -exec rm -rf {} +
