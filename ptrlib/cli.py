@@ -1,0 +1,132 @@
+"""The command line: ``ptrlib demos | train | evaluate | run | notebook``.
+
+Each command is one dataclass; tyro makes its options and help from the fields. Errors a user can mend
+end in one sentence, not a traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from ptrlib import runs
+
+
+@dataclass
+class Demos:
+    """Record scripted demonstrations into HDF5 files, one per task; an interrupted recording continues."""
+
+    world: str = "libero"
+    suite: str = "libero_spatial"
+    episodes: int = 50
+    """per task"""
+    styles: tuple[str, ...] = ("precise", "slow", "hesitant", "noisy", "recovery")
+    """taken in turn; recorded as the operator"""
+    out: Path = Path("data/libero")
+    """the suite's files go into a folder below it"""
+    tasks: tuple[int, ...] = ()
+    """indices within the suite; none means all"""
+    workers: int = 2
+    seed: int = 0
+    image_size: int = 128
+
+    def run(self) -> None:
+        from ptrlib.simulators.recording import record
+
+        record(world=self.world, suite=self.suite, episodes=self.episodes, styles=list(self.styles),
+               out=self.out / self.suite, workers=self.workers, seed=self.seed,
+               tasks=list(self.tasks) or None, image_size=self.image_size)
+
+
+@dataclass
+class Train:
+    """Train one setting, e.g. ``ptrlib train credit=ptr data.corruption=combined seed=1``.
+
+    ``torchrun --nproc-per-node N -m ptrlib train ...`` trains it on N processes."""
+
+    changes: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """key=value of the configuration (ptrlib/config.py)"""
+
+    def run(self) -> None:
+        from ptrlib import distributed
+        from ptrlib.config import RunConfig, override
+        from ptrlib.training import train
+
+        with distributed.session():
+            print(train(override(RunConfig(), runs.parse_changes(list(self.changes)))))
+
+
+@dataclass
+class Evaluate:
+    """Roll trained runs out in their simulator and write ``episodes.parquet`` into each folder."""
+
+    folders: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    workers: int = 2
+
+    def run(self) -> None:
+        from ptrlib.experiment import evaluate_runs
+
+        evaluate_runs(list(self.folders), workers=self.workers)
+
+
+@dataclass
+class Run:
+    """Train and evaluate what is missing of one or several manifests (experiments/NAME.yaml)."""
+
+    manifests: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    changes: tuple[str, ...] = field(default=())
+    """key=value overrides of every setting"""
+    workers: int = 2
+    stage: str = "all"
+    """all, train or evaluate"""
+
+    def run(self) -> None:
+        from ptrlib.experiment import run_manifest
+
+        for manifest in self.manifests:
+            run_manifest(manifest, changes=runs.parse_changes(list(self.changes)), workers=self.workers,
+                         stage=self.stage)
+
+
+@dataclass
+class Notebook:
+    """Execute one notebook of the book, e.g. ``ptrlib notebook corruption_robustness source=fresh``."""
+
+    name: Annotated[str, tyro.conf.Positional]
+    parameters: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """name=value of the notebook's parameters cell"""
+
+    def run(self) -> None:
+        import yaml
+
+        from ptrlib.report.book import run_notebook
+
+        pairs = [word.partition("=") for word in self.parameters]
+        print(run_notebook(self.name, {name: yaml.safe_load(value) for name, _, value in pairs}))
+
+
+Command = (Annotated[Demos, tyro.conf.subcommand("demos")] | Annotated[Train, tyro.conf.subcommand("train")]
+           | Annotated[Evaluate, tyro.conf.subcommand("evaluate")] | Annotated[Run, tyro.conf.subcommand("run")]
+           | Annotated[Notebook, tyro.conf.subcommand("notebook")])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point of ``ptrlib`` and ``python -m ptrlib``; returns the exit status."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    command = tyro.cli(Command, args=arguments, prog="ptrlib")  # type: ignore[arg-type]
+    try:
+        command.run()
+    except (ValueError, FileNotFoundError, ImportError) as error:
+        if os.environ.get("PTRLIB_TRACEBACK"):
+            raise
+        print(f"ptrlib: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("ptrlib: interrupted; run the same command again to continue", file=sys.stderr)
+        return 130
+    return 0

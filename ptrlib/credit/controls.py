@@ -1,0 +1,43 @@
+"""Controls that run beside the claim: what would PTR's weights do if they said nothing, or all?"""
+
+from __future__ import annotations
+
+import torch
+
+from ptrlib.config import RunConfig
+from ptrlib.credit.interface import ChunkFeatures, CreditOutput, FeatureSizes
+from ptrlib.credit.ptr import PTR
+from ptrlib.credit.sft import SFT
+from ptrlib.data.episodes import Episode
+
+
+class RandomWeights(PTR):
+    """PTR with its weights shuffled among the chunks of the batch that have a target: the same
+    distribution of weights, the same auxiliary losses, no information about the chunk."""
+
+    def __init__(self, config: RunConfig, sizes: FeatureSizes) -> None:
+        super().__init__(config, sizes)
+        self.generator = torch.Generator().manual_seed(config.seed)
+
+    def forward(self, features: ChunkFeatures) -> CreditOutput:
+        out = super().forward(features)
+        with_target = features.valid.nonzero().squeeze(1)
+        order = torch.randperm(len(with_target), generator=self.generator).to(with_target.device)
+        weight = out.weight.clone()
+        weight[with_target] = out.weight[with_target[order]]
+        return CreditOutput(weight, out.auxiliary_loss, out.score, out.info)
+
+    def get_extra_state(self) -> torch.Tensor:
+        return self.generator.get_state()
+
+    def set_extra_state(self, state: torch.Tensor) -> None:
+        self.generator.set_state(state)
+
+
+class Oracle(SFT):
+    """SFT on the episodes no corruption touched. It reads the truth mask, which no method may: the
+    ceiling for anything that filters. On clean data it is SFT."""
+
+    @staticmethod
+    def keeps(episode: Episode) -> bool:
+        return not any(mask.any() for mask in episode.truth.values())

@@ -1,0 +1,105 @@
+"""Fill in what a manifest still lacks: train on local worker processes, then evaluate in one pass.
+
+All runs of one suite are evaluated together: a simulator costs seconds to build, and every method must
+face the same scenes.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ptrlib import runs
+from ptrlib.agent import PolicyAgent
+from ptrlib.config import RunConfig, override
+from ptrlib.evaluation import evaluate_many
+from ptrlib.storage import load_policy
+from ptrlib.training import train
+
+
+def run_manifest(path: str | Path, *, changes: Mapping[str, Any] | None = None, workers: int = 2,
+                 stage: str = "all", root: Path = runs.RUNS) -> list[Path]:
+    """Train and evaluate every setting that has no finished run folder; returns all folders."""
+    if stage not in ("all", "train", "evaluate"):
+        raise ValueError(f"stage '{stage}' is none of all, train, evaluate")
+    manifest = runs.load_manifest(path, changes)
+    configs = [setting.config for setting in manifest.settings]
+    if stage != "evaluate":
+        _train_missing(Path(path), configs, changes or {}, workers, root)
+    folders = [root / runs.folder_name(config) for config in configs]
+    if stage != "train":
+        evaluate_runs([folder for folder in folders if not (folder / "done").is_file()], workers=workers)
+    return folders
+
+
+def _train_missing(path: Path, configs: list[RunConfig], changes: Mapping[str, Any], workers: int, root: Path) -> None:
+    missing = [config for config in configs if not runs.is_trained(config, root)]
+    print(f"{path.stem}: {len(configs)} settings, {len(missing)} to train", flush=True)
+    if len(missing) <= 1 or workers <= 1:
+        work(configs, root)
+        return
+    words = [f"{key}={value}" for key, value in changes.items()]
+    command = [sys.executable, "-m", "ptrlib.experiment", str(path), str(root), *words]
+    environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    processes = [subprocess.Popen([*command, f"--position={index}"], env=environment)
+                 for index in range(min(workers, len(missing)))]
+    codes = [process.wait() for process in processes]
+    if any(codes):
+        raise ValueError(f"{sum(code != 0 for code in codes)} of {len(codes)} workers stopped with an error (above); "
+                         "run the same command again to continue")
+
+
+def work(configs: list[RunConfig], root: Path = runs.RUNS, position: int = 0) -> None:
+    """One worker: train what nobody else holds, and look again until nothing is left to take.
+
+    The second look takes up what a worker that died in the meantime had begun.
+    """
+    worked = True
+    while worked:
+        worked = False
+        for config in configs:
+            if runs.is_trained(config, root):
+                continue
+            with runs.claimed(runs.folder_name(config), root) as mine:
+                if mine and not runs.is_trained(config, root):
+                    train(config, root=root, position=position)
+                    worked = True
+
+
+def evaluate_runs(folders: list[Path], *, workers: int = 2) -> None:
+    """Write ``episodes.parquet`` and ``done`` into run folders, all runs of one evaluation setting together."""
+    groups: dict[Any, list[Path]] = {}
+    for folder in folders:
+        groups.setdefault(runs.read_config(folder).evaluation, []).append(folder)
+    for evaluation, group in groups.items():
+        agents = {str(folder): PolicyAgent(load_policy(folder), evaluation.execute_steps) for folder in group}
+        started, clock = datetime.now(UTC), time.perf_counter()
+        tables = evaluate_many(agents, override(evaluation, {"workers": workers}))
+        for folder in group:
+            table = tables[str(folder)]
+            temporary = folder / ".episodes.parquet"
+            table.to_parquet(temporary, index=False)
+            temporary.replace(folder / "episodes.parquet")
+            record = runs.provenance(runs.read_config(folder), started, episodes=len(table),
+                                     runs_in_this_pass=len(group),
+                                     seconds_of_the_pass=round(time.perf_counter() - clock, 1))
+            runs.write_provenance(folder, record, "evaluation.json")
+            runs.write_text(folder / "done", datetime.now(UTC).isoformat() + "\n")
+
+
+def _worker(arguments: list[str]) -> int:
+    position = int(arguments.pop().partition("=")[2])
+    path, root, *words = arguments
+    manifest = runs.load_manifest(path, runs.parse_changes(words))
+    work([setting.config for setting in manifest.settings], Path(root), position)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_worker(sys.argv[1:]))

@@ -1,0 +1,260 @@
+"""Run folders, manifests and the queue of what is still missing.
+
+One setting is one folder under ``experiments/runs``, named by a readable slug and the fingerprint of
+its full configuration::
+
+    config.yaml         the whole RunConfig
+    provenance.json     commit, versions, machine, seed, start, wall time, command, data fingerprint
+    metrics.parquet     a row per logging step
+    weights.parquet     snapshots: a row per chunk (score, weight, source, truth masks)
+    episodes.parquet    a row per evaluation episode
+    policy.safetensors  the trained policy
+    done                written last
+
+Training writes into ``.partial-NAME`` and renames it; evaluation then adds ``episodes.parquet`` and
+``done``. A lock that the operating system frees when its holder dies keeps two workers off one
+setting, so the run of a killed worker is simply taken up again from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import fcntl
+import itertools
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ptrlib.config import RunConfig, fingerprint, from_dict, keys, override, to_dict
+
+EXPERIMENTS = Path("experiments")
+RUNS = EXPERIMENTS / "runs"
+MANIFEST_KEYS = ("name", "description", "base", "methods", "grid", "seeds", "skip")
+RECORDED_PACKAGES = ("ptrlib", "torch", "numpy", "pandas", "h5py", "mujoco", "praxis-robosuite", "robosuite",
+                     "praxis-libero", "libero")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One cell of a manifest: the method's name there, and the full configuration."""
+
+    method: str
+    config: RunConfig
+
+    @property
+    def folder_name(self) -> str:
+        return folder_name(self.config)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A table or figure as a grid of settings."""
+
+    name: str
+    description: str
+    settings: tuple[Setting, ...]
+
+
+def method_label(config: RunConfig) -> str:
+    """A readable name of the rule: ``sft``, ``sft_belief``, ``ptr``, ``ptr_alpha0``, ``ptr_detached`` ..."""
+    label = config.credit
+    if label == "sft" and config.network.use_belief:
+        label = "sft_belief"
+    if label == "ptr":
+        label += "_alpha0" if config.ptr.alpha == 0 else ""
+        label += "_detached" if config.detach_scorer else ""
+        label += "" if config.network.use_belief else "_nobelief"
+    return label
+
+
+def folder_name(config: RunConfig) -> str:
+    """Slug and fingerprint, e.g. ``libero_spatial-ptr-combined-s0-1a2b3c4d``."""
+    slug = f"{config.evaluation.suite}-{method_label(config)}-{config.data.corruption}-s{config.seed}"
+    return f"{slug}-{fingerprint(config)}"
+
+
+def load_manifest(path: str | Path, changes: Mapping[str, Any] | None = None) -> Manifest:
+    """Read ``experiments/NAME.yaml``; ``changes`` override dotted keys of every setting.
+
+    Raises:
+        ValueError: a key or value that is wrong, named with the file and the nearest valid one.
+    """
+    path = Path(path)
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in EXPERIMENTS.glob("*.yaml"))) or "none"
+        raise ValueError(f"{path}: no such manifest; there are: {known}")
+    try:
+        content = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not valid YAML ({str(error).splitlines()[0]}); mend the file") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: a manifest is a mapping with the keys {', '.join(MANIFEST_KEYS)}")
+    for key in content:
+        if key not in MANIFEST_KEYS:
+            near = difflib.get_close_matches(str(key), MANIFEST_KEYS, n=1, cutoff=0.0)[0]
+            raise ValueError(f"{path}: unknown key '{key}'; the nearest valid key is '{near}'")
+    try:
+        return Manifest(content.get("name", path.stem), content.get("description", ""),
+                        tuple(_settings(content, changes or {})))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _settings(content: Mapping[str, Any], changes: Mapping[str, Any]) -> Iterator[Setting]:
+    base = override(RunConfig(), _dotted(content.get("base", {})))
+    grid = content.get("grid", {})
+    for key, values in grid.items():
+        if not isinstance(values, list) or not values:
+            raise ValueError(f"grid key '{key}' needs a list of values, got {values!r}")
+    for method, method_changes in content.get("methods", {"run": {}}).items():
+        for seed in content.get("seeds", [0]):
+            for values in itertools.product(*grid.values()):
+                cell = dict(zip(grid, values, strict=True))
+                if any(_matches(rule, {"method": method, **cell}) for rule in content.get("skip", [])):
+                    continue
+                config = override(base, {**_dotted(method_changes or {}), **cell, "seed": seed, **changes})
+                check(config)
+                yield Setting(method, config)
+
+
+def check(config: RunConfig) -> None:
+    """Raise ValueError for values that only fail later: unknown credit, corruption, head or sizes."""
+    from ptrlib.credit import credit_class
+    from ptrlib.data.corruption import CORRUPTIONS
+
+    credit_class(config.credit)
+    _one_of("data.corruption", config.data.corruption, ("none", *CORRUPTIONS, "combined"))
+    _one_of("network.head", config.network.head, ("flow", "diffusion"))
+    batch, segment = config.ptr.optimization.batch_size, config.data.segment_chunks
+    if batch % segment:
+        raise ValueError(f"ptr.optimization.batch_size ({batch}) must be a multiple of data.segment_chunks ({segment})")
+
+
+def _one_of(key: str, value: str, valid: tuple[str, ...]) -> None:
+    if value not in valid:
+        near = difflib.get_close_matches(value, valid, n=1, cutoff=0.0)[0]
+        raise ValueError(f"'{key}' is '{value}'; the nearest valid value is '{near}' (of {', '.join(valid)})")
+
+
+def _matches(rule: Mapping[str, Any], cell: Mapping[str, Any]) -> bool:
+    for key in rule:
+        if key not in cell:
+            raise ValueError(f"skip key '{key}' is neither 'method' nor a grid key")
+    return all(cell[key] == value for key, value in rule.items())
+
+
+def _dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested and dotted keys alike, flattened; a dotted key may itself hold a mapping."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat.update(_dotted(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def parse_changes(words: list[str]) -> dict[str, Any]:
+    """``["seed=3", "data.corruption=combined"]`` as dotted changes; values are YAML scalars or lists."""
+    changes: dict[str, Any] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise ValueError(f"'{word}' is not of the form key=value")
+        if key not in keys(RunConfig()):
+            override(RunConfig(), {key: None})  # raises, naming the nearest key
+        changes[key] = yaml.safe_load(value)
+    return changes
+
+
+def read_config(folder: Path) -> RunConfig:
+    """The configuration a run folder was made with."""
+    return from_dict(RunConfig, yaml.safe_load((folder / "config.yaml").read_text()))
+
+
+def is_trained(config: RunConfig, root: Path = RUNS) -> bool:
+    return (root / folder_name(config) / "metrics.parquet").is_file()
+
+
+def is_done(config: RunConfig, root: Path = RUNS) -> bool:
+    return (root / folder_name(config) / "done").is_file()
+
+
+@contextlib.contextmanager
+def claimed(name: str, root: Path = RUNS) -> Iterator[bool]:
+    """Hold the setting ``name`` against every other worker; yields False when another one has it.
+
+    The lock is the operating system's, so it ends with the process that holds it, however it ends.
+    """
+    locks = root / ".locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    with open(locks / name, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def partial_folder(config: RunConfig, root: Path = RUNS) -> Path:
+    """Where training writes until it has finished; made if missing, with ``config.yaml`` in it."""
+    folder = root / f".partial-{folder_name(config)}"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "config.yaml", yaml.safe_dump(to_dict(config), sort_keys=False))
+    return folder
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write under a temporary name, then rename."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+def provenance(config: RunConfig, started: datetime, **extra: Any) -> dict[str, Any]:
+    """Where, when and with what a run was made."""
+    now = datetime.now(UTC)
+    return {"commit": _git("rev-parse", "HEAD"), "dirty": bool(_git("status", "--porcelain", "--", "ptrlib")),
+            "command": " ".join(["ptrlib", *sys.argv[1:]]), "seed": config.seed, "started": started.isoformat(),
+            "wall_seconds": round((now - started).total_seconds(), 1), "python": platform.python_version(),
+            "packages": _versions(), "machine": _machine(), **extra}
+
+
+def write_provenance(folder: Path, record: Mapping[str, Any], name: str = "provenance.json") -> None:
+    write_text(folder / name, json.dumps(record, indent=1) + "\n")
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in RECORDED_PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
+
+
+def _machine() -> dict[str, Any]:
+    model = platform.processor()
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return {"system": platform.system(), "architecture": platform.machine(), "processor": model,
+            "cores": os.cpu_count(), "threads": int(os.environ.get("OMP_NUM_THREADS", 0)) or None}
+
+
+def _git(*words: str) -> str:
+    try:
+        return subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""

@@ -1,0 +1,86 @@
+"""A trained policy on disk: ``policy.safetensors`` with what is needed to act beside the weights.
+
+The file holds the policy and, where it has one, the belief tokenizer; its metadata hold the
+configuration, the normalisation statistics and the camera order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from ptrlib.config import RunConfig, from_dict, to_dict
+from ptrlib.data.chunks import Statistics
+from ptrlib.method.belief import BeliefTokenizer
+from ptrlib.policy.policy import Policy
+
+FILE = "policy.safetensors"
+
+
+@dataclass
+class SavedPolicy:
+    """A policy ready to act."""
+
+    policy: Policy
+    tokenizer: BeliefTokenizer | None
+    statistics: Statistics
+    cameras: tuple[str, ...]
+    config: RunConfig
+    fingerprint: str  # of the file's bytes
+
+
+def make_policy(config: RunConfig, cameras: int) -> Policy:
+    """An untrained policy of the configured size."""
+    return Policy(config.network, config.ptr.base_policy, cameras=cameras, belief_tokens=config.ptr.belief_tokens)
+
+
+def make_tokenizer(config: RunConfig) -> BeliefTokenizer | None:
+    """An untrained tokenizer, or None for a policy without belief tokens."""
+    return BeliefTokenizer(config.network.width, config=config.ptr) if config.network.use_belief else None
+
+
+def save_policy(folder: Path, policy: Policy, tokenizer: BeliefTokenizer | None, statistics: Statistics,
+                cameras: tuple[str, ...], config: RunConfig) -> None:
+    """Write ``folder/policy.safetensors`` under a temporary name, then rename it."""
+    parts = nn.ModuleDict({"policy": policy} | ({"tokenizer": tokenizer} if tokenizer is not None else {}))
+    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in parts.state_dict().items()}
+    about = {"config": json.dumps(to_dict(config)), "statistics": json.dumps(statistics.to_dict()),
+             "cameras": json.dumps(cameras)}
+    temporary = folder / f".{FILE}"
+    save_file(tensors, temporary, metadata=about)
+    temporary.replace(folder / FILE)
+
+
+def load_policy(folder: str | Path) -> SavedPolicy:
+    """The policy of a run folder, in evaluation mode.
+
+    Raises:
+        ValueError: the folder holds no policy, or one that cannot be read.
+    """
+    path = Path(folder) / FILE
+    if not path.is_file():
+        raise ValueError(f"{path}: no trained policy here; train the run again (policies are not stored with all runs)")
+    try:
+        with safe_open(path, "pt") as file:
+            about = file.metadata()
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a readable policy ({error}); train the run again") from None
+    config, cameras = from_dict(RunConfig, json.loads(about["config"])), tuple(json.loads(about["cameras"]))
+    policy, tokenizer = make_policy(config, len(cameras)), make_tokenizer(config)
+    policy.load_state_dict(_part(tensors, "policy."))
+    if tokenizer is not None:
+        tokenizer.load_state_dict(_part(tensors, "tokenizer."))
+        tokenizer.eval()
+    return SavedPolicy(policy.eval(), tokenizer, Statistics.from_dict(json.loads(about["statistics"])), cameras,
+                       config, hashlib.sha256(path.read_bytes()).hexdigest()[:16])
+
+
+def _part(tensors: dict, prefix: str) -> dict:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

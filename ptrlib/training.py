@@ -1,0 +1,322 @@
+"""Training one setting: Algorithm 1 on minibatches of segments, resumable to the bit.
+
+A minibatch is ``batch_size`` chunks in segments of ``segment_chunks`` consecutive chunks of one episode;
+belief tokens recur along a segment (Eq 3-5). One forward and one backward pass serve the policy, the
+tokenizer and the credit rule (Eq 32).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ptrlib import distributed, runs
+from ptrlib.config import RunConfig, to_dict
+from ptrlib.credit import ChunkFeatures, Credit, CreditOutput, FeatureSizes, credit_class, make_credit
+from ptrlib.data.chunks import Batch, ChunkDataset, SegmentSampler, Statistics, hold_out
+from ptrlib.data.corruption import CORRUPTIONS, corrupt
+from ptrlib.data.episodes import Episode
+from ptrlib.data.hdf5 import read_episodes
+from ptrlib.method.belief import BeliefOutput
+from ptrlib.storage import SavedPolicy, load_policy, make_policy, make_tokenizer, save_policy
+
+SNAPSHOT_BATCHES = 12  # minibatches of each split scored for one weight snapshot
+CHECKPOINT_EVERY = 250  # steps
+
+
+class Learner(nn.Module):
+    """Policy, tokenizer and credit rule: everything one optimiser step updates."""
+
+    def __init__(self, config: RunConfig, cameras: int, start_from: SavedPolicy | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.policy = make_policy(config, cameras)
+        self.tokenizer = make_tokenizer(config)
+        if start_from is not None:  # before the rule copies the vision tower for its targets
+            self.policy.load_state_dict(start_from.policy.state_dict())
+        tower, width = self.policy.vision_tower, config.network.width
+        self.credit: Credit = make_credit(config, FeatureSizes(width, width, tower, tower.target_dim(cameras)))
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Any]]:
+        """The total loss (Eq 32) of a minibatch, and what to log of it."""
+        action_loss, features = self.features(batch, generator)
+        out = self.credit(features)
+        weighted = out.weighted_mean(action_loss)
+        return weighted + out.auxiliary_loss, _summary(action_loss, weighted, out, features)
+
+    def features(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, ChunkFeatures]:
+        """Per-chunk action losses (B,) and what the credit rule sees, for the B chunks that are present.
+
+        The loop is Algorithm 1's: belief tokens of chunk n are made from chunk n - 1 and carry no
+        gradient. Chunks past the end of their episode are computed with the rest and dropped.
+        """
+        policy, (segments, chunks) = self.policy, batch.present.shape
+        vision = policy.vision(batch.images.flatten(0, 1)).unflatten(0, (segments, chunks))
+        action_tokens = policy.action_tokens(batch.actions.flatten(0, 1)).unflatten(0, (segments, chunks))
+        belief = policy.z_init.expand(segments, -1, -1) if self.tokenizer is not None else None
+        losses, contexts, beliefs = [], [], []
+        for n in range(chunks):
+            context = policy.contextualise(vision[:, n], batch.instruction, belief)
+            head = policy.head.loss(context, batch.state[:, n], batch.actions[:, n], batch.action_mask,
+                                    batch.learn_mask[:, n], generator)
+            losses.append(head.per_sample)
+            contexts.append(context.pooled)
+            if self.tokenizer is not None:
+                beliefs.append(self.tokenizer(head.hidden, action_tokens[:, n], batch.step_mask[:, n]))
+                belief = beliefs[-1].tokens
+        present = batch.present.flatten()
+        of_segment = torch.arange(segments).repeat_interleave(chunks)[present]
+        features = ChunkFeatures(
+            context=torch.stack(contexts, 1).flatten(0, 1)[present],
+            action_tokens=action_tokens.flatten(0, 1)[present],
+            step_mask=batch.step_mask.flatten(0, 1)[present],
+            target_images=batch.target_images.flatten(0, 1)[present],
+            valid=batch.valid.flatten()[present], episode_ids=batch.episode_ids[of_segment],
+            frames=batch.frames.flatten()[present], task_ids=batch.task_ids[of_segment],
+            state=batch.state.flatten(0, 1)[present], offset=batch.offset.flatten()[present],
+            belief=_mean_belief(beliefs))
+        return torch.stack(losses, 1).flatten()[present], features
+
+    def after_step(self) -> None:
+        self.credit.after_step(self.policy.vision_tower)
+
+
+def _mean_belief(beliefs: list[BeliefOutput]) -> BeliefOutput | None:
+    """The tokenizer's regularisers, averaged over the chunks of the segments."""
+    if not beliefs:
+        return None
+    return beliefs[-1]._replace(entropy=torch.stack([b.entropy for b in beliefs]).mean(),
+                                diversity=torch.stack([b.diversity for b in beliefs]).mean())
+
+
+def _summary(action_loss: Tensor, weighted: Tensor, out: CreditOutput, features: ChunkFeatures) -> dict[str, Any]:
+    weight = out.weight
+    return {"loss_action": action_loss.detach().mean().item(), "loss_weighted": weighted.item(),
+            "loss_auxiliary": out.auxiliary_loss.item(),
+            "weight_mean": weight.mean().item(), "weight_std": weight.std(unbiased=False).item(),
+            "weight_max": weight.max().item(), "chunks": len(weight),
+            "chunks_with_target": int(features.valid.sum()), **out.info}
+
+
+@dataclass
+class TrainingData:
+    """Chunks to learn from, held-out chunks on which scores are only looked at, and the statistics."""
+
+    train: ChunkDataset
+    held_out: ChunkDataset | None
+    statistics: Statistics
+    cameras: tuple[str, ...]
+    fingerprint: str
+
+
+def load_data(config: RunConfig, statistics: Statistics | None = None) -> TrainingData:
+    """Read, split, corrupt (training episodes only) and cut the demonstrations of ``config.data``.
+
+    ``statistics`` of the policy a run starts from are kept, so that its inputs keep their meaning.
+    """
+    data = config.data
+    episodes = read_episodes(data.path, image_size=config.network.image_size,
+                             limit_per_file=data.episodes_per_task)
+    return prepare_data(config, episodes, statistics)
+
+
+def prepare_data(config: RunConfig, episodes: list[Episode], statistics: Statistics | None = None) -> TrainingData:
+    """:func:`load_data` for episodes that are in memory already."""
+    data, chunk_length = config.data, config.ptr.base_policy.chunk_length
+    train, held_out = hold_out(episodes, data.held_out_fraction, seed=config.seed)
+    train = corrupt(train, data.corruption, seed=config.seed, noise_sigma=data.noise_sigma,
+                    noise_fraction=data.noise_fraction, truncation_fraction=data.truncation_fraction,
+                    truncation_keep=data.truncation_keep, label_fraction=data.label_fraction)
+    statistics = statistics or Statistics.of(train)
+    kept = [episode for episode in train if credit_class(config.credit).keeps(episode)]
+    return TrainingData(ChunkDataset(kept, data, chunk_length, statistics),
+                        ChunkDataset(held_out, data, chunk_length, statistics) if held_out else None,
+                        statistics, tuple(episodes[0].images), fingerprint_episodes(episodes))
+
+
+def describe(dataset: ChunkDataset, episode: NDArray[np.int64], start: NDArray[np.int64]) -> pd.DataFrame:
+    """Where chunks come from, a row each: episode, step, phase in [0, 1), operator, task and, for each
+    corruption, whether it touched the episode there (for analysis only; no rule sees it)."""
+    chosen = [dataset.episodes[index] for index in episode]
+    truth = {f"truth_{kind}": [bool(e.truth[kind][t]) if kind in e.truth else False
+                               for e, t in zip(chosen, start, strict=True)] for kind in CORRUPTIONS}
+    return pd.DataFrame({"episode": episode, "start": start,
+                         "phase": start / dataset.lengths[episode], "operator": [e.operator for e in chosen],
+                         "task": [e.task for e in chosen], "source": [e.source for e in chosen], **truth})
+
+
+def fingerprint_episodes(episodes: list[Episode]) -> str:
+    """A hash of all actions, in order: which demonstrations a run has seen."""
+    digest = hashlib.sha256()
+    for episode in episodes:
+        digest.update(np.ascontiguousarray(episode.actions).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def learning_rate_factor(step: int, warmup: int, total: int) -> float:
+    """Linear warm-up, then a cosine to zero (Table 6)."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
+
+
+class Trainer:
+    """State of one training run: what a checkpoint holds is exactly what continuing needs."""
+
+    def __init__(self, config: RunConfig, data: TrainingData, start_from: SavedPolicy | None = None) -> None:
+        torch.manual_seed(config.seed)
+        optimization = config.ptr.optimization
+        self.config, self.data = config, data
+        self.learner = Learner(config, len(data.cameras), start_from)
+        self.model: nn.Module = distributed.wrap(self.learner)
+        self.optimizer = torch.optim.AdamW(self.learner.parameters(), lr=optimization.learning_rate,
+                                           weight_decay=optimization.weight_decay)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda step: learning_rate_factor(step, optimization.lr_warmup_steps, optimization.steps))
+        self.sampler = SegmentSampler(data.train, optimization.batch_size // config.data.segment_chunks,
+                                      seed=config.seed, rank=distributed.rank(),
+                                      world_size=distributed.world_size())
+        self.generator = torch.Generator().manual_seed(config.seed + 1000 * distributed.rank())
+        self.step = 0
+        self.metrics: list[dict[str, Any]] = []
+        self.snapshots: list[pd.DataFrame] = []
+
+    def train_step(self) -> dict[str, Any]:
+        """One optimiser step; returns what to log of it."""
+        loss, info = self.model(self.sampler.next(), self.generator)
+        if not torch.isfinite(loss):
+            raise RuntimeError(f"the loss is {loss.item()} at step {self.step}; lower ptr.optimization.learning_rate")
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.learner.parameters(), 1.0)
+        self.optimizer.step()
+        self.schedule.step()
+        self.learner.after_step()
+        self.step += 1
+        return {"step": self.step, "loss": loss.item(), "gradient_norm": norm.item(), **info}
+
+    def run(self, until: int, on_log: Callable[[dict[str, Any]], None] = lambda row: None,
+            on_checkpoint: Callable[[], None] = lambda: None) -> None:
+        """Train to step ``until``; logs every ``log_every`` steps and takes weight snapshots at the end of
+        the warm-up and at the end of training (Figure 11)."""
+        snapshot_at = {min(self.config.ptr.warmup_steps + self.config.log_every, until), until}
+        while self.step < until:
+            started = time.perf_counter()
+            info = self.train_step()
+            info["step_seconds"] = time.perf_counter() - started
+            if self.step % self.config.log_every == 0 or self.step == until:
+                self.metrics.append(info)
+                on_log(info)
+            if self.step in snapshot_at:
+                self.snapshots.append(self.snapshot())
+            if self.step % CHECKPOINT_EVERY == 0:
+                on_checkpoint()
+
+    def snapshot(self) -> pd.DataFrame:
+        """Score, weight and action loss of sampled chunks of both splits, without touching any state."""
+        before = self.learner.credit.state_dict()
+        before = {key: value.clone() if isinstance(value, Tensor) else value for key, value in before.items()}
+        tables = []
+        for split, dataset in (("train", self.data.train), ("held_out", self.data.held_out)):
+            if dataset is None:
+                continue
+            sampler = SegmentSampler(dataset, self.sampler.segments, seed=self.config.seed)
+            generator = torch.Generator().manual_seed(self.config.seed)
+            tables += [self._score(sampler.next(), dataset, generator, split) for _ in range(SNAPSHOT_BATCHES)]
+        self.learner.credit.load_state_dict(before)
+        return pd.concat(tables, ignore_index=True).drop_duplicates(["split", "episode", "start"])
+
+    @torch.no_grad()
+    def _score(self, batch: Batch, dataset: ChunkDataset, generator: torch.Generator, split: str) -> pd.DataFrame:
+        action_loss, features = self.learner.features(batch, generator)
+        out = self.learner.credit(features)
+        start = batch.starts.flatten()[batch.present.flatten()]
+        table = describe(dataset, features.episode_ids.numpy(), start.numpy())
+        score = out.score if out.score is not None else torch.full_like(out.weight, math.nan)
+        return table.assign(step=self.step, split=split, valid=features.valid.numpy(), score=score.float().numpy(),
+                            weight=out.weight.float().numpy(), loss=action_loss.float().numpy())
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"step": self.step, "learner": self.learner.state_dict(), "optimizer": self.optimizer.state_dict(),
+                "schedule": self.schedule.state_dict(), "sampler": self.sampler.state_dict(),
+                "generator": self.generator.get_state(), "metrics": self.metrics, "snapshots": self.snapshots}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.step, self.metrics, self.snapshots = state["step"], state["metrics"], state["snapshots"]
+        self.learner.load_state_dict(state["learner"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.sampler.load_state_dict(state["sampler"])
+        self.generator.set_state(state["generator"])
+
+
+def train(config: RunConfig, *, root: Path = runs.RUNS, progress: bool = True, position: int = 0) -> Path:
+    """Train one setting into its run folder, from its last checkpoint if it has one. Returns the folder."""
+    runs.check(config)
+    final = root / runs.folder_name(config)
+    if runs.is_trained(config, root):
+        return final
+    started, folder = datetime.now(UTC), runs.partial_folder(config, root)
+    trainer, source = _prepare(config, root)
+    checkpoint = folder / f"checkpoint-{distributed.rank()}.pt"
+    resumed, total = checkpoint.is_file(), config.ptr.optimization.steps
+    if resumed:
+        trainer.load_state_dict(torch.load(checkpoint, weights_only=False))
+    bar = tqdm(total=total, initial=trainer.step, desc=final.name[:48], position=position, unit="step",
+               disable=not progress or distributed.rank() > 0, mininterval=2.0)
+    trainer.run(total, on_log=lambda row: _show(bar, row), on_checkpoint=lambda: _save_checkpoint(trainer, checkpoint))
+    bar.close()
+    distributed.barrier()
+    if distributed.rank() == 0:
+        _write_results(trainer, folder, runs.provenance(
+            config, started, data=config.data.path, data_fingerprint=trainer.data.fingerprint,
+            initial_policy=source, resumed=resumed))
+        for left_over in folder.glob("checkpoint-*"):
+            left_over.unlink()
+        folder.rename(final)
+    return final
+
+
+def _prepare(config: RunConfig, root: Path) -> tuple[Trainer, str]:
+    if not config.initial_policy:
+        return Trainer(config, load_data(config)), ""
+    folder = root / config.initial_policy
+    saved = load_policy(folder)
+    if to_dict(saved.config.network) != to_dict(config.network) | {"use_belief": saved.config.network.use_belief}:
+        raise ValueError(f"initial_policy '{config.initial_policy}' has another network; "
+                         f"give the run the network of {folder / 'config.yaml'}")
+    return Trainer(config, load_data(config, saved.statistics), saved), saved.fingerprint
+
+
+def _show(bar: tqdm, row: Mapping[str, Any]) -> None:
+    bar.update(row["step"] - bar.n)
+    shown = {"loss": row["loss_action"], "acc": row.get("nce_acc"), "score": row.get("nce_adv")}
+    bar.set_postfix({key: f"{value:.3f}" for key, value in shown.items() if value is not None}, refresh=False)
+
+
+def _save_checkpoint(trainer: Trainer, path: Path) -> None:
+    temporary = path.with_suffix(".writing")
+    torch.save(trainer.state_dict(), temporary)
+    temporary.replace(path)
+
+
+def _write_results(trainer: Trainer, folder: Path, record: dict[str, Any]) -> None:
+    learner = trainer.learner
+    save_policy(folder, learner.policy, learner.tokenizer, trainer.data.statistics, trainer.data.cameras,
+                trainer.config)
+    pd.concat(trainer.snapshots, ignore_index=True).to_parquet(folder / "weights.parquet", index=False)
+    runs.write_provenance(folder, record)
+    pd.DataFrame(trainer.metrics).to_parquet(folder / "metrics.parquet", index=False)

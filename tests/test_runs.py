@@ -1,0 +1,123 @@
+"""Manifests, run folders and the queue of missing runs."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ptrlib import runs
+from ptrlib.config import PTRConfig, RunConfig, fingerprint, from_dict, keys, override, to_dict
+
+MANIFEST = {
+    "name": "small", "base": {"data.episodes_per_task": 2, "ptr": {"warmup_steps": 1}},
+    "methods": {"sft": {"credit": "sft", "network.use_belief": False}, "ptr": {"credit": "ptr"},
+                "oracle": {"credit": "oracle"}},
+    "grid": {"data.corruption": ["none", "combined"]}, "seeds": [0, 1],
+    "skip": [{"method": "oracle", "data.corruption": "none"}]}
+
+
+def write(folder: Path, **changes: object) -> Path:
+    path = folder / "small.yaml"
+    path.write_text(yaml.safe_dump(MANIFEST | changes))
+    return path
+
+
+def test_defaults_are_table_6():
+    """Appendix B, Table 6, value by value."""
+    ptr = PTRConfig()
+    table = {"lambda_id": 0.05, "warmup_steps": 3000, "tau": 0.12, "beta": 1.5, "logit_clamp": 20.0, "w_min": 0.25,
+             "w_max": 4.0, "alpha": 1, "queue_size": 1024, "queue_negatives": 64, "cross_rank_gather": True,
+             "ema_decay": 0.999, "norm_eps": 1e-6, "belief_tokens": 4, "tau_tok": 1.0, "lambda_ent": 1e-3,
+             "lambda_div": 1e-3, "lambda_rank": 0.25, "controller_decay": 0.98, "tau_min": 0.03, "tau_max": 0.20,
+             "beta_min": 0.5, "beta_max": 3.0, "hard_ratio_min": 0.0, "hard_ratio_max": 0.5}
+    assert {key: getattr(ptr, key) for key in table} == table
+    assert (ptr.optimization.learning_rate, ptr.optimization.weight_decay) == (1e-4, 0.01)
+    assert (ptr.optimization.lr_warmup_steps, ptr.optimization.steps, ptr.optimization.batch_size) == (2000, 60_000, 128)
+    base = ptr.base_policy
+    assert (base.action_dim, base.chunk_length, base.denoising_steps) == (200, 16, 4)
+    assert (base.flow_time_alpha, base.flow_time_beta) == (1.5, 1.0)
+
+
+def test_a_grid_becomes_settings_with_distinct_folders(tmp_path):
+    settings = runs.load_manifest(write(tmp_path)).settings
+    assert len(settings) == 3 * 2 * 2 - 2
+    assert len({s.folder_name for s in settings}) == len(settings)
+    assert all(s.config.data.episodes_per_task == 2 and s.config.ptr.warmup_steps == 1 for s in settings)
+    assert not any(s.method == "oracle" and s.config.data.corruption == "none" for s in settings)
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    ({"methdos": {}}, ("methdos", "methods")),
+    ({"base": {"data.corruptoin": "none"}}, ("data.corruptoin", "data.corruption")),
+    ({"base": {"credit": "prt"}, "methods": {"a": {}}}, ("prt", "ptr")),
+    ({"grid": {"data.corruption": ["combind"]}, "skip": []}, ("combind", "combined")),
+    ({"grid": {"data.corruption": "none"}}, ("data.corruption", "list")),
+    ({"base": {"ptr.tau": "cold"}}, ("ptr.tau", "float")),
+    ({"base": {"ptr.tau": -1.0}}, ("tau", "positive")),
+    ({"base": {"ptr.optimization.batch_size": 30}}, ("batch_size", "segment_chunks")),
+    ({"skip": [{"methd": "ptr"}]}, ("methd",))])
+def test_a_wrong_key_or_value_names_itself_and_the_nearest(tmp_path, change, words):
+    with pytest.raises(ValueError) as error:
+        runs.load_manifest(write(tmp_path, **change))
+    assert "small.yaml" in str(error.value) and all(word in str(error.value) for word in words)
+
+
+def test_a_missing_manifest_names_those_there_are(tmp_path):
+    with pytest.raises(ValueError, match="no such manifest"):
+        runs.load_manifest(tmp_path / "absent.yaml")
+
+
+def test_configurations_survive_a_file_and_every_key_changes_the_fingerprint(tmp_path):
+    config = override(RunConfig(), {"seed": 3, "data.truncation_keep": [0.5, 0.6]})
+    folder = runs.partial_folder(config, tmp_path)
+    assert runs.read_config(folder) == config
+    assert from_dict(RunConfig, to_dict(config)) == config
+    assert fingerprint(config) != fingerprint(RunConfig())
+    assert "data.corruption" in keys(config)
+
+
+def test_changes_on_the_command_line_are_checked():
+    assert runs.parse_changes(["seed=3", "data.corruption=combined", "ptr.tau=0.2"]) == {
+        "seed": 3, "data.corruption": "combined", "ptr.tau": 0.2}
+    with pytest.raises(ValueError, match="'seed'"):
+        runs.parse_changes(["sead=3"])
+    with pytest.raises(ValueError, match="key=value"):
+        runs.parse_changes(["seed"])
+
+
+def _hold(root: Path, ready, release) -> None:
+    with runs.claimed("a-run", root) as mine:
+        ready.put(mine)
+        release.wait(30)
+
+
+def test_a_claim_is_exclusive_and_ends_with_its_holder(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    ready, release = context.Queue(), context.Event()
+    holder = context.Process(target=_hold, args=(tmp_path, ready, release))
+    holder.start()
+    assert ready.get(timeout=60) is True
+    with runs.claimed("a-run", tmp_path) as mine:
+        assert mine is False
+    assert holder.pid is not None
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.join()
+    deadline = time.monotonic() + 10
+    while True:
+        with runs.claimed("a-run", tmp_path) as mine:
+            if mine:
+                break
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_text_is_written_whole_or_not_at_all(tmp_path):
+    runs.write_text(tmp_path / "a.txt", "one")
+    runs.write_text(tmp_path / "a.txt", "two")
+    assert (tmp_path / "a.txt").read_text() == "two" and len(list(tmp_path.iterdir())) == 1

@@ -1,0 +1,184 @@
+"""Training end to end on tiny data: it runs, learns, resumes to the bit and survives kill -9."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from ptrlib import runs
+from ptrlib.config import RunConfig, override
+from ptrlib.credit import CREDITS
+from ptrlib.data.hdf5 import write_episodes
+from ptrlib.storage import load_policy
+from ptrlib.training import Trainer, learning_rate_factor, prepare_data, train
+from tests.factories import tiny_episodes
+
+TINY = {"network.image_size": 32, "network.width": 32, "network.vision_channels": [8, 8, 16],
+        "network.backbone_layers": 1, "network.expert_layers": 1, "network.heads": 2, "network.precision": "float32",
+        "ptr.optimization.batch_size": 16, "ptr.optimization.steps": 12, "ptr.optimization.lr_warmup_steps": 2,
+        "ptr.warmup_steps": 3, "ptr.queue_size": 64, "ptr.queue_negatives": 8, "log_every": 2,
+        "data.held_out_fraction": 0.25, "data.offset": 8}
+
+
+def tiny_config(**changes) -> RunConfig:
+    return override(RunConfig(), TINY | changes)
+
+
+@pytest.fixture(scope="module")
+def episodes():
+    return tiny_episodes(8, 40, 32)
+
+
+def losses(trainer: Trainer) -> list[float]:
+    return [row["loss"] for row in trainer.metrics]
+
+
+@pytest.mark.parametrize("credit", sorted(CREDITS))
+def test_every_credit_trains_and_logs(credit, episodes):
+    config = tiny_config(credit=credit, **{"data.corruption": "combined"})
+    trainer = Trainer(config, prepare_data(config, episodes))
+    trainer.run(12)
+    assert np.isfinite(losses(trainer)).all() and len(trainer.metrics) == 6
+    table = pd.concat(trainer.snapshots)
+    assert set(table.split) == {"train", "held_out"}
+    assert not table[table.split == "held_out"].filter(like="truth_").to_numpy().any()
+    weights = table.weight
+    if credit in ("ptr", "random"):
+        assert weights.between(0.25, 4.0).all() and (weights[~table.valid] == 1).all() and weights.nunique() > 1
+        assert table.score.notna().all()
+    else:
+        assert (weights == 1).all()
+
+
+def test_the_oracle_never_sees_a_marked_episode(episodes):
+    config = tiny_config(credit="oracle", **{"data.corruption": "combined"})
+    data = prepare_data(config, episodes)
+    assert not any(mask.any() for episode in data.train.episodes for mask in episode.truth.values())
+    everyone = prepare_data(tiny_config(**{"data.corruption": "combined"}), episodes)
+    assert len(data.train.episodes) < len(everyone.train.episodes)
+
+
+def test_without_weights_and_auxiliary_losses_ptr_is_sft_with_belief(episodes):
+    """alpha = 0 and all lambdas 0 leave the plain action loss: same losses as SFT+Belief, step by step."""
+    off = {"ptr.alpha": 0.0, "ptr.lambda_id": 0.0, "ptr.lambda_rank": 0.0, "ptr.lambda_ent": 0.0, "ptr.lambda_div": 0.0}
+    tracks = []
+    for credit in ("sft", "ptr"):
+        config = tiny_config(credit=credit, **off)
+        trainer = Trainer(config, prepare_data(config, episodes))
+        trainer.run(6)
+        tracks.append([row["loss_action"] for row in trainer.metrics])
+    assert tracks[0] == pytest.approx(tracks[1], rel=1e-5)
+
+
+def test_the_detached_scorer_leaves_the_policy_alone(episodes):
+    config = tiny_config(credit="ptr", detach_scorer=True)
+    trainer = Trainer(config, prepare_data(config, episodes))
+    _, features = trainer.learner.features(trainer.sampler.next(), trainer.generator)
+    trainer.learner.credit(features).auxiliary_loss.backward()
+    learner = trainer.learner
+    assert all(p.grad is None or not p.grad.any() for p in learner.policy.vision_tower.parameters())
+    assert any(p.grad is not None and p.grad.any() for p in learner.credit.parameters())
+
+
+def test_training_resumed_from_a_checkpoint_is_bitwise_the_same(episodes):
+    config = tiny_config(credit="ptr")
+    whole = Trainer(config, prepare_data(config, episodes))
+    whole.run(12)
+    first = Trainer(config, prepare_data(config, episodes))
+    first.run(12 // 2)
+    state = torch.load(_saved(first), weights_only=False)
+    second = Trainer(config, prepare_data(config, episodes))
+    second.load_state_dict(state)
+    second.run(12)
+    assert losses(second) == losses(whole)
+    for a, b in zip(whole.learner.state_dict().values(), second.learner.state_dict().values(), strict=True):
+        assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+
+
+def _saved(trainer: Trainer):
+    import io
+
+    buffer = io.BytesIO()
+    torch.save(trainer.state_dict(), buffer)
+    buffer.seek(0)
+    return buffer
+
+
+def test_training_learns(episodes):
+    config = tiny_config(credit="sft", **{"ptr.optimization.steps": 150, "ptr.optimization.learning_rate": 3e-3,
+                                          "log_every": 1, "data.held_out_fraction": 0.0})
+    trainer = Trainer(config, prepare_data(config, episodes))
+    trainer.run(150)
+    assert np.mean(losses(trainer)[-20:]) < 0.8 * np.mean(losses(trainer)[:10])
+
+
+def test_learning_rate_warms_up_and_falls_to_zero():
+    factors = [learning_rate_factor(step, 10, 100) for step in range(101)]
+    assert factors[0] == pytest.approx(0.1) and factors[9] == 1 and max(factors) == 1
+    assert factors[55] == pytest.approx(0.5) and factors[100] == pytest.approx(0)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory, episodes) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    for task in {episode.task for episode in episodes}:
+        write_episodes(folder / f"{task}_demo.hdf5", [episode for episode in episodes if episode.task == task])
+    return folder
+
+
+def test_a_run_folder_holds_what_the_book_needs(dataset, tmp_path):
+    config = tiny_config(credit="ptr", **{"data.path": str(dataset)})
+    folder = train(config, root=tmp_path, progress=False)
+    assert {"config.yaml", "provenance.json", "metrics.parquet", "weights.parquet", "policy.safetensors"} <= {
+        path.name for path in folder.iterdir()}
+    assert not list(tmp_path.glob(".partial-*"))
+    assert {"step", "loss", "nce_acc", "tau", "beta", "hard_ratio", "weight_mean"} <= set(
+        pd.read_parquet(folder / "metrics.parquet").columns)
+    saved = load_policy(folder)
+    assert saved.config == config and saved.tokenizer is not None
+    assert train(config, root=tmp_path, progress=False) == folder
+
+
+def test_every_method_can_start_from_one_policy(dataset, tmp_path):
+    first = train(tiny_config(credit="sft", **{"data.path": str(dataset), "network.use_belief": False}),
+                  root=tmp_path, progress=False)
+    config = tiny_config(credit="ptr", initial_policy=first.name,
+                         **{"data.path": str(dataset), "ptr.optimization.learning_rate": 0.0})
+    second = train(config, root=tmp_path, progress=False)
+    before, after = load_policy(first).policy.state_dict(), load_policy(second).policy.state_dict()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    other = tiny_config(credit="ptr", initial_policy=first.name, **{"data.path": str(dataset), "network.width": 64})
+    with pytest.raises(ValueError, match="another network"):
+        train(other, root=tmp_path, progress=False)
+
+
+def test_a_killed_run_is_taken_up_again(dataset, tmp_path):
+    """kill -9 after the first checkpoint; the second worker continues and ends as an undisturbed one."""
+    steps = 520
+    config = tiny_config(credit="ptr", **{"data.path": str(dataset), "ptr.optimization.steps": steps, "log_every": 20})
+    code = ("import sys; from ptrlib.config import *; from ptrlib.config import override; from tests.test_training import *;"
+            f"train(tiny_config(credit='ptr', **{{'data.path': {str(dataset)!r}, 'ptr.optimization.steps': {steps},"
+            f" 'log_every': 20}}), root=Path({str(tmp_path / 'killed')!r}), progress=False)")
+    process = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(Path.cwd())})
+    checkpoint = tmp_path / "killed" / f".partial-{runs.folder_name(config)}" / "checkpoint-0.pt"
+    deadline = time.monotonic() + 120
+    while not checkpoint.is_file() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert process.poll() is None, "the run ended before it could be killed"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not runs.is_trained(config, tmp_path / "killed")
+    resumed = train(config, root=tmp_path / "killed", progress=False)
+    undisturbed = train(config, root=tmp_path / "whole", progress=False)
+    columns = ["step", "loss", "tau", "beta", "nce_acc"]
+    pd.testing.assert_frame_equal(pd.read_parquet(resumed / "metrics.parquet")[columns],
+                                  pd.read_parquet(undisturbed / "metrics.parquet")[columns])
