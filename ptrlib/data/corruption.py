@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from ptrlib.config import DataConfig
 from ptrlib.data.episodes import Episode
 
-MARKS = ("action_noise", "truncation", "label_noise")  # keys of Episode.truth, in the order applied
-KINDS = (*MARKS, "combined")  # combined is all three
+CORRUPTIONS = ("action_noise", "truncation", "label_noise")  # keys of Episode.truth, in the order applied
 _DEFAULTS = DataConfig()
 
 
@@ -29,7 +28,8 @@ def corrupt(episodes: Sequence[Episode], kind: str, *, seed: int, noise_sigma: f
             truncation_fraction: float = _DEFAULTS.truncation_fraction,
             truncation_keep: tuple[float, float] = _DEFAULTS.truncation_keep,
             label_fraction: float = _DEFAULTS.label_fraction) -> list[Episode]:
-    """``episodes`` with the corruption ``kind``, one of ``KINDS``, or with ``"none"``.
+    """``episodes`` with the corruption ``kind``, one of ``CORRUPTIONS``, with all three
+    (``"combined"``) or with none (``"none"``).
 
     Exactly ``round(fraction * len(episodes))`` episodes are hit. Each corruption draws from its own stream
     of ``seed``, so *combined* hits the episodes that each alone would.
@@ -38,8 +38,9 @@ def corrupt(episodes: Sequence[Episode], kind: str, *, seed: int, noise_sigma: f
     Dimensions that take at most two values in the whole data set (a gripper command, a mode switch, an
     unused axis) get no noise, and noisy actions are not clipped (the controller does that).
     """
-    if kind not in (*KINDS, "none"):
-        raise ValueError(f"corruption {kind!r} is unknown; choose among {', '.join(KINDS)}, none")
+    known = (*CORRUPTIONS, "combined", "none")
+    if kind not in known:
+        raise ValueError(f"corruption {kind!r} is unknown; choose among {', '.join(known)}")
     low, high = truncation_keep
     if not 0 < low <= high <= 1:
         raise ValueError(f"truncation_keep must satisfy 0 < low <= high <= 1, got {truncation_keep}")

@@ -19,8 +19,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -35,7 +36,7 @@ from ptrlib.data.images import area_average
 FILE_SUFFIXES = (".hdf5", ".h5")
 _LIBERO_STATE = ("ee_states", "gripper_states")
 _LIBERO_DERIVED = ("ee_pos", "ee_ori")  # slices of ee_states that upstream stores a second time
-_NO_OP_GRIPPER = -1.0  # LIBERO's dummy action keeps the gripper open
+_NO_OP_GRIPPER = -1.0  # open, as in LIBERO's dummy action
 
 
 # ---------------------------------------------------------------------------------------------- reading
@@ -189,15 +190,20 @@ class _DemoReader:
                              "drop or record the demonstration again")
         return values
 
+    def observation(self, group: str, key: str) -> NDArray:
+        return self.array(f"{group}/{key}", self.rows)
+
     def require_actions(self, least: int) -> None:
         if self.rows < least:
             raise self.error("actions", f"has {self.rows} rows, which leaves no action between two "
                              "observations", "drop or record the demonstration again")
 
-    def images(self, group: str, key: str, rows: int, image_size: int | None, *, upside_down: bool,
-               first: int = 0) -> NDArray[np.uint8]:
-        dataset = self.group[group][key]
+    def images(self, group: str, key: str, rows: int, image_size: int | None, *, upside_down: bool
+               ) -> NDArray[np.uint8]:
         place = f"{group}/{key}"
+        if place not in self.group:
+            raise self.error(place, "is missing", "export the demonstration again")
+        dataset = self.group[place]
         if dataset.ndim != 4 or dataset.shape[-1] != 3 or dataset.dtype != np.uint8:
             raise self.error(place, f"must be uint8 (rows, height, width, 3), not {dataset.dtype} "
                              f"{dataset.shape}", "export the demonstration again")
@@ -205,7 +211,7 @@ class _DemoReader:
             raise self.error(place, f"has {len(dataset)} rows where actions have {rows}",
                              "export the demonstration again")
         try:
-            images = dataset[first:]
+            images = dataset[()]
         except (OSError, RuntimeError) as error:
             raise self.error(place, f"cannot be read ({error})", "copy or record the file again") from None
         if image_size is not None:
@@ -250,7 +256,7 @@ class _DemoReader:
                     cameras: Sequence[str] | None) -> Episode:
         rows = self.rows
         self.require_actions(2)
-        if "state" in self.group["obs"]:
+        if "state" in self.group["obs"]:  # another robot than LIBERO's
             state = self.array("obs/state", rows)
         else:
             state = np.concatenate([self.array("obs/ee_states", rows, 6),
@@ -282,33 +288,25 @@ class _DemoReader:
                        cameras: Sequence[str] | None) -> Episode:
         ends = "next_obs" in self.group
         self.require_actions(1 if ends else 2)
-        steps = self.rows if ends else self.rows - 1
-        groups = ("obs", "next_obs") if ends else ("obs",)
-        keys = self.camera_keys("_image", cameras)
-        images = {camera: self._with_end([self.images(group, key, self.rows, image_size, upside_down=False,
-                                                      first=0 if group == "obs" else self.rows - 1)
-                                          for group in groups]) for camera, key in keys.items()}
-        state = self._with_end([self._robomimic_state(group) for group in groups], last_only=True)
-        extra = {key: self._with_end([self.array(f"{group}/{key}", self.rows) for group in groups],
-                                     last_only=True) for key in self.group["obs"]
-                 if not key.startswith("robot0_") and key != "state" and self.group["obs"][key].ndim == 2
-                 and all(key in self.group[group] for group in groups)}
-        simulator_states = None
-        if "states" in self.group:
-            states = self.array("states", self.rows)
-            last = self._final_state(states.shape[1])[None]
-            simulator_states = np.concatenate([states, last]) if ends else states
-        return Episode(images=images, state=state.astype(np.float32, copy=False),
-                       actions=self.array("actions", self.rows)[:steps].astype(np.float32, copy=False),
-                       truth=self.truth(steps), extra=extra, simulator_states=simulator_states,
-                       **self.fields(common))
 
-    @staticmethod
-    def _with_end(parts: list[NDArray], *, last_only: bool = False) -> NDArray:
-        """``obs`` rows followed by the last row of ``next_obs``, if there is one."""
-        if len(parts) == 1:
-            return parts[0]
-        return np.concatenate([parts[0], parts[1][-1:] if last_only else parts[1]])
+        def observed(read: Callable[[str], NDArray]) -> NDArray:
+            """The rows of ``obs`` and, where the file has it, what was seen after the last action."""
+            return np.concatenate([read("obs"), read("next_obs")[-1:]]) if ends else read("obs")
+
+        images, extra = {}, {}
+        for camera, key in self.camera_keys("_image", cameras).items():
+            images[camera] = observed(partial(self.images, key=key, rows=self.rows, image_size=image_size,
+                                              upside_down=False))
+        for key, dataset in self.group["obs"].items():
+            if dataset.ndim == 2 and key != "state" and not key.startswith("robot0_"):
+                extra[key] = observed(partial(self.observation, key=key))
+        states = self.array("states", self.rows) if "states" in self.group else None
+        if states is not None and ends:
+            states = np.concatenate([states, self._final_state(states.shape[1])[None]])
+        steps = self.rows if ends else self.rows - 1
+        return Episode(images=images, state=observed(self._robomimic_state).astype(np.float32, copy=False),
+                       actions=self.array("actions", self.rows)[:steps].astype(np.float32, copy=False),
+                       truth=self.truth(steps), extra=extra, simulator_states=states, **self.fields(common))
 
     def _robomimic_state(self, group: str) -> NDArray:
         if "state" in self.group[group]:
@@ -422,8 +420,9 @@ def check_episode(episode: Episode) -> None:
     steps = len(episode.actions)
     if steps == 0:
         raise ValueError(f"{who} has no actions; leave it out")
-    arrays = {"state": episode.state, **{f"images[{key}]": value for key, value in episode.images.items()},
-              **{f"extra[{key}]": value for key, value in episode.extra.items()}}
+    arrays: dict[str, NDArray] = {"state": episode.state}
+    arrays |= {f"images[{key}]": images for key, images in episode.images.items()}
+    arrays |= {f"extra[{key}]": values for key, values in episode.extra.items()}
     if episode.simulator_states is not None:
         arrays["simulator_states"] = episode.simulator_states
     for key, array in arrays.items():
@@ -438,7 +437,8 @@ def check_episode(episode: Episode) -> None:
 def _write_demo(group: h5py.Group, episode: Episode, compression: str | None) -> None:
     """The LIBERO layout: observation ``t`` in row ``t``, action ``t`` in row ``t + 1``."""
     no_op = np.zeros_like(episode.actions[:1])
-    no_op[:, -1] = _NO_OP_GRIPPER
+    if episode.embodiment == "libero":
+        no_op[:, -1] = _NO_OP_GRIPPER
     group["actions"] = np.concatenate([no_op, episode.actions])
     rows = len(episode) + 1
     obs = group.create_group("obs")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,7 +29,7 @@ def area_average(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 def _average_blocks(images: NDArray[np.uint8], down: int, across: int) -> NDArray[np.uint8]:
     """Integer factors: sums of strided views in integers, rounded half up."""
-    wide = np.uint16 if down * across <= 256 else np.uint32
+    wide: Any = np.uint16 if down * across <= 256 else np.uint32
     rows = images[..., 0::down, :, :].astype(wide)
     for offset in range(1, down):
         rows += images[..., offset::down, :, :]
