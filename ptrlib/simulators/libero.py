@@ -58,6 +58,7 @@ class LiberoSimulator:
     ``env`` (the robosuite environment) and ``sim`` are for demonstrators, which may see everything.
     """
 
+    embodiment = "libero"
     cameras = tuple(CAMERAS)
     time_limit = TIME_LIMIT
 
@@ -108,18 +109,18 @@ class LiberoSimulator:
         """Camera -> (image_size, image_size, 3), upright."""
         if self._renderer is None:
             raise ValueError("this simulator was made with render=False; make it with render=True for images")
-        return {camera: self._render_camera(name) for camera, name in CAMERAS.items()}
+        return {camera: self._render_camera(self._renderer, name) for camera, name in CAMERAS.items()}
 
-    def _render_camera(self, name: str) -> NDArray[np.uint8]:
+    def _render_camera(self, renderer: Any, name: str) -> NDArray[np.uint8]:
         """(image_size, image_size, 3). What the camera cannot see is hidden first: same pixels, sooner."""
         model, data = self.sim.model._model, self.sim.data._data
         groups = model.geom_group.copy()
         model.geom_group[_outside_view(model, data, name)] = HIDDEN_GROUP
         try:
-            self._renderer.update_scene(data, camera=name, scene_option=_visible_geoms())
+            renderer.update_scene(data, camera=name, scene_option=_visible_geoms())
         finally:
             model.geom_group[:] = groups
-        return self._renderer.render()
+        return renderer.render()
 
     def step(self, action: NDArray[np.floating[Any]]) -> bool:
         """One 20 Hz control step of the (7,) action; True when the task is solved."""
@@ -157,6 +158,30 @@ class LiberoSimulator:
     def simulator_state(self) -> NDArray[np.float64]:
         """(n,) time, joint positions and velocities, as LIBERO's files store them."""
         return self.sim.get_state().flatten()
+
+    def recorded_extras(self) -> dict[str, NDArray[np.float64]]:
+        """What LIBERO's files hold beyond state and images: joint_states (7,), robot_states (9,)."""
+        position, quaternion = self.end_effector_pose()
+        return {"joint_states": self.joint_positions(),
+                "robot_states": np.concatenate([self.gripper_positions(), position, np.roll(quaternion, -1)])}
+
+    def file_attributes(self) -> dict[str, Any]:
+        """Attributes of the ``data`` group, those of LIBERO's own files and ``provenance``."""
+        problem = self.env.parsed_problem
+        return {
+            "env_name": type(self.env).__name__,
+            "problem_info": {"problem_name": problem["problem_name"], "domain_name": "robosuite",
+                             "language_instruction": self.task.instruction},
+            "bddl_file_name": f"{self.suite}/{self.bddl_file.name}",
+            "bddl_file_content": self.bddl_file.read_text(),
+            "env_args": {"type": 1, "env_name": type(self.env).__name__,
+                         "problem_name": problem["problem_name"],
+                         "bddl_file": f"{self.suite}/{self.bddl_file.name}",
+                         "env_kwargs": {"robots": ["Panda"], "control_freq": CONTROL_FREQUENCY,
+                                        "camera_names": list(CAMERAS.values()),
+                                        "camera_heights": self.image_size, "camera_widths": self.image_size}},
+            "provenance": self.provenance(),
+        }
 
     def provenance(self) -> dict[str, Any]:
         """Everything that determines physics and pixels."""
@@ -229,14 +254,18 @@ def _libero() -> Any:
     root = _package_root()
     assets = _asset_root(root)
     os.environ.setdefault("LIBERO_CONFIG_PATH", str(_write_config(root, assets)))
-    logging.getLogger("robosuite_logs").setLevel(logging.ERROR)
-    package = importlib.import_module("libero.libero")
+    logging.getLogger("robosuite_logs").addFilter(_is_error)  # it warns about robots that nobody asked for
+    package: Any = importlib.import_module("libero.libero")
     if hasattr(package, "get_assets_path"):
         # This distribution ignores the configured asset path and would download; tell it what we have.
         package._assets_path_cache = str(assets)
     importlib.import_module("libero.libero.benchmark")
     importlib.import_module("libero.libero.envs")
     return package
+
+
+def _is_error(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR
 
 
 def _package_root() -> Path:
@@ -313,17 +342,20 @@ def _unplaced_poses(env: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]
     LIBERO draws "bowl on the stove" from the stove's site as it stands in the XML, plus the drawn position of
     the stove: drawn from a scene whose stove was placed already, the bowl would hang in the air.
     """
-    import mujoco
-
-    model = mujoco.MjModel.from_xml_string(env.model.get_xml())
-    return model.body_pos.copy(), model.body_quat.copy()
+    position, quaternion = env.sim.model.body_pos.copy(), env.sim.model.body_quat.copy()
+    for fixture in env.fixtures_dict.values():
+        body = env.sim.model.body_name2id(fixture.root_body)
+        element = env.model.worldbody.find(f".//body[@name='{fixture.root_body}']")
+        position[body] = np.fromstring(element.get("pos", "0 0 0"), sep=" ")
+        quaternion[body] = np.fromstring(element.get("quat", "1 0 0 0"), sep=" ")
+    return position, quaternion
 
 
 def _make_renderer(sim: Any, image_size: int) -> Any:
     import mujoco
 
     model = sim.model._model
-    model.vis.quality.offsamples = RENDER_SETTINGS["multisampling"]  # read when the context is made, as meshes
+    model.vis.quality.offsamples = RENDER_SETTINGS["multisampling"]  # read, as meshes, by the context
     _thin_visual_meshes(model, MESH_GRID)
     renderer = mujoco.Renderer(model, height=image_size, width=image_size)
     renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = RENDER_SETTINGS["reflections"]

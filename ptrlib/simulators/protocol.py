@@ -42,6 +42,7 @@ class Simulator(Protocol):
 
     task: TaskSpec
     suite: str
+    embodiment: str  # key of ptrlib.policy.action_space.EMBODIMENTS
     cameras: tuple[str, ...]
     time_limit: int  # steps after which the benchmark's own evaluation gives up
     init_states: int  # number of fixed evaluation scenes
@@ -64,6 +65,18 @@ class Simulator(Protocol):
 
     def success(self) -> bool:
         """Whether the task is solved now."""
+        ...
+
+    def simulator_state(self) -> NDArray[np.float64]:
+        """(n,) the physics state, from which the scene can be restored."""
+        ...
+
+    def recorded_extras(self) -> dict[str, NDArray[np.float64]]:
+        """Further arrays that the benchmark's demonstration files hold at each step."""
+        ...
+
+    def file_attributes(self) -> dict[str, Any]:
+        """Attributes that the benchmark's demonstration files carry, and ``provenance``."""
         ...
 
     def provenance(self) -> dict[str, Any]:
@@ -90,7 +103,7 @@ class World:
 WORLDS = {"libero": "ptrlib.simulators.libero", "robocasa": "ptrlib.simulators.robocasa"}
 
 
-def world(name: str) -> World:
+def world_named(name: str) -> World:
     """The world called ``name``.
 
     Raises:

@@ -1,0 +1,200 @@
+"""Record scripted demonstrations into one HDF5 file per task.
+
+One process records a task from its first episode to its last, so a file's content depends on the settings
+and not on the number of processes. An interrupted recording goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import h5py
+import numpy as np
+from tqdm import tqdm
+
+from ptrlib.data.episodes import Episode
+from ptrlib.data.hdf5 import EpisodeWriter
+from ptrlib.simulators.demonstrators import demonstrate
+from ptrlib.simulators.demonstrators.styles import style_named
+from ptrlib.simulators.protocol import Simulator, TaskSpec, world_named
+from ptrlib.simulators.workers import Workers
+
+ATTEMPTS = 10  # scenes tried for one episode before the task is given up
+COMPRESSION = "lzf"  # of images and arrays: halves the files at memory speed
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What determines a file's content, beside the task and the versions in its provenance."""
+
+    world: str
+    suite: str
+    episodes: int
+    styles: tuple[str, ...]
+    seed: int
+    image_size: int
+    images: bool
+
+    def file(self, out: Path, task: TaskSpec) -> Path:
+        """LIBERO's name for the demonstrations of ``task``."""
+        return out / f"{task.name}_demo.hdf5"
+
+    def failures(self, out: Path, task: TaskSpec) -> Path:
+        """Where failed attempts go: beside the demonstrations they would be read with them."""
+        return out / "failed" / f"{task.name}_failed.hdf5"
+
+
+def record(world: str = "libero", suite: str = "libero_spatial", episodes: int = 50,
+           styles: Sequence[str] = ("precise",), out: str | Path = "data/libero/libero_spatial",
+           workers: int = 2, seed: int = 0, tasks: Sequence[int] | None = None, image_size: int = 128,
+           images: bool = True) -> list[Path]:
+    """Record ``episodes`` successful demonstrations of each task and return the files, in task order.
+
+    Styles are taken in turn. The scene of each episode is drawn from ``seed``, the task and the episode's
+    number; after a failure another one is drawn, and the failed attempt is kept in ``<out>/failed`` without
+    images. Files that are there already with the same settings are left alone.
+
+    Raises:
+        ValueError: no such world, suite, task or style, or a file with other settings is in the way.
+        RuntimeError: a task failed ten times over for one episode, or a worker was killed.
+    """
+    recording = Recording(world, suite, episodes, tuple(styles), seed, image_size, images)
+    if episodes < 1 or workers < 1 or not styles:
+        raise ValueError("record needs at least one episode, one worker and one style")
+    for style in styles:
+        style_named(style)
+    chosen = _chosen_tasks(recording, tasks)
+    missing = deque(task for task in chosen if not _is_recorded(recording, recording.file(Path(out), task)))
+    if missing:
+        (Path(out) / "failed").mkdir(parents=True, exist_ok=True)
+        with Workers(min(workers, len(missing)), _work, recording, Path(out)) as pool:
+            _hand_out(pool, missing, episodes)
+    return [recording.file(Path(out), task) for task in chosen]
+
+
+def record_task(simulator: Simulator, recording: Recording, out: Path,
+                report: Callable[[bool], None] = lambda success: None) -> None:
+    """Record every episode of the simulator's task.
+
+    ``report`` hears of each episode that is in the file (True) and of each failed attempt (False).
+    """
+    task = simulator.task
+    attributes = simulator.file_attributes() | {"recording": _settings(recording)}
+    with EpisodeWriter(recording.file(out, task), attributes, compression=COMPRESSION) as demonstrations, \
+            EpisodeWriter(recording.failures(out, task), attributes, compression=COMPRESSION) as failures:
+        done, failed = set(demonstrations.recorded), set(failures.recorded)
+        for number in range(recording.episodes):
+            style = recording.styles[number % len(recording.styles)]
+            for attempt in range(ATTEMPTS):
+                scene = scene_seed(recording.seed, task.index, number, attempt)
+                if (scene, style) in done:
+                    report(True)
+                    break
+                if (scene, style) in failed:
+                    continue
+                episode = record_episode(simulator, style, scene, recording.images)
+                if episode.success:
+                    demonstrations.append(episode)
+                    report(True)
+                    break
+                failures.append(replace(episode, images={}))
+                report(False)
+            else:
+                raise RuntimeError(f"task {task.name!r}: the {style!r} demonstrator failed in {ATTEMPTS} "
+                                   f"scenes for episode {number}; leave out the task or the style")
+
+
+def record_episode(simulator: Simulator, style: str, seed: int, images: bool = True) -> Episode:
+    """One demonstration in the scene drawn from ``seed``, up to its first success or the time limit."""
+    simulator.reset(seed=seed)
+    observations, actions, states, extras = [simulator.observe(images)], [], [], []
+    states.append(simulator.simulator_state())
+    extras.append(simulator.recorded_extras())
+    success = False
+    for action in demonstrate(simulator, style, seed):
+        action = np.asarray(action, np.float32)
+        success = simulator.step(action)
+        actions.append(action)
+        observations.append(simulator.observe(images))
+        states.append(simulator.simulator_state())
+        extras.append(simulator.recorded_extras())
+        if success:
+            break
+    return Episode(
+        images={camera: np.stack([observation.images[camera] for observation in observations])
+                for camera in observations[0].images},
+        state=np.stack([observation.state for observation in observations]),
+        actions=np.stack(actions), instruction=simulator.task.instruction,
+        embodiment=simulator.embodiment, task=simulator.task.name, source=simulator.suite, operator=style,
+        success=success, seed=seed, simulator_states=np.stack(states),
+        extra={key: np.stack([extra[key] for extra in extras]) for key in extras[0]})
+
+
+def scene_seed(seed: int, task: int, number: int, attempt: int) -> int:
+    """An unsigned 32-bit seed of its own for every attempt at every episode."""
+    return int(np.random.SeedSequence([seed, task, number, attempt]).generate_state(1)[0])
+
+
+def _chosen_tasks(recording: Recording, tasks: Sequence[int] | None) -> list[TaskSpec]:
+    known = world_named(recording.world).tasks(recording.suite)
+    if tasks is None:
+        return known
+    for index in tasks:
+        if not 0 <= index < len(known):
+            raise ValueError(f"suite {recording.suite!r} has tasks 0 to {len(known) - 1}, "
+                             f"there is no task {index}")
+    return [known[index] for index in tasks]
+
+
+def _settings(recording: Recording) -> dict:
+    return json.loads(json.dumps(asdict(recording)))
+
+
+def _is_recorded(recording: Recording, file: Path) -> bool:
+    """True if ``file`` is there with these settings, False if it is not there."""
+    if not file.exists():
+        return False
+    with h5py.File(file, "r") as handle:
+        found = json.loads(handle["data"].attrs.get("recording", "{}"))
+    wanted = _settings(recording)
+    differing = [f"{key} {found.get(key)} instead of {value}" for key, value in wanted.items()
+                 if found.get(key) != value]
+    if differing:
+        raise ValueError(f"{file} was recorded with {', '.join(differing)}; "
+                         "choose another folder or delete it")
+    return True
+
+
+def _hand_out(pool: Workers, missing: deque[TaskSpec], episodes: int) -> None:
+    """Give each worker a task whenever it asks, and show how far they are."""
+    failures = 0
+    with tqdm(total=len(missing) * episodes, unit="episode", desc="demonstrations") as progress:
+        for worker, message in pool.messages():
+            if message == "ready":
+                pool.send(worker, missing.popleft() if missing else None)
+            elif message:
+                progress.update()
+            else:
+                failures += 1
+                progress.set_postfix(failed=failures)
+
+
+def _work(pipe: Connection, recording: Recording, out: Path) -> None:
+    """A worker: ask for a task, record it, until there is none."""
+    world = world_named(recording.world)
+    while True:
+        pipe.send("ready")
+        task = pipe.recv()
+        if task is None:
+            return
+        simulator = world.make(recording.suite, task.index, image_size=recording.image_size,
+                               render=recording.images)
+        try:
+            record_task(simulator, recording, out, pipe.send)
+        finally:
+            simulator.close()
