@@ -25,7 +25,8 @@ def tiny_episode(rng: np.random.Generator, steps: int = 20, size: int = 16, task
                           "robot_states": rng.normal(size=(steps + 1, 9))})
 
 
-def tiny_episodes(count: int, steps: int = 20, size: int = 16, *, tasks: int = 2, seed: int = 0) -> list[Episode]:
+def tiny_episodes(count: int, steps: int = 20, size: int = 16, *, tasks: int = 2, seed: int = 0
+                  ) -> list[Episode]:
     """``count`` episodes, their tasks in turn; lengths vary by a few steps around ``steps``."""
     rng = np.random.default_rng(seed)
     return [tiny_episode(rng, max(1, steps + int(rng.integers(-3, 4))), size, index % tasks, index,

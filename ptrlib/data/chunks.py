@@ -251,8 +251,8 @@ class SegmentSampler:
         self.generator = np.random.default_rng(seed)
         share = segments // world_size
         self._mine = slice(rank * share, (rank + 1) * share)
-        self._lead = (dataset.data.segment_chunks - 1) * dataset.data.chunk_stride
-        self._first = np.concatenate([[0], np.cumsum(dataset.lengths + self._lead)])
+        self._segments = np.concatenate([self._of_episode(index, length)
+                                         for index, length in enumerate(dataset.lengths.tolist())])
 
     def __iter__(self) -> Iterator[Batch]:
         while True:
@@ -274,13 +274,18 @@ class SegmentSampler:
         episode; the chunks it misses are left out and the others moved to the front.
         """
         stride, chunks = self.dataset.data.chunk_stride, self.dataset.data.segment_chunks
-        drawn = self.generator.integers(self._first[-1], size=self.segments)
-        episode = np.searchsorted(self._first, drawn, side="right") - 1
-        begin = drawn - self._first[episode] - self._lead
+        episode, begin = self._segments[self.generator.integers(len(self._segments), size=self.segments)].T
         missed = -(np.minimum(begin, 0) // stride)
         starts = (begin + missed * stride)[:, None] + stride * np.arange(chunks)
         within = np.arange(chunks) < (chunks - missed)[:, None]
         return episode, starts, within & (starts < self.dataset.lengths[episode][:, None])
+
+    def _of_episode(self, index: int, length: int) -> NDArray[np.int64]:
+        """(n, 2): the episode and first step, maybe negative, of all its segments with a chunk inside it."""
+        stride, chunks = self.dataset.data.chunk_stride, self.dataset.data.segment_chunks
+        begin = np.arange(-(chunks - 1) * stride, length)
+        inside = np.where(begin < 0, begin % stride, begin) < length
+        return np.stack([np.full(inside.sum(), index), begin[inside]], axis=1)
 
     def state_dict(self) -> dict[str, Any]:
         return {"generator": self.generator.bit_generator.state}

@@ -1,0 +1,378 @@
+"""Files: round trips, both upstream layouts, and one clear sentence for each way a file can be broken."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ptrlib.data.episodes import Episode
+from ptrlib.data.errors import DataError
+from ptrlib.data.hdf5 import EpisodeWriter, axis_angle_of, read_episodes, write_episodes, write_filter_key
+from tests.factories import tiny_episode, tiny_episodes
+
+
+def assert_same(one: Episode, other: Episode) -> None:
+    for key in ("instruction", "embodiment", "task", "source", "operator", "success", "seed"):
+        assert getattr(one, key) == getattr(other, key), key
+    for key in ("state", "actions", "simulator_states"):
+        np.testing.assert_array_equal(getattr(one, key), getattr(other, key), err_msg=key)
+    for key in ("images", "truth", "extra"):
+        assert getattr(one, key).keys() == getattr(other, key).keys()
+        for name, values in getattr(one, key).items():
+            np.testing.assert_array_equal(values, getattr(other, key)[name], err_msg=name)
+            assert values.dtype == getattr(other, key)[name].dtype
+
+
+# --------------------------------------------------------------------------------------- round trips
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**32 - 1), steps=st.lists(st.integers(1, 6), min_size=1, max_size=12))
+def test_written_and_read_is_the_same(tmp_path: Path, seed: int, steps: list[int]) -> None:
+    rng = np.random.default_rng(seed)
+    episodes = [tiny_episode(rng, length, size=4, seed=number) for number, length in enumerate(steps)]
+    episodes[0].truth["label_noise"] = np.arange(steps[0]) % 2 == 0
+    episodes[-1].success = False
+    write_episodes(tmp_path / "bowl_demo.hdf5", episodes)
+    read = read_episodes(tmp_path / "bowl_demo.hdf5")
+    assert len(read) == len(episodes)
+    for one, other in zip(episodes, read, strict=True):
+        assert_same(one, other)
+
+
+def test_a_robot_with_another_state_survives_the_file(tmp_path: Path) -> None:
+    episode = tiny_episode(np.random.default_rng(0), steps=4)
+    episode.state = np.arange(5 * 13, dtype=np.float32).reshape(5, 13)
+    episode.actions, episode.embodiment = np.ones((4, 13), np.float32), "fr3"
+    write_episodes(tmp_path / "a.hdf5", [episode])
+    assert_same(episode, read_episodes(tmp_path / "a.hdf5")[0])
+
+
+def test_a_folder_is_read_file_by_file_and_limited_per_file(tmp_path: Path) -> None:
+    episodes = tiny_episodes(6, steps=5, size=4)
+    write_episodes(tmp_path / "a_demo.hdf5", episodes[:3])
+    write_episodes(tmp_path / "b_demo.hdf5", episodes[3:])
+    (tmp_path / "notes.txt").write_text("not data")
+    assert [episode.seed for episode in read_episodes(tmp_path, limit_per_file=2)] == [0, 1, 3, 4]
+
+
+def test_cameras_and_image_size_are_chosen_while_reading(tmp_path: Path) -> None:
+    episode = tiny_episode(np.random.default_rng(0), steps=3, size=8)
+    write_episodes(tmp_path / "a.hdf5", [episode])
+    read = read_episodes(tmp_path / "a.hdf5", image_size=4, cameras=["eye_in_hand"])[0]
+    assert list(read.images) == ["eye_in_hand"]
+    blocks = episode.images["eye_in_hand"].reshape(4, 4, 2, 4, 2, 3).mean((2, 4))
+    assert np.abs(read.images["eye_in_hand"] - blocks).max() <= 0.5
+    assert read_episodes(tmp_path / "a.hdf5", cameras=())[0].images == {}
+
+
+def test_more_than_ten_demos_keep_their_order(tmp_path: Path) -> None:
+    write_episodes(tmp_path / "a.hdf5", tiny_episodes(12, steps=4, size=4))
+    assert [episode.seed for episode in read_episodes(tmp_path / "a.hdf5")] == list(range(12))
+
+
+# ------------------------------------------------------------------------------------ upstream layouts
+
+
+def upstream_libero_file(path: Path, rows: int = 6) -> None:
+    """As LIBERO's create_dataset.py replays a demonstration: step with actions[j], then record obs[j]."""
+    with h5py.File(path, "w") as handle:
+        data = handle.create_group("data")
+        data.attrs["problem_info"] = json.dumps({"language_instruction": ["open", "the", "drawer"]})
+        gripper, ee, view, before = [], [], [], []
+        actions = np.array([[j / 10] * 6 + [-1] for j in range(rows)])
+        for clock in range(1, rows + 1):  # 0 before the first action
+            before.append([clock - 1.0])
+            gripper.append([clock, clock])
+            ee.append([clock] * 6)
+            image = np.zeros((4, 4, 3), np.uint8)
+            image[-1] = clock  # OpenGL: the last row of the file is the top of the picture
+            view.append(image)
+        demo = data.create_group("demo_0")
+        demo["actions"], demo["states"] = actions, np.array(before)
+        demo["robot_states"] = np.zeros((rows, 9))
+        for key, values in (("gripper_states", gripper), ("ee_states", ee), ("agentview_rgb", view)):
+            demo[f"obs/{key}"] = np.array(values, dtype=np.uint8 if key == "agentview_rgb" else float)
+
+
+def test_upstream_libero_files_are_shifted_and_turned_upright(tmp_path: Path) -> None:
+    upstream_libero_file(tmp_path / "KITCHEN_open_the_drawer_demo.hdf5")
+    episode = read_episodes(tmp_path)[0]
+    assert (episode.task, episode.instruction) == ("KITCHEN_open_the_drawer", "open the drawer")
+    assert (episode.operator, episode.seed, episode.success) == ("", -1, True)
+    assert len(episode) == 5 and len(episode.state) == 6
+    # the robot is at clock t + 1 before in-memory action t, which is the file's action t + 1
+    np.testing.assert_array_equal(episode.state[:, 0], [1, 2, 3, 4, 5, 6])
+    np.testing.assert_allclose(episode.actions[:, 0], [0.1, 0.2, 0.3, 0.4, 0.5], rtol=1e-6)
+    np.testing.assert_array_equal(episode.simulator_states[:5, 0], [1, 2, 3, 4, 5])
+    assert np.isnan(episode.simulator_states[5]).all()
+    np.testing.assert_array_equal(episode.images["agentview"][:, 0, 0, 0], [1, 2, 3, 4, 5, 6])
+    assert episode.images["agentview"][:, 1:].max() == 0
+
+
+def test_what_we_write_has_upstreams_layout(tmp_path: Path) -> None:
+    episode = tiny_episode(np.random.default_rng(0), steps=5, size=4)
+    write_episodes(tmp_path / "a.hdf5", [episode], {"env_args": {"env_name": "x"}})
+    with h5py.File(tmp_path / "a.hdf5") as handle:
+        data, demo = handle["data"], handle["data/demo_0"]
+        assert {"env_name", "problem_info", "bddl_file_name", "bddl_file_content", "env_args", "num_demos",
+                "total", "macros_image_convention"} <= set(data.attrs)
+        assert (data.attrs["num_demos"], data.attrs["total"], demo.attrs["num_samples"]) == (1, 6, 6)
+        assert json.loads(data.attrs["problem_info"])["language_instruction"] == episode.instruction
+        assert json.loads(data.attrs["env_args"]) == {"env_name": "x"}
+        shapes = {"actions": (6, 7), "states": (6, 11), "robot_states": (6, 9), "rewards": (6,),
+                  "dones": (6,)}
+        assert {key: demo[key].shape for key in shapes} == shapes
+        assert {key: values.shape[1:] for key, values in demo["obs"].items()} == {
+            "agentview_rgb": (4, 4, 3), "eye_in_hand_rgb": (4, 4, 3), "gripper_states": (2,),
+            "joint_states": (7,), "ee_states": (6,), "ee_pos": (3,), "ee_ori": (3,)}
+        np.testing.assert_array_equal(demo["actions"][0], [0, 0, 0, 0, 0, 0, -1])
+        np.testing.assert_array_equal(demo["obs/agentview_rgb"][0], episode.images["agentview"][0, ::-1])
+        np.testing.assert_array_equal(demo["states"][3], episode.simulator_states[2])  # before actions[3]
+        np.testing.assert_array_equal(demo["dones"][:], [0, 0, 0, 0, 0, 1])
+        np.testing.assert_array_equal(demo.attrs["init_state"], episode.simulator_states[0])
+
+
+def robomimic_file(path: Path, *, next_obs: bool) -> None:
+    with h5py.File(path, "w") as handle:
+        env_args = {"env_name": "Lift", "lang": "lift the cube"}
+        handle.create_group("data").attrs["env_args"] = json.dumps(env_args)
+        for name in ("demo_0", "demo_1"):
+            demo = handle["data"].create_group(name)
+            demo["actions"] = np.arange(4 * 7, dtype=float).reshape(4, 7)
+            for group, first in (("obs", 0), ("next_obs", 1)) if next_obs else (("obs", 0),):
+                clock = np.arange(first, first + 4)
+                demo[f"{group}/robot0_eef_pos"] = np.repeat(clock[:, None], 3, 1).astype(float)
+                demo[f"{group}/robot0_eef_quat"] = np.tile([0, 0, np.sin(0.25), np.cos(0.25)], (4, 1))
+                demo[f"{group}/robot0_gripper_qpos"] = np.zeros((4, 2))
+                images = np.zeros((4, 6, 6, 3), np.uint8)
+                images[:, 0] = clock[:, None, None]
+                demo[f"{group}/agentview_image"] = images
+                demo[f"{group}/robot0_eye_in_hand_image"] = images
+        handle["mask/good"] = np.array([b"demo_1"])
+
+
+@pytest.mark.parametrize("next_obs", [True, False])
+def test_robomimic_files(tmp_path: Path, next_obs: bool) -> None:
+    robomimic_file(tmp_path / "lift.hdf5", next_obs=next_obs)
+    episode = read_episodes(tmp_path / "lift.hdf5")[0]
+    steps = 4 if next_obs else 3
+    assert episode.instruction == "lift the cube" and set(episode.images) == {"agentview", "eye_in_hand"}
+    assert len(episode) == steps
+    np.testing.assert_array_equal(episode.state[:, 0], np.arange(steps + 1))
+    np.testing.assert_array_equal(episode.images["eye_in_hand"][:, 0, 0, 0], np.arange(steps + 1))
+    np.testing.assert_array_equal(episode.actions[:, 0], 7 * np.arange(steps))
+    np.testing.assert_allclose(episode.state[0, 3:6], [0, 0, 0.5], rtol=1e-6)
+
+
+def test_filter_keys_select_and_are_written(tmp_path: Path) -> None:
+    file = tmp_path / "lift.hdf5"
+    robomimic_file(file, next_obs=False)
+    assert [episode.name for episode in read_episodes(file, filter_key="good")] == ["demo_1"]
+    for _ in range(2):  # a second time replaces the first
+        write_filter_key(file, "best", ["demo_0"])
+    assert [episode.name for episode in read_episodes(file, filter_key="best")] == ["demo_0"]
+    with pytest.raises(DataError, match=r"mask/worst does not exist .*'best', 'good'.*choose"):
+        read_episodes(file, filter_key="worst")
+    with pytest.raises(DataError, match="demo_7"):
+        write_filter_key(file, "best", ["demo_7"])
+
+
+def test_axis_angle_agrees_with_rotation_of_vectors() -> None:
+    angle = np.array([0.0, 1e-9, 0.3, 3.0, 3.5])
+    axis = np.array([1.0, 2.0, -2.0]) / 3
+    quaternion = np.concatenate([np.sin(angle / 2)[:, None] * axis, np.cos(angle / 2)[:, None]], axis=1)
+    np.testing.assert_allclose(axis_angle_of(quaternion), angle[:, None] * axis, atol=1e-7)
+
+
+# --------------------------------------------------------------------------------- recording, interrupted
+
+
+def test_an_interrupted_recording_is_taken_up_again(tmp_path: Path) -> None:
+    path, episodes = tmp_path / "deep" / "a_demo.hdf5", tiny_episodes(3, steps=4, size=4)
+    with pytest.raises(KeyboardInterrupt), EpisodeWriter(path, {}) as writer:
+        writer.append(episodes[0])
+        raise KeyboardInterrupt
+    assert not path.exists()
+    with EpisodeWriter(path, {"env_name": "libero"}) as writer:
+        assert writer.recorded == [(0, "precise")] and len(writer) == 1
+        writer.append(episodes[1])
+        writer.append(episodes[2], {"model_file": "<mujoco/>"})
+    assert [episode.seed for episode in read_episodes(path)] == [0, 1, 2]
+    assert [entry.name for entry in path.parent.iterdir()] == ["a_demo.hdf5"]
+    with h5py.File(path) as handle:
+        assert handle["data/demo_2"].attrs["model_file"] == "<mujoco/>"
+
+
+def _record_until_killed(path: Path) -> None:
+    writer = EpisodeWriter(path, {})
+    first, second = tiny_episodes(2, steps=4, size=4)
+    writer.append(first)
+    # killed in the middle of writing the second: the images are a generator that never comes back
+    second.images["agentview"] = _Kill(second.images["agentview"])
+    writer.append(second)
+
+
+class _Kill:
+    """Images whose reading kills the process, after the demo's file has been opened and begun."""
+
+    def __init__(self, images: np.ndarray) -> None:
+        self.images = images
+        self.shape = images.shape
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, _: object) -> np.ndarray:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return self.images
+
+
+def test_a_demo_half_written_when_the_process_is_killed_is_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "a.hdf5"
+    process = multiprocessing.get_context("spawn").Process(target=_record_until_killed, args=(path,))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    assert any(entry.suffix == ".tmp" for entry in (tmp_path / "a.hdf5.partial").iterdir())
+    with EpisodeWriter(path, {}) as writer:
+        assert writer.recorded == [(0, "precise")]
+    assert len(read_episodes(path)) == 1
+
+
+def test_a_recording_without_episodes_leaves_no_file(tmp_path: Path) -> None:
+    EpisodeWriter(tmp_path / "a.hdf5", {}).close()
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ValueError, match="no episodes to write"):
+        write_episodes(tmp_path / "a.hdf5", [])
+
+
+def test_compression_changes_nothing_but_the_size(tmp_path: Path) -> None:
+    episode = tiny_episode(np.random.default_rng(0), steps=20, size=16)
+    for images in episode.images.values():
+        images[:] = 7
+    with EpisodeWriter(tmp_path / "a.hdf5", {}, compression="gzip") as writer:
+        writer.append(episode)
+    assert_same(episode, read_episodes(tmp_path / "a.hdf5")[0])
+    assert (tmp_path / "a.hdf5").stat().st_size < 2 * 20 * 16 * 16 * 3
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda e: e.images.update(agentview=e.images["agentview"][:-1]), r"images\[agentview\] has 5 rows"),
+    (lambda e: setattr(e, "state", e.state[:-1]), "state has 5 rows for 5 actions"),
+    (lambda e: e.actions.__setitem__((2, 3), np.nan), "actions must be a finite"),
+    (lambda e: setattr(e, "actions", e.actions[:0]), "has no actions"),
+])
+def test_the_writer_refuses_broken_episodes(tmp_path: Path, change: object, message: str) -> None:
+    episode = tiny_episode(np.random.default_rng(0), steps=5, size=4)
+    change(episode)  # type: ignore[operator]
+    with pytest.raises(ValueError, match=message):
+        write_episodes(tmp_path / "a.hdf5", [episode])
+    assert not (tmp_path / "a.hdf5").exists()
+
+
+# --------------------------------------------------------------------------------------- broken files
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    write_episodes(tmp_path / "bowl_demo.hdf5", tiny_episodes(3, steps=6, size=8))
+    return tmp_path / "bowl_demo.hdf5"
+
+
+def replace(handle: h5py.File, key: str, values: np.ndarray) -> None:
+    del handle[key]
+    handle[key] = values
+
+
+BROKEN = {
+    "no data group": (lambda h: h.move("data", "stuff"), "data", "has no group 'data'"),
+    "no demos": (lambda h: (h.__delitem__("data"), h.create_group("data")), "data", "holds no episodes"),
+    "no actions": (lambda h: h.__delitem__("data/demo_1/actions"), "demo_1/actions", "is missing"),
+    "no obs": (lambda h: h.__delitem__("data/demo_1/obs"), "demo_1/obs", "is missing"),
+    "no state": (lambda h: h.__delitem__("data/demo_1/obs/ee_states"), "demo_1/obs/ee_states", "is missing"),
+    "camera missing": (lambda h: h.__delitem__("data/demo_2/obs/agentview_rgb"), "demo_2/obs/agentview_rgb",
+                       "is missing"),
+    "state too short": (lambda h: replace(h, "data/demo_1/obs/gripper_states", np.zeros((2, 2))),
+                        "demo_1/obs/gripper_states", "has 2 rows where actions have"),
+    "state too narrow": (lambda h: replace(h, "data/demo_1/obs/ee_states", h["data/demo_1/obs/ee_pos"][()]),
+                         "demo_1/obs/ee_states", "has 3 columns instead of 6"),
+    "images too short": (lambda h: replace(h, "data/demo_1/obs/agentview_rgb",
+                                           h["data/demo_1/obs/agentview_rgb"][:2]),
+                         "demo_1/obs/agentview_rgb", "has 2 rows where actions have"),
+    "images as floats": (lambda h: replace(h, "data/demo_1/obs/agentview_rgb", np.zeros((7, 8, 8, 3))),
+                         "demo_1/obs/agentview_rgb", "must be uint8"),
+    "images too small": (lambda h: replace(h, "data/demo_1/obs/agentview_rgb", np.zeros(
+        (len(h["data/demo_1/actions"]), 2, 2, 3), np.uint8)), "demo_1/obs/agentview_rgb", "is too small"),
+    "flat actions": (lambda h: replace(h, "data/demo_1/actions", np.zeros(7)), "demo_1/actions",
+                     "must be a table of numbers"),
+    "NaN action": (lambda h: h["data/demo_1/actions"].__setitem__((3, 2), np.nan), "demo_1/actions",
+                   "holds NaN or infinity in row 3"),
+    "empty episode": (lambda h: replace(h, "data/demo_1/actions", np.zeros((0, 7))), "demo_1/actions",
+                      "has 0 rows"),
+    "one row": (lambda h: replace(h, "data/demo_1/actions", np.zeros((1, 7))), "demo_1/actions",
+                "has 1 rows"),
+    "bad JSON": (lambda h: h["data"].attrs.__setitem__("problem_info", "{broken"), "data.attrs[problem_info]",
+                 "is not JSON"),
+    "truth too short": (lambda h: h.__setitem__("data/demo_1/truth/label_noise", np.ones(2, bool)),
+                        "demo_1/truth/label_noise", "has shape (2,)"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_broken_content_names_file_demo_key_and_mend(file: Path, case: str) -> None:
+    change, place, problem = BROKEN[case]
+    with h5py.File(file, "r+") as handle:
+        change(handle)
+    assert_one_sentence(file, place, problem)
+
+
+def assert_one_sentence(file: Path, place: str, problem: str) -> None:
+    with pytest.raises(DataError) as caught:
+        read_episodes(file, image_size=4, cameras=["agentview", "eye_in_hand"])
+    message = str(caught.value)
+    assert message.startswith(f"{file}") and place in message and problem in message
+    assert "; " in message and message.endswith(".") and "\n" not in message
+    assert caught.value.__context__ is None or caught.value.__suppress_context__  # no h5py traceback
+
+
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.98])
+def test_a_file_cut_short(file: Path, share: float) -> None:
+    content = file.read_bytes()
+    file.write_bytes(content[:int(share * len(content))])
+    assert_one_sentence(file, "", "is cut short")
+
+
+def test_an_empty_file_and_one_that_is_not_hdf5(file: Path) -> None:
+    file.write_bytes(b"")
+    assert_one_sentence(file, "", "is cut short")
+    file.write_text("instruction,action\npick,3\n" * 200)
+    assert_one_sentence(file, "", "is not an HDF5 file")
+
+
+def test_damage_inside_compressed_images(tmp_path: Path) -> None:
+    file = tmp_path / "a.hdf5"
+    with EpisodeWriter(file, {}, compression="gzip") as writer:
+        writer.append(tiny_episode(np.random.default_rng(0), steps=20, size=16))
+    with h5py.File(file) as handle:
+        start = handle["data/demo_0/obs/agentview_rgb"].id.get_chunk_info(0).byte_offset
+    content = bytearray(file.read_bytes())
+    content[start:start + 64] = bytes(64)
+    file.write_bytes(content)
+    assert_one_sentence(file, "demo_0/obs/agentview_rgb", "cannot be read")
+
+
+def test_missing_paths_and_folders_without_files(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nowhere does not exist; check the path"):
+        read_episodes(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"holds no \.hdf5 or \.h5 file; record demonstrations"):
+        read_episodes(tmp_path)
