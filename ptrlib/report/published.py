@@ -7,6 +7,7 @@ of ours is in there. :mod:`ptrlib.report.audit` recomputes what can be recompute
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 import pandas as pd
 
@@ -57,11 +58,11 @@ def statement(identifier: str) -> float:
     return float(found["value"].iloc[0])
 
 
-def sampling_uncertainty() -> pd.DataFrame:
+def sampling_uncertainty(confidence: float = 0.95) -> pd.DataFrame:
     """PTR minus SFT for each headline comparison, with the sampling error its episodes imply.
 
     Returns a row per comparison: ``episodes`` per method, ``difference`` (points), ``low`` and ``high``
-    (95 % normal interval for two independent proportions, points). The paper prints no intervals.
+    (normal interval for two independent proportions, points). The paper prints no intervals.
     Episodes are taken as independent, the optimistic case: the variation between training runs is left
     out, as the paper trains one checkpoint per method.
     """
@@ -75,10 +76,13 @@ def sampling_uncertainty() -> pd.DataFrame:
         comparisons += [(f"Real robots, {setting.lower()}, {place}", statement(trials),
                          address.format(f"PTR-{setting}"), address.format(f"SFT-{setting}"))
                         for address, place, trials in places]
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
+    quantile = NormalDist().inv_cdf((1 + confidence) / 2)
     rows = []
     for name, episodes, ours, theirs in comparisons:
         a, b = cell(ours) / 100, cell(theirs) / 100
-        error = 1.96 * math.sqrt((a * (1 - a) + b * (1 - b)) / episodes)
+        error = quantile * math.sqrt((a * (1 - a) + b * (1 - b)) / episodes)
         rows.append({"comparison": name, "episodes": int(episodes), "difference": 100 * (a - b),
                      "low": 100 * (a - b - error), "high": 100 * (a - b + error)})
     return pd.DataFrame(rows)

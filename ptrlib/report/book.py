@@ -1,0 +1,210 @@
+"""Notebooks in, a book out.
+
+:func:`run_notebook` executes one notebook with papermill; with the notebook's own parameters the
+executed copy becomes a page (``build/book``) and its figures go to ``figures/``, with others it is kept
+apart (``build/notebooks``). ``python -m ptrlib.report.book`` turns the executed pages into HTML. The
+notebooks in ``book/`` themselves never hold outputs.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ptrlib.report import REPOSITORY
+from ptrlib.report.figures import FOLDER_VARIABLE
+
+BOOK = REPOSITORY / "book"
+PAGES = REPOSITORY / "build" / "book"  # sources and executed notebooks, as Jupyter Book reads them
+APART = REPOSITORY / "build" / "notebooks"  # executions with other parameters
+HTML = BOOK / "_build" / "html"
+MATHJAX = "tex-svg-full.js"  # one file, needs no fonts and no other file
+
+# What a browser fetches by itself; a link that a reader clicks is not among them.
+_ADDRESS = r"""["']?((?:https?:)?//[^"')\s]+)"""
+FOREIGN = re.compile(rf"""<(?:script|img|iframe|source|video|audio|embed)\b[^>]*?\bsrc={_ADDRESS}"""
+                     r"""|<link\b(?=[^>]*rel=["'](?:stylesheet|preload|icon|shortcut icon|preconnect))"""
+                     rf"""[^>]*?\bhref={_ADDRESS}|@import\s+(?:url\()?{_ADDRESS}""")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One assignment of a notebook's ``parameters`` cell."""
+
+    name: str
+    value: object
+    comment: str  # its meaning and range
+
+
+def notebooks(book: Path = BOOK) -> dict[str, Path]:
+    """All notebooks of the book by their path without suffix, e.g. ``"method/score"``."""
+    paths = sorted(path for path in book.rglob("*.ipynb")
+                   if not {"_build", ".ipynb_checkpoints"} & set(path.relative_to(book).parts))
+    return {path.relative_to(book).with_suffix("").as_posix(): path for path in paths}
+
+
+def find_notebook(name: str, book: Path = BOOK) -> str:
+    """The full name (``results/corruption_robustness``) of a notebook given by it or by its last part."""
+    known = notebooks(book)
+    matches = [full for full in known if name in (full, full.split("/")[-1])]
+    if len(matches) == 1:
+        return matches[0]
+    problem = f"The name '{name}' fits several notebooks" if matches else f"The book has no notebook '{name}'"
+    raise ValueError(f"{problem}; choose one of {', '.join(matches or known)}.")
+
+
+def parameters_of(path: Path) -> dict[str, Parameter]:
+    """The parameters of a notebook by name, read from its one cell tagged ``parameters``."""
+    cells = [cell for cell in json.loads(path.read_text())["cells"]
+             if "parameters" in cell.get("metadata", {}).get("tags", [])]
+    if len(cells) != 1:
+        raise ValueError(f"{path} has {len(cells)} cells tagged 'parameters'; tag exactly one.")
+    source = "".join(cells[0]["source"])
+    lines = source.splitlines()
+    found = {}
+    for node in ast.parse(source).body:
+        if not (isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0],
+                                                                                       ast.Name)):
+            raise ValueError(f"{path}: line {node.lineno} of the parameters cell is not 'name = value  # "
+                             f"meaning'.")
+        name = node.targets[0].id
+        comment = lines[(node.end_lineno or node.lineno) - 1].partition("#")[2].strip()
+        found[name] = Parameter(name, ast.literal_eval(node.value), comment)
+    return found
+
+
+def check_parameters(path: Path, parameters: Mapping[str, object]) -> dict[str, object]:
+    """``parameters``, each in the type of its default; ValueError for an unknown name or a wrong type."""
+    known = parameters_of(path)
+    checked = {}
+    for name, value in parameters.items():
+        if name not in known:
+            nearest = difflib.get_close_matches(name, known, n=1)
+            hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
+            valid = "; ".join(f"{entry.name} = {entry.value!r} ({entry.comment})" for entry in known.values())
+            raise ValueError(f"{path.name} has no parameter '{name}'.{hint} Its parameters are: {valid}.")
+        checked[name] = _like(known[name], value)
+    return checked
+
+
+def run_notebook(name: str, parameters: Mapping[str, object] | None = None) -> Path:
+    """Execute one notebook and return the path of the executed copy.
+
+    ``name`` is its path in the book or the last part of it. Without ``parameters`` the copy becomes the
+    book's page and the figures go to ``figures/``; with them, both go to a folder of ``build/notebooks``
+    named by the parameters, and the book is left alone.
+    """
+    import papermill
+
+    full = find_notebook(name)
+    source = BOOK / f"{full}.ipynb"
+    checked = check_parameters(source, parameters or {})
+    if checked:
+        folder = APART / f"{full.replace('/', '-')}-{_slug(checked)}"
+        target, figures = folder / source.name, folder / "figures"
+    else:
+        target, figures = PAGES / f"{full}.ipynb", REPOSITORY / "figures"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{os.getpid()}-{target.name}")
+    # The kernel is this environment's own, whatever kernels the user has registered elsewhere.
+    os.environ |= {"JUPYTER_PREFER_ENV_PATH": "1", FOLDER_VARIABLE: str(figures),
+                   "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+    try:
+        papermill.execute_notebook(source, temporary, parameters=checked, kernel_name="python3",
+                                   cwd=REPOSITORY, progress_bar=False)
+    except papermill.PapermillExecutionError as error:
+        failed = temporary.replace(target.with_name(f"{target.stem}.failed.ipynb"))
+        raise RuntimeError(f"{full} stopped in cell {error.cell_index}: {error.ename}: {error.evalue} "
+                           f"(executed so far: {failed})") from error
+    return temporary.replace(target)
+
+
+def build() -> Path:
+    """Turn ``build/book`` into HTML, warnings as errors; returns the folder of the HTML.
+
+    Every notebook must have been executed (``make book`` does that first).
+    """
+    missing = [full for full in notebooks() if not (PAGES / f"{full}.ipynb").exists()]
+    if missing:
+        raise ValueError(f"Not executed yet: {', '.join(missing)}; run `make book`.")
+    _copy_pages()
+    _copy_mathjax(PAGES / "_static")
+    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(PAGES), "--path-output",
+               str(BOOK),
+               "--warningiserror", "--nitpick", "--keep-going"]
+    subprocess.run(command, check=True, cwd=REPOSITORY)
+    foreign = sorted(set(foreign_requests(HTML)))
+    if foreign:
+        raise ValueError(f"The book would ask other hosts: {', '.join(foreign)}.")
+    return HTML
+
+
+def foreign_requests(html: Path) -> Iterator[str]:
+    """``page: address`` of every script, style sheet, image or frame that a page loads from another host."""
+    for page in sorted(html.rglob("*.html")):
+        for match in FOREIGN.finditer(page.read_text()):
+            yield f"{page.relative_to(html)}: {next(filter(None, match.groups()))}"
+
+
+def _copy_pages() -> None:
+    """Bring ``build/book`` up to date with everything in ``book/`` but the notebooks."""
+    kept = {PAGES / f"{full}.ipynb" for full in notebooks()}
+    for path in BOOK.rglob("*"):
+        relative = path.relative_to(BOOK)
+        if path.is_file() and path.suffix != ".ipynb" and not {"_build",
+                                                               ".ipynb_checkpoints"} & set(relative.parts):
+            (PAGES / relative).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, PAGES / relative)
+            kept.add(PAGES / relative)
+    for path in PAGES.rglob("*"):
+        if path.is_file() and path not in kept and path.name != MATHJAX:
+            path.unlink()
+
+
+def _copy_mathjax(folder: Path) -> None:
+    """Put MathJax beside the pages, from the package that ships it: formulas show without a network."""
+    package = importlib.util.find_spec("mathjax")
+    if package is None or not package.submodule_search_locations:
+        raise ValueError("The MathJax files are missing; run `make setup`, or pip install 'ptrlib[book]'.")
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy2(Path(package.submodule_search_locations[0]) / "static" / "mathjax" / "es5" / MATHJAX, folder)
+
+
+def _like(parameter: Parameter, value: object) -> object:
+    """``value`` in the type of the default; a whole number passes for a float, one value for a list."""
+    default = parameter.value
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(default, list | tuple):
+        return list(value) if isinstance(value, list | tuple) else [value]
+    if default is None or type(value) is type(default):
+        return value
+    if isinstance(default, str) and not isinstance(value, list | dict):
+        return str(value)
+    raise ValueError(f"Parameter '{parameter.name}' is a {type(default).__name__} ({parameter.comment}); "
+                     f"{value!r} is a {type(value).__name__}.")
+
+
+def _slug(parameters: Mapping[str, object]) -> str:
+    """A readable, short and unique folder name for a set of parameters."""
+    text = "-".join(f"{name}_{value}" for name, value in sorted(parameters.items()))
+    digest = hashlib.sha256(json.dumps(parameters, sort_keys=True, default=str).encode()).hexdigest()[:6]
+    return re.sub(r"[^A-Za-z0-9_.-]+", "", text)[:60] + "-" + digest
+
+
+if __name__ == "__main__":
+    try:
+        print(build())
+    except (ValueError, subprocess.CalledProcessError) as error:
+        sys.exit(str(error))
