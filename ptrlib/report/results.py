@@ -1,0 +1,217 @@
+"""Run folders in, tidy data frames out.
+
+:func:`runs_of` is the only door: it returns the finished runs of a manifest or says in one sentence which is
+missing and what makes it, so that no figure can be drawn without its runs. Every frame carries the columns
+``run``, ``method``, ``corruption`` and ``training_seed``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from ptrlib import runs
+from ptrlib.report.statistics import Interval, paired_bootstrap, wilson_interval
+from ptrlib.runs import Setting
+
+NARROWED = Path("build/manifests")
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A finished run: its cell of the manifest and its folder."""
+
+    setting: Setting
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+
+def runs_of(manifest: str | Path, root: Path = runs.RUNS) -> list[StoredRun]:
+    """The finished runs of every setting of a manifest (``libero_corruption`` or a path).
+
+    Raises:
+        ValueError: a run is missing; the sentence names its folder and the command that makes it.
+    """
+    path = manifest_path(manifest)
+    settings = runs.load_manifest(path).settings
+    missing = [setting for setting in settings if not runs.is_done(setting.config, root)]
+    if missing:
+        raise ValueError(f"{root / missing[0].folder_name} is missing or unfinished ({len(missing)} of the "
+                         f"{len(settings)} runs of {path} are); make them with: ptrlib run {path}")
+    return [StoredRun(setting, root / setting.folder_name) for setting in settings]
+
+
+def manifest_path(manifest: str | Path) -> Path:
+    """``experiments/NAME.yaml`` for a bare name, the path itself otherwise."""
+    path = Path(manifest)
+    return path if path.suffix == ".yaml" else runs.EXPERIMENTS / f"{manifest}.yaml"
+
+
+def narrow(manifest: str | Path, *, seeds: int | Sequence[int] | None = None,
+           methods: Sequence[str] | None = None, changes: Mapping[str, Any] | None = None,
+           folder: Path = NARROWED) -> Path:
+    """A manifest with fewer or other settings, written below ``build``; the manifest itself without any.
+
+    Args:
+        seeds: training seeds instead of the manifest's; a number n stands for 0 .. n - 1.
+        methods: the methods to keep, by their name in the manifest.
+        changes: dotted configuration keys, set in every method; None values are left out, and a list for a
+            key of the grid replaces the grid's.
+
+    A setting that the narrowed manifest shares with the stored runs has the same folder name, so only what is
+    new gets trained.
+    """
+    path = manifest_path(manifest)
+    changes = {key: value for key, value in (changes or {}).items() if value is not None}
+    if seeds is None and methods is None and not changes:
+        return path
+    runs.load_manifest(path)  # says what is wrong with it, if anything
+    content = yaml.safe_load(path.read_text())
+    if seeds is not None:
+        content["seeds"] = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    known = content.get("methods", {"run": {}})
+    unknown = [method for method in methods or () if method not in known]
+    if unknown:
+        raise ValueError(f"{path} has no method '{unknown[0]}'; it has {', '.join(known)}")
+    grid = content.get("grid", {})
+    fixed = {key: value for key, value in changes.items() if key not in grid}
+    grid |= {key: value if isinstance(value, list) else [value]
+             for key, value in changes.items() if key in grid}
+    content["methods"] = {method: (known[method] or {}) | fixed for method in (methods or known)}
+    text = yaml.safe_dump(content, sort_keys=False)
+    folder.mkdir(parents=True, exist_ok=True)
+    narrowed = folder / f"{path.stem}-{hashlib.sha256(text.encode()).hexdigest()[:8]}.yaml"
+    runs.write_text(narrowed, text)
+    runs.load_manifest(narrowed)
+    return narrowed
+
+
+def episodes_frame(stored: Sequence[StoredRun]) -> pd.DataFrame:
+    """A row per evaluation episode: suite, task, task_index, init_state, success, steps ..."""
+    return _tables(stored, "episodes.parquet")
+
+
+def metrics_frame(stored: Sequence[StoredRun]) -> pd.DataFrame:
+    """A row per logging step of training; columns a rule does not log are missing values."""
+    return _tables(stored, "metrics.parquet")
+
+
+def weights_frame(stored: Sequence[StoredRun]) -> pd.DataFrame:
+    """A row per scored chunk and snapshot, with ``corrupted``: which corruptions hit its episode.
+
+    Episodes of different runs are different episodes; ``episode`` is made unique by run and split.
+    """
+    table = _tables(stored, "weights.parquet")
+    table["episode"] = table.run + "/" + table.split + "/" + table.episode.astype(str)
+    table["corrupted"] = table.filter(like="truth_").any(axis=1)
+    return table
+
+
+def last_snapshot(weights: pd.DataFrame) -> pd.DataFrame:
+    """The rows of each run's last snapshot."""
+    return weights[weights.step == weights.groupby("run").step.transform("max")]
+
+
+def provenance_frame(stored: Sequence[StoredRun]) -> pd.DataFrame:
+    """A row per run: where, when and with what it was trained, and how long its evaluation took."""
+    rows = []
+    for run in stored:
+        training = _record(run.folder / "provenance.json")
+        evaluation = _record(run.folder / "evaluation.json")
+        rows.append({**_identity(run), "commit": training["commit"], "dirty": training["dirty"],
+                     "started": training["started"], "training_seconds": training["wall_seconds"],
+                     "evaluation_episodes": evaluation["episodes"],
+                     "evaluation_seconds": _share_of_the_pass(evaluation),
+                     "evaluation_commit": evaluation["commit"], "data": training["data"],
+                     "data_fingerprint": training["data_fingerprint"],
+                     "initial_policy": training["initial_policy"], "python": training["python"],
+                     **training["packages"], **training["machine"]})
+    return pd.DataFrame(rows)
+
+
+def success_rates(episodes: pd.DataFrame, by: Sequence[str] = ("corruption", "method")) -> pd.DataFrame:
+    """Success per group: ``successes``, ``episodes``, ``success`` and its Wilson ``low`` and ``high``."""
+    rows = []
+    for group, cell in episodes.groupby(list(by), sort=False):
+        rate = wilson_interval(int(cell.success.sum()), len(cell))
+        rows.append({**dict(zip(by, group, strict=True)), "successes": int(cell.success.sum()),
+                     "episodes": len(cell), "success": rate.estimate, "low": rate.low, "high": rate.high})
+    return pd.DataFrame(rows)
+
+
+def contrast(episodes: pd.DataFrame, terms: Mapping[tuple[str, str], float]) -> Interval:
+    """Paired contrast of success rates, e.g. ``{("ptr", "combined"): 1, ("sft", "combined"): -1}``.
+
+    Args:
+        terms: a coefficient for each (method, corruption).
+
+    Raises:
+        ValueError: a term has no episodes, or not the scenes and seeds of the others.
+    """
+    cells = {}
+    for method, corruption in terms:
+        cell = episodes[(episodes.method == method) & (episodes.corruption == corruption)]
+        if cell.empty:
+            raise ValueError(f"there are no episodes of '{method}' on '{corruption}' data to compare; "
+                             "keep its runs in the manifest")
+        scene = cell.set_index(["training_seed", "task", "init_state"])
+        cells[method, corruption] = scene.success.astype(float)
+    first = next(iter(cells.values()))
+    if any(not cell.index.sort_values().equals(first.index.sort_values()) for cell in cells.values()):
+        raise ValueError("the methods were not evaluated on the same scenes with the same training seeds; "
+                         "a paired comparison needs both")
+    return paired_bootstrap(sum(terms[key] * cell.reindex(first.index) for key, cell in cells.items()))
+
+
+def difference(episodes: pd.DataFrame, method: str, baseline: str, corruption: str) -> Interval:
+    """Paired difference of success, ``method`` minus ``baseline``."""
+    return contrast(episodes, {(method, corruption): 1.0, (baseline, corruption): -1.0})
+
+
+def intervals(items: Iterable[Any], columns: Sequence[str],
+              measure: Callable[..., Interval]) -> pd.DataFrame:
+    """A row per item: the item under ``columns``, then what ``measure(*item)`` gives."""
+    rows = []
+    for item in items:
+        item = item if isinstance(item, tuple) else (item,)
+        rows.append({**dict(zip(columns, item, strict=True)), **vars(measure(*item))})
+    return pd.DataFrame(rows)
+
+
+def _tables(stored: Sequence[StoredRun], name: str) -> pd.DataFrame:
+    tables = []
+    for run in stored:
+        path = run.folder / name
+        if not path.is_file():
+            raise ValueError(f"{path} is missing although the run is marked done; restore it from git, or "
+                             f"delete {run.folder} and run its manifest again")
+        tables.append(pd.read_parquet(path).assign(**_identity(run)))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _identity(run: StoredRun) -> dict[str, Any]:
+    config = run.setting.config
+    return {"run": run.name, "method": run.setting.method, "corruption": config.data.corruption,
+            "training_seed": config.seed}
+
+
+def _record(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ValueError(f"{path} is missing, so nobody can tell where this run comes from; delete "
+                         f"{path.parent} and run its manifest again")
+    return json.loads(path.read_text())
+
+
+def _share_of_the_pass(evaluation: Mapping[str, Any]) -> float:
+    """Seconds of one run in an evaluation that several runs shared."""
+    return evaluation["seconds_of_the_pass"] / evaluation["runs_in_this_pass"]

@@ -1,0 +1,161 @@
+"""Intervals and tests behind every number of the book.
+
+Success rates get a Wilson interval. Differences between methods are paired: every method faces the same
+scenes, so the difference is taken scene by scene and the bootstrap resamples training seeds first and, within
+each drawn seed, the scenes of every task (the tasks are the benchmark's own and stay). Quantities of chunks
+are resampled by episode, because the chunks of one episode resemble each other.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import norm
+from sklearn.metrics import roc_auc_score
+
+REPLICATES = 4000
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its interval; ``count`` is the number of episodes or chunks behind it."""
+
+    estimate: float
+    low: float
+    high: float
+    count: int
+
+    def excludes(self, value: float) -> bool:
+        """Whether the interval lies wholly on one side of ``value``."""
+        return self.low > value or self.high < value
+
+    def text(self, scale: float = 1.0, digits: int = 1, sign: bool = False) -> str:
+        """``12.3 [4.5, 20.1]``, times ``scale``; ``sign`` writes the plus of positive numbers."""
+        form = f"{'+' if sign else ''}.{digits}f"
+        return f"{scale * self.estimate:{form}} [{scale * self.low:{form}}, {scale * self.high:{form}}]"
+
+
+def wilson_interval(successes: int, trials: int, level: float = LEVEL) -> Interval:
+    """Wilson's score interval of a proportion, which stays inside [0, 1] at 0 % and 100 %.
+
+    Raises:
+        ValueError: no trials, or more successes than trials.
+    """
+    if not 0 <= successes <= trials or trials == 0:
+        raise ValueError(f"{successes} successes of {trials} trials is not a proportion")
+    z = float(norm.ppf(0.5 + level / 2))
+    rate = successes / trials
+    centre = (rate + z * z / (2 * trials)) / (1 + z * z / trials)
+    half = z * math.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials)) / (1 + z * z / trials)
+    return Interval(rate, max(0.0, centre - half), min(1.0, centre + half), trials)
+
+
+def paired_bootstrap(values: pd.Series, *, replicates: int = REPLICATES, level: float = LEVEL,
+                     seed: int = 0) -> Interval:
+    """Mean of paired differences with its hierarchical percentile-bootstrap interval.
+
+    Args:
+        values: one difference per scene, indexed by (training seed, task, scene); every seed must hold the
+            same scenes. Scenes are drawn within their task, and anew for every drawn seed. With one seed the
+            interval says nothing about another training run.
+
+    Raises:
+        ValueError: a seed lacks scenes that another has.
+    """
+    table = values.unstack(level=0)
+    if table.isna().any().any():
+        raise ValueError("the differences are not paired: some training seeds lack scenes that others have; "
+                         "evaluate every run on the same scenes")
+    generator = np.random.default_rng(seed)
+    tasks = [block.to_numpy(float) for _, block in table.groupby(level=0, sort=True)]  # (scenes, seeds) each
+    seeds = generator.integers(table.shape[1], size=(replicates, table.shape[1]))
+    total = np.zeros(replicates)
+    for block in tasks:
+        scenes = generator.integers(len(block), size=(replicates, table.shape[1], len(block)))
+        total += block[scenes, seeds[:, :, None]].sum((1, 2))
+    return _percentiles(float(values.mean()), total / table.size, level, table.size)
+
+
+def auroc(score: ArrayLike, positive: ArrayLike, episode: ArrayLike, run: ArrayLike, *,
+          replicates: int = REPLICATES, level: float = LEVEL, seed: int = 0) -> Interval:
+    """Chance that a positive chunk scores above a negative one (ties count half), a mean over runs.
+
+    Args:
+        score: (N,) any real score.
+        positive: (N,) bool.
+        episode: (N,) the episode of each chunk: the unit of resampling, within its run.
+        run: (N,) the training run of each chunk: scores of different runs are never compared, and runs are
+            resampled before episodes.
+
+    Raises:
+        ValueError: a run holds only positive or only negative chunks.
+    """
+    table = pd.DataFrame({"score": np.asarray(score, float), "positive": np.asarray(positive, bool),
+                          "episode": np.asarray(episode), "run": np.asarray(run)})
+    generator = np.random.default_rng(seed)
+    estimates, resampled = [], []
+    for name, chunks in table.groupby("run", sort=True):
+        if chunks.positive.nunique() < 2:
+            absent = "negative" if chunks.positive.all() else "positive"
+            raise ValueError(f"run {name!r} holds no {absent} chunks: AUROC needs both")
+        estimates.append(roc_auc_score(chunks.positive, chunks.score))
+        resampled.append(_auroc_replicates(chunks, replicates, generator))
+    drawn = generator.integers(len(resampled), size=(replicates, len(resampled)))
+    means = np.nanmean(np.stack(resampled)[drawn, np.arange(replicates)[:, None]], axis=1)
+    return _percentiles(float(np.mean(estimates)), means, level, len(table))
+
+
+def _auroc_replicates(chunks: pd.DataFrame, replicates: int, generator: np.random.Generator
+                      ) -> NDArray[np.float64]:
+    """AUROC of resampled episodes; nan where a draw holds one class only.
+
+    ``wins[e, f]`` counts how often a positive chunk of episode e beats a negative one of episode f, so that a
+    replicate only needs how often each episode was drawn.
+    """
+    code, episodes = pd.factorize(chunks.episode)
+    positive, score = chunks.positive.to_numpy(), chunks.score.to_numpy()
+    beats = np.sign(score[positive][:, None] - score[~positive][None]) / 2 + 0.5
+    wins = np.zeros((len(episodes), len(episodes)))
+    np.add.at(wins, (code[positive][:, None], code[~positive][None]), beats)
+    drawn = _draw(len(episodes), replicates, generator)
+    pairs = ((drawn @ np.bincount(code[positive], minlength=len(episodes)))
+             * (drawn @ np.bincount(code[~positive], minlength=len(episodes))))
+    with np.errstate(invalid="ignore"):
+        return ((drawn @ wins) * drawn).sum(1) / pairs
+
+
+def mean_by_episode(value: ArrayLike, episode: ArrayLike, *, replicates: int = REPLICATES,
+                    level: float = LEVEL, seed: int = 0) -> Interval:
+    """Mean over chunks (N,), with episodes (N,) as the unit of resampling."""
+    table = pd.DataFrame({"value": np.asarray(value, float), "episode": np.asarray(episode)})
+    sums = table.groupby("episode").value.agg(["sum", "count"]).to_numpy()
+    total, count = (_draw(len(sums), replicates, np.random.default_rng(seed)) @ sums).T
+    return _percentiles(float(table.value.mean()), total / count, level, len(table))
+
+
+def effective_sample_size(weight: ArrayLike) -> float:
+    """(sum w)^2 / sum w^2: how many equally weighted samples hold as much information."""
+    values = np.asarray(weight, float)
+    return float(values.sum() ** 2 / np.square(values).sum())
+
+
+def divergence(weight: ArrayLike) -> float:
+    """KL(q || p) in nats of the distribution that ``weight`` induces (Eq 28) from equal shares."""
+    share = np.asarray(weight, float) / np.sum(weight)
+    share = share[share > 0]
+    return float((share * np.log(share * np.size(weight))).sum())
+
+
+def _draw(count: int, replicates: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """How often each of ``count`` things is drawn in a resample with replacement: (replicates, count)."""
+    return generator.multinomial(count, np.full(count, 1 / count), size=replicates)
+
+
+def _percentiles(estimate: float, replicates: NDArray[np.float64], level: float, count: int) -> Interval:
+    low, high = np.nanquantile(replicates, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(estimate, float(low), float(high), count)

@@ -1,0 +1,139 @@
+"""The intervals of the book against known values, known truths and brute force."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from ptrlib.report import statistics
+
+
+@pytest.mark.parametrize(("successes", "trials", "low", "high"), [
+    (81, 263, 0.2553, 0.3662),  # Newcombe 1998, table I, method 3
+    (15, 148, 0.0624, 0.1605),
+    (0, 20, 0.0000, 0.1611),
+    (1, 29, 0.0061, 0.1718),
+])
+def test_wilson_interval_matches_newcombe(successes, trials, low, high):
+    interval = statistics.wilson_interval(successes, trials)
+    assert interval.estimate == successes / trials and interval.count == trials
+    assert (interval.low, interval.high) == pytest.approx((low, high), abs=1e-4)
+
+
+def test_wilson_interval_refuses_what_is_no_proportion():
+    for successes, trials in ((3, 2), (-1, 5), (0, 0)):
+        with pytest.raises(ValueError, match="not a proportion"):
+            statistics.wilson_interval(successes, trials)
+
+
+def successes(generator, method_effect=0.0, seeds=3, tasks=6, scenes=12, seed_sd=0.2, scene_sd=1.0):
+    """Success of two methods on shared scenes, (seeds, tasks, scenes) each; hard scenes are hard for both."""
+    scene = generator.normal(0, scene_sd, (tasks, scenes))
+    outcomes = []
+    for effect in (0.0, method_effect):
+        run = generator.normal(0, seed_sd, (seeds, 1, 1))
+        outcomes.append(generator.random((seeds, tasks, scenes)) < 1 / (1 + np.exp(-(scene + run + effect))))
+    return outcomes
+
+
+def indexed(values):
+    seeds, tasks, scenes = values.shape
+    index = pd.MultiIndex.from_product([range(seeds), [f"task {t}" for t in range(tasks)], range(scenes)])
+    return pd.Series(values.astype(float).ravel(), index=index)
+
+
+def test_paired_bootstrap_covers_the_truth_about_as_often_as_it_says():
+    generator, covered = np.random.default_rng(0), 0
+    for _ in range(200):
+        one, other = successes(generator)  # same effect: the true difference is 0
+        interval = statistics.paired_bootstrap(indexed(other.astype(float) - one), replicates=300)
+        covered += not interval.excludes(0.0)
+    assert 0.90 <= covered / 200 <= 0.99
+
+
+def test_paired_bootstrap_finds_a_difference_that_is_there():
+    one, other = successes(np.random.default_rng(1), method_effect=1.0)
+    interval = statistics.paired_bootstrap(indexed(other.astype(float) - one))
+    assert interval.low > 0 and interval.low < interval.estimate < interval.high
+    assert interval.estimate == pytest.approx(other.mean() - one.mean())
+
+
+def test_pairing_beats_comparing_unpaired_when_scenes_matter():
+    one, other = successes(np.random.default_rng(2), seed_sd=0.0, scene_sd=4.0)
+    paired = statistics.paired_bootstrap(indexed(other.astype(float) - one))
+    shuffled = np.random.default_rng(3).permuted(other.reshape(3, 6, 12), axis=2)  # scenes no longer match
+    unpaired = statistics.paired_bootstrap(indexed(shuffled.astype(float) - one))
+    assert paired.estimate == pytest.approx(unpaired.estimate)
+    assert paired.high - paired.low < 0.7 * (unpaired.high - unpaired.low)
+
+
+def test_paired_bootstrap_refuses_scenes_that_only_some_seeds_have():
+    values = indexed(np.zeros((2, 2, 3)))
+    with pytest.raises(ValueError, match="not paired"):
+        statistics.paired_bootstrap(values.iloc[:-1])
+
+
+def chunks(generator, gap, runs=3, episodes=30, per_episode=8):
+    """Chunks whose score differs by episode (correlated chunks) and by ``gap`` for positive episodes."""
+    rows = []
+    for run in range(runs):
+        for episode in range(episodes):
+            positive = episode % 3 == 0
+            level = generator.normal(gap * positive + 10 * run, 0.7)
+            rows += [(run, f"{run}/{episode}", positive, score)
+                     for score in generator.normal(level, 0.7, per_episode).round(1)]
+    return pd.DataFrame(rows, columns=["run", "episode", "positive", "score"])
+
+
+def test_auroc_is_the_mean_over_runs_and_never_compares_them():
+    table = chunks(np.random.default_rng(0), gap=1.0)
+    interval = statistics.auroc(table.score, table.positive, table.episode, table.run)
+    by_run = [roc_auc_score(part.positive, part.score) for _, part in table.groupby("run")]
+    assert interval.estimate == pytest.approx(np.mean(by_run)) and interval.count == len(table)
+    assert 0.5 < interval.low < interval.estimate < interval.high < 1
+
+
+def test_auroc_replicates_are_those_of_scikit_learn_on_the_resampled_episodes():
+    table = chunks(np.random.default_rng(0), gap=0.5, runs=1, episodes=9)
+    drawn = statistics._draw(9, 20, np.random.default_rng(5))
+    replicates = statistics._auroc_replicates(table, 20, np.random.default_rng(5))
+    code, _ = pd.factorize(table.episode)
+    expected = [roc_auc_score(table.positive, table.score, sample_weight=counts[code])
+                if len(set(table.positive[counts[code] > 0])) == 2 else np.nan for counts in drawn]
+    assert replicates == pytest.approx(np.array(expected), nan_ok=True)
+
+
+def test_auroc_interval_of_a_blind_score_holds_a_half():
+    generator = np.random.default_rng(4)
+    tables = [chunks(generator, gap=0.0) for _ in range(40)]
+    inside = [not statistics.auroc(t.score, t.positive, t.episode, t.run, replicates=400).excludes(0.5)
+              for t in tables]
+    assert np.mean(inside) >= 0.85
+
+
+def test_auroc_needs_both_classes():
+    with pytest.raises(ValueError, match="run 'a' holds no negative chunks"):
+        statistics.auroc([1.0, 2.0], [True, True], [0, 1], ["a", "a"])
+
+
+def test_mean_by_episode_is_wider_than_pretending_chunks_are_independent():
+    table = chunks(np.random.default_rng(6), gap=0.0, runs=1)
+    by_episode = statistics.mean_by_episode(table.score, table.episode)
+    by_chunk = statistics.mean_by_episode(table.score, np.arange(len(table)))
+    assert by_episode.estimate == pytest.approx(table.score.mean()) == pytest.approx(by_chunk.estimate)
+    assert by_episode.high - by_episode.low > 1.5 * (by_chunk.high - by_chunk.low)
+
+
+def test_effective_sample_size_and_divergence():
+    assert statistics.effective_sample_size([2.0] * 7) == pytest.approx(7)
+    assert statistics.effective_sample_size([5.0, 0.0, 0.0]) == pytest.approx(1)
+    assert statistics.divergence([3.0, 3.0]) == pytest.approx(0)
+    assert statistics.divergence([1.0, 0.0, 0.0, 0.0]) == pytest.approx(np.log(4))
+
+
+def test_interval_text():
+    interval = statistics.Interval(0.123, -0.04, 0.2, 10)
+    assert interval.text(100, 1, sign=True) == "+12.3 [-4.0, +20.0]"
+    assert not interval.excludes(0) and interval.excludes(0.3)
