@@ -36,6 +36,7 @@ from ptrlib.data.images import area_average
 FILE_SUFFIXES = (".hdf5", ".h5")
 _LIBERO_STATE = ("ee_states", "gripper_states")
 _LIBERO_DERIVED = ("ee_pos", "ee_ori")  # slices of ee_states that upstream stores a second time
+_FRAMES_AT_ONCE = 32  # images read and averaged while they are in the processor's cache
 _NO_OP_GRIPPER = -1.0  # open, as in LIBERO's dummy action
 
 
@@ -210,17 +211,21 @@ class _DemoReader:
         if len(dataset) != rows:
             raise self.error(place, f"has {len(dataset)} rows where actions have {rows}",
                              "export the demonstration again")
-        try:
-            images = dataset[()]
-        except (OSError, RuntimeError) as error:
-            raise self.error(place, f"cannot be read ({error})", "copy or record the file again") from None
-        if image_size is not None:
+        height, width = dataset.shape[1:3]
+        if image_size is not None and image_size > min(height, width):
+            raise self.error(place, f"has images of {height} x {width} pixels, too small for image_size "
+                             f"{image_size}", "lower image_size, or record larger images")
+        size = (height, width) if image_size is None else (image_size, image_size)
+        images = np.empty((rows, *size, 3), np.uint8)
+        for first in range(0, rows, _FRAMES_AT_ONCE):
+            frames = slice(first, first + _FRAMES_AT_ONCE)
             try:
-                images = area_average(images, image_size)
-            except ValueError as error:
-                raise self.error(place, f"is too small: {error}", "lower image_size, or record larger images"
-                                 ) from None
-        return np.ascontiguousarray(images[:, ::-1]) if upside_down else images
+                block = dataset[frames]
+            except (OSError, RuntimeError) as error:
+                raise self.error(place, f"cannot be read ({error})", "copy or record it again") from None
+            block = block if image_size is None else area_average(block, image_size)
+            images[frames] = block[:, ::-1] if upside_down else block
+        return images
 
     def camera_keys(self, suffix: str, cameras: Sequence[str] | None) -> dict[str, str]:
         """camera -> key in ``obs``, in the order asked for, else sorted."""

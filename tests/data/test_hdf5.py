@@ -312,7 +312,8 @@ BROKEN = {
     "images as floats": (lambda h: replace(h, "data/demo_1/obs/agentview_rgb", np.zeros((7, 8, 8, 3))),
                          "demo_1/obs/agentview_rgb", "must be uint8"),
     "images too small": (lambda h: replace(h, "data/demo_1/obs/agentview_rgb", np.zeros(
-        (len(h["data/demo_1/actions"]), 2, 2, 3), np.uint8)), "demo_1/obs/agentview_rgb", "is too small"),
+        (len(h["data/demo_1/actions"]), 2, 2, 3), np.uint8)), "demo_1/obs/agentview_rgb",
+                         "too small for image_size 4"),
     "flat actions": (lambda h: replace(h, "data/demo_1/actions", np.zeros(7)), "demo_1/actions",
                      "must be a table of numbers"),
     "NaN action": (lambda h: h["data/demo_1/actions"].__setitem__((3, 2), np.nan), "demo_1/actions",
