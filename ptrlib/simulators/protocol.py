@@ -7,7 +7,7 @@ and is reset to one scene after another. Images cost far more than physics, so t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Protocol
@@ -113,3 +113,17 @@ def world_named(name: str) -> World:
     if name not in WORLDS:
         raise ValueError(f"there is no world {name!r}; choose from {', '.join(WORLDS)}")
     return import_module(WORLDS[name]).WORLD
+
+
+def choose_tasks(world: World, suite: str, tasks: Sequence[int] | None) -> list[TaskSpec]:
+    """The tasks of ``suite`` with the given indices, all of them for None.
+
+    Raises:
+        ValueError: no such suite or task.
+    """
+    known = world.tasks(suite)
+    for index in tasks or ():
+        if not 0 <= index < len(known):
+            names = "; ".join(f"{task.index} {task.name}" for task in known)
+            raise ValueError(f"suite {suite!r} has no task {index}; it has {names}")
+    return known if tasks is None else [known[index] for index in tasks]

@@ -21,7 +21,7 @@ from ptrlib.data.episodes import Episode
 from ptrlib.data.hdf5 import EpisodeWriter
 from ptrlib.simulators.demonstrators import demonstrate
 from ptrlib.simulators.demonstrators.styles import style_named
-from ptrlib.simulators.protocol import Simulator, TaskSpec, world_named
+from ptrlib.simulators.protocol import Simulator, TaskSpec, choose_tasks, world_named
 from ptrlib.simulators.workers import Workers
 
 ATTEMPTS = 10  # scenes tried for one episode before the task is given up
@@ -68,7 +68,7 @@ def record(world: str = "libero", suite: str = "libero_spatial", episodes: int =
         raise ValueError("record needs at least one episode, one worker and one style")
     for style in styles:
         style_named(style)
-    chosen = _chosen_tasks(recording, tasks)
+    chosen = choose_tasks(world_named(world), suite, tasks)
     missing = deque(task for task in chosen if not _is_recorded(recording, recording.file(Path(out), task)))
     if missing:
         (Path(out) / "failed").mkdir(parents=True, exist_ok=True)
@@ -138,17 +138,6 @@ def record_episode(simulator: Simulator, style: str, seed: int, images: bool = T
 def scene_seed(seed: int, task: int, number: int, attempt: int) -> int:
     """An unsigned 32-bit seed of its own for every attempt at every episode."""
     return int(np.random.SeedSequence([seed, task, number, attempt]).generate_state(1)[0])
-
-
-def _chosen_tasks(recording: Recording, tasks: Sequence[int] | None) -> list[TaskSpec]:
-    known = world_named(recording.world).tasks(recording.suite)
-    if tasks is None:
-        return known
-    for index in tasks:
-        if not 0 <= index < len(known):
-            raise ValueError(f"suite {recording.suite!r} has tasks 0 to {len(known) - 1}, "
-                             f"there is no task {index}")
-    return [known[index] for index in tasks]
 
 
 def _settings(recording: Recording) -> dict:

@@ -8,11 +8,15 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from multiprocessing import connection, get_context
 from multiprocessing.connection import Connection
 from typing import Any, Self
 
-_FAILED = "worker failed"
+
+@dataclass(frozen=True)
+class _Failure:
+    error: Exception
 
 
 class Workers:
@@ -47,20 +51,21 @@ class Workers:
         """(worker, message) as they come, until every worker has ended.
 
         Raises:
-            RuntimeError: a worker failed (with its traceback) or was killed.
+            ValueError, ImportError: of a worker, with its own message.
+            RuntimeError: a worker failed in another way (with its traceback) or was killed.
         """
-        open_pipes = dict(zip(self.pipes, range(len(self.pipes)), strict=True))
-        while open_pipes:
-            for pipe in connection.wait(list(open_pipes)):
-                worker = open_pipes[pipe]  # type: ignore[index]
+        running = set(range(len(self.pipes)))
+        while running:
+            ready = connection.wait([self.pipes[worker] for worker in running])
+            for worker in [worker for worker in running if self.pipes[worker] in ready]:
                 try:
-                    message = pipe.recv()  # type: ignore[union-attr]
+                    message = self.pipes[worker].recv()
                 except (EOFError, ConnectionResetError):
-                    del open_pipes[pipe]  # type: ignore[arg-type]
+                    running.remove(worker)
                     self._check_exit(worker)
                     continue
-                if isinstance(message, tuple) and message[0] == _FAILED:
-                    raise RuntimeError(f"worker {worker} failed:\n{message[1]}")
+                if isinstance(message, _Failure):
+                    raise message.error
                 yield worker, message
 
     def send(self, worker: int, message: Any) -> None:
@@ -82,5 +87,7 @@ def _run(pipe: Connection, work: Callable[..., None], arguments: tuple) -> None:
         work(pipe, *arguments)
     except (EOFError, BrokenPipeError, KeyboardInterrupt):
         pass  # the parent is gone or is stopping
+    except (ValueError, ImportError) as error:
+        pipe.send(_Failure(error))
     except Exception:
-        pipe.send((_FAILED, traceback.format_exc()))
+        pipe.send(_Failure(RuntimeError(f"a worker failed:\n{traceback.format_exc()}")))

@@ -1,0 +1,227 @@
+"""Success rates from whole episodes: policies rolled out in simulators (Section 5, experiments/protocol.md).
+
+Worker processes step simulators; the policies live in the parent and answer one observation at a time. A
+larger batch would change the last bits of a policy's matrix products with its size, and with them the
+rollouts: answered one by one, an episode's outcome depends on its scene, its policy and its seed, and not on
+how many workers there are or which of them was faster.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from ptrlib.config import EvaluationConfig
+from ptrlib.simulators.protocol import Observation, Simulator, TaskSpec, choose_tasks, world_named
+from ptrlib.simulators.workers import Workers
+
+COLUMNS = ("suite", "task", "task_index", "init_state", "seed", "success", "steps", "wall")
+
+
+class Agent(Protocol):
+    """What acts in the simulators. A slot is one simulator with one episode at a time."""
+
+    def begin(self, slot: int, instruction: str, seed: int) -> None:
+        """Start an episode in ``slot``; ``seed`` fixes all of its randomness."""
+        ...
+
+    def act(self, requests: list[tuple[int, Observation]]) -> list[NDArray[np.float32]]:
+        """For each (slot, observation) the next (n, d_a) actions, executed before the next observation."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Episodes of one task for one worker: every init state, and in each the agents that still lack it."""
+
+    task: TaskSpec
+    episodes: tuple[tuple[str, int], ...]  # (agent, init state)
+
+
+@dataclass(frozen=True)
+class _Begin:
+    agent: str
+    instruction: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class _Look:
+    agent: str
+    observation: Observation
+
+
+@dataclass(frozen=True)
+class _End:
+    agent: str
+    row: dict[str, Any]
+
+
+def evaluate(agent: Agent, config: EvaluationConfig, *, tasks: Sequence[int] | None = None,
+             partial: Path | None = None, progress: bool = True) -> pd.DataFrame:
+    """One row per episode of ``agent``: see :func:`evaluate_many`."""
+    partials = None if partial is None else {"agent": partial}
+    return evaluate_many({"agent": agent}, config, tasks=tasks, partial=partials, progress=progress)["agent"]
+
+
+def evaluate_many(agents: Mapping[str, Agent], config: EvaluationConfig, *,
+                  tasks: Sequence[int] | None = None, partial: Mapping[str, Path] | None = None,
+                  progress: bool = True) -> dict[str, pd.DataFrame]:
+    """Evaluate several agents in the same simulators and scenes; agent -> one row per episode.
+
+    Columns: suite, task, task_index, init_state, seed (of the agent's noise: the same for every agent, so
+    that comparisons are paired), success, steps, wall (s). Rows are sorted by task and init state.
+
+    ``tasks`` are indices in the suite; None means all. ``partial`` gives, for some of the agents, a file to
+    which rows are added as episodes end; an evaluation that was killed goes on from there. Delete the file
+    when the table is stored.
+
+    Raises:
+        ValueError: no such world, suite, task or init state, or a partial file of another evaluation.
+        SimulatorMissing: the world's packages are not installed.
+    """
+    chosen = choose_tasks(world_named(config.world), config.suite, tasks)
+    ledgers = {name: _Ledger(config, (partial or {}).get(name)) for name in agents}
+    jobs = _jobs(chosen, config, ledgers)
+    if jobs:
+        left = sum(len(job.episodes) for job in jobs)
+        with (tqdm(total=left, unit="episode", desc=config.suite, disable=not progress) as bar,
+              Workers(min(config.workers, len(jobs)), _work, config) as pool):
+            _serve(pool, deque(jobs), agents, ledgers, bar)
+    return {name: ledger.table(chosen) for name, ledger in ledgers.items()}
+
+
+def episode_seed(task: int, init_state: int) -> int:
+    """The agent's seed in one evaluation episode, whoever the agent is."""
+    return int(np.random.SeedSequence([task, init_state]).generate_state(1)[0])
+
+
+def rollout(simulator: Simulator, init_state: int, max_steps: int, act: Any) -> tuple[bool, int]:
+    """(success, steps) of one episode; ``act(observation)`` gives (n, d_a) actions.
+
+    Images are rendered only for ``act``: once per executed chunk.
+    """
+    simulator.reset(init_state=init_state)
+    steps = 0
+    while steps < max_steps:
+        for action in act(simulator.observe(images=True))[:max_steps - steps]:
+            steps += 1
+            if simulator.step(action):
+                return True, steps
+    return False, steps
+
+
+def _jobs(tasks: list[TaskSpec], config: EvaluationConfig, ledgers: Mapping[str, _Ledger]) -> list[_Job]:
+    """The episodes still to do, cut so that a worker keeps its simulator as long as possible.
+
+    Building a simulator takes seconds: a task is split only when there are more workers than tasks.
+    """
+    parts = -(-config.workers // len(tasks))
+    jobs = []
+    for task in tasks:
+        states = range(config.first_init_state, config.first_init_state + config.episodes_per_task)
+        for part in np.array_split(np.asarray(states), min(parts, len(states))):
+            episodes = tuple((name, int(state)) for state in part for name, ledger in ledgers.items()
+                             if (task.index, int(state)) not in ledger.done)
+            if episodes:
+                jobs.append(_Job(task, episodes))
+    return jobs
+
+
+def _serve(pool: Workers, jobs: deque[_Job], agents: Mapping[str, Agent], ledgers: Mapping[str, _Ledger],
+           bar: tqdm) -> None:
+    """Answer the workers until the jobs are done."""
+    for worker, message in pool.messages():
+        match message:
+            case _Look(name, observation):
+                pool.send(worker, agents[name].act([(worker, observation)])[0])
+            case _Begin(name, instruction, seed):
+                agents[name].begin(worker, instruction, seed)
+            case _End(name, row):
+                ledgers[name].add(row)
+                bar.update()
+            case _:
+                pool.send(worker, jobs.popleft() if jobs else None)
+
+
+def _work(pipe: Connection, config: EvaluationConfig) -> None:
+    """A worker: ask for a job, roll its episodes out, until there is none."""
+    world = world_named(config.world)
+    while True:
+        pipe.send("ready")
+        job = pipe.recv()
+        if job is None:
+            return
+        simulator = world.make(config.suite, job.task.index)
+        try:
+            for name, init_state in job.episodes:
+                pipe.send(_End(name, _episode(pipe, simulator, name, init_state, config)))
+        finally:
+            simulator.close()
+
+
+def _episode(pipe: Connection, simulator: Simulator, name: str, init_state: int,
+             config: EvaluationConfig) -> dict[str, Any]:
+    """One row: an episode whose actions come through the pipe."""
+    def ask(observation: Observation) -> NDArray[np.float32]:
+        pipe.send(_Look(name, observation))
+        return pipe.recv()
+
+    task, seed, clock = simulator.task, episode_seed(simulator.task.index, init_state), time.perf_counter()
+    pipe.send(_Begin(name, task.instruction, seed))
+    success, steps = rollout(simulator, init_state, config.max_steps or simulator.time_limit, ask)
+    return {"suite": simulator.suite, "task": task.name, "task_index": task.index, "init_state": init_state,
+            "seed": seed, "success": success, "steps": steps,
+            "wall": round(time.perf_counter() - clock, 3)}
+
+
+class _Ledger:
+    """An agent's rows, in memory and, if it has a file, on disk as they come: one JSON object a line."""
+
+    def __init__(self, config: EvaluationConfig, file: Path | None) -> None:
+        self.file = file
+        self.rows: list[dict[str, Any]] = []
+        self.states = range(config.first_init_state, config.first_init_state + config.episodes_per_task)
+        header = asdict(config)
+        del header["workers"], header["episodes_per_task"]  # they do not change what an episode comes to
+        if file is not None and file.exists():
+            self._read(file, header)
+        elif file is not None:
+            file.write_text(json.dumps(header) + "\n")
+
+    @property
+    def done(self) -> set[tuple[int, int]]:
+        """(task index, init state) of every episode there is a row for."""
+        return {(row["task_index"], row["init_state"]) for row in self.rows}
+
+    def add(self, row: dict[str, Any]) -> None:
+        self.rows.append(row)
+        if self.file is not None:
+            with self.file.open("a") as handle:
+                handle.write(json.dumps(row) + "\n")
+
+    def table(self, tasks: list[TaskSpec]) -> pd.DataFrame:
+        """The rows that were asked for, in order."""
+        wanted = {(task.index, state) for task in tasks for state in self.states}
+        rows = [row for row in self.rows if (row["task_index"], row["init_state"]) in wanted]
+        table = pd.DataFrame(rows, columns=list(COLUMNS))
+        return table.sort_values(["task_index", "init_state"], ignore_index=True)
+
+    def _read(self, file: Path, header: dict[str, Any]) -> None:
+        """Take over whole lines; the last one may have been cut off when the evaluation was killed."""
+        whole = [line for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        if not whole or json.loads(whole[0]) != header:
+            raise ValueError(f"{file} is part of an evaluation with other settings; delete it to start anew")
+        self.rows = [json.loads(line) for line in whole[1:]]
+        file.write_text("".join(whole))
