@@ -16,6 +16,7 @@ FINGERS = (
     (np.array([0.037, -0.012, -0.05]), np.array([0.060, 0.012, 0.012])),
     (np.array([-0.060, -0.012, -0.05]), np.array([-0.037, 0.012, 0.012])),
 )
+REACH = 0.70  # metres from the arm's base beyond which a hand that points down stretches the elbow
 PALM = (np.array([-0.107, -0.034, -0.16]), np.array([0.107, 0.034, -0.047]))
 
 
@@ -56,7 +57,7 @@ def obstruction(position: np.ndarray, rotation: np.ndarray, own: np.ndarray, oth
 
 def rim_grasps(scene: Scene, name: str, reference_yaw: float, depth: float) -> list[Grasp]:
     """Pinch the wall of a bowl or mug ``depth`` metres under its rim, at each of 24 angles; best first."""
-    own, others, origin = scene.points(name), scene.obstacles((name,)), scene.position(name)
+    own, others = scene.points(name), scene.obstacles((name,))
     top = own[:, 2].max()
     rim = own[own[:, 2] > top - depth]  # the wall between the pads, from rim to fingertips
     centre = (np.quantile(rim, 0.98, axis=0) + np.quantile(rim, 0.02, axis=0))[:2] / 2
@@ -70,13 +71,13 @@ def rim_grasps(scene: Scene, name: str, reference_yaw: float, depth: float) -> l
             continue
         position = np.append(centre + direction * wall.mean(), top - depth)
         yaw = nearest_yaw(angle, reference_yaw)
-        grasps.append(_grasp(position, yaw, reference_yaw, own, others, origin))
+        grasps.append(_grasp(scene, name, position, yaw, reference_yaw, own, others))
     return sorted(grasps, key=lambda grasp: grasp.cost)
 
 
 def centre_grasps(scene: Scene, name: str, reference_yaw: float, depth: float) -> list[Grasp]:
     """Hold a box, can or bottle across a narrow direction, ``depth`` metres under its top; best first."""
-    own, others, origin = scene.points(name), scene.obstacles((name,)), scene.position(name)
+    own, others = scene.points(name), scene.obstacles((name,))
     top, bottom = own[:, 2].max(), own[:, 2].min()
     height = max(top - depth, bottom + 0.008)
     slab = own[(own[:, 2] > height - 0.012)]
@@ -90,13 +91,14 @@ def centre_grasps(scene: Scene, name: str, reference_yaw: float, depth: float) -
             continue
         centre = middle + direction * (along.max() + along.min()) / 2
         yaw = nearest_yaw(angle, reference_yaw)
-        grasp = _grasp(np.append(centre, height), yaw, reference_yaw, own, others, origin)
+        grasp = _grasp(scene, name, np.append(centre, height), yaw, reference_yaw, own, others)
         grasps.append(Grasp(grasp.offset, grasp.rotation, grasp.cost + 40.0 * width))
     return sorted(grasps, key=lambda grasp: grasp.cost)
 
 
-def _grasp(position, yaw, reference_yaw, own, others, origin) -> Grasp:
+def _grasp(scene: Scene, name: str, position, yaw, reference_yaw, own, others) -> Grasp:
     rotation = downward(yaw)
     blocked = obstruction(position, rotation, own, others)
-    cost = abs(yaw - reference_yaw) + 0.3 * min(blocked, 40) + 2.0 * max(0.0, position[0] - 0.1)
-    return Grasp(position - origin, rotation, cost)
+    stretched = max(0.0, float(np.linalg.norm(position[:2] - scene.base_position[:2])) - REACH)
+    cost = 0.6 * abs(yaw - reference_yaw) + 0.3 * min(blocked, 40) + 25.0 * stretched
+    return Grasp(position - scene.position(name), rotation, cost)

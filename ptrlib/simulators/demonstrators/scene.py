@@ -46,6 +46,10 @@ class Scene:
         return self.data.site_xpos[self._grip_site].copy()
 
     @property
+    def base_position(self) -> np.ndarray:
+        return self.data.body("robot0_base").xpos.copy()
+
+    @property
     def grip_rotation(self) -> np.ndarray:
         """Columns: the direction along which the fingers open, the sideways axis, the approach."""
         return self.data.site_xmat[self._grip_site].reshape(3, 3).copy()

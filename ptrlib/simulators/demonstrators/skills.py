@@ -14,6 +14,7 @@ from ptrlib.simulators.demonstrators.styles import Style
 
 OPEN, CLOSE = -1.0, 1.0
 CLOSE_STEPS, OPEN_STEPS = 13, 8
+STALL_STEPS = 15  # at full speed
 HOVER = 0.08  # metres above a grasp from which the hand goes straight down
 CLEARANCE = 0.03  # metres kept above everything on the way
 Commands = Iterator[Command]
@@ -44,10 +45,16 @@ class Skills:
     ) -> Commands:
         """Move the grip to ``target`` (followed when it is a function), until near or ``limit`` steps on."""
         self.rotation = self.rotation if rotation is None else rotation
+        best, stalled = np.inf, 0.0
         for _ in range(int(limit / self.style.speed)):
             goal = target() if callable(target) else target
             turn = Rotation.from_matrix(self.rotation @ self.scene.grip_rotation.T).magnitude()
-            if np.linalg.norm(goal - self.scene.grip_position) < tolerance and turn < angle:
+            distance = float(np.linalg.norm(goal - self.scene.grip_position))
+            if distance < tolerance and turn < angle:
+                return
+            left = distance + 0.1 * turn
+            best, stalled = (left, 0.0) if left < best - 0.002 else (best, stalled + self.style.speed * speed)
+            if stalled > STALL_STEPS:  # the arm is stretched or in the way of something: go on from here
                 return
             yield Command(goal, self.rotation, gripper, phase, self.speed * speed)
 
