@@ -37,6 +37,14 @@ class DiffusionHead(ActionHead):
         signal = self.signal(time)
         return signal.sqrt() * actions + (1 - signal).sqrt() * noise, noise
 
+    def estimate(self, output: Tensor, noisy: Tensor, time: Tensor) -> Tensor:
+        """The noisy chunk is nearly all noise where the signal is weak: there the expert need add little.
+
+        Without this the estimate of the clean chunk would divide the expert's error by the weak signal.
+        """
+        signal = self.signal(time)
+        return (1 - signal).sqrt() * noisy + signal.sqrt() * output
+
     @torch.no_grad()
     def sample(self, context: Context, state: Tensor, action_mask: Tensor, generator: torch.Generator,
                steps: int) -> tuple[Tensor, Tensor]:
@@ -46,7 +54,8 @@ class DiffusionHead(ActionHead):
         memory = self.expert.remember(context)
         step_mask = torch.ones(chunk.shape[:2], dtype=torch.bool, device=chunk.device)
         levels = torch.linspace(self.levels - 1, 0, steps, device=chunk.device).round()
-        signals = torch.cat([self.signal(levels / self.levels), levels.new_ones(1)])  # the end is free of noise
+        # after the last step nothing of the noise is left: a signal of 1
+        signals = torch.cat([self.signal(levels / self.levels), levels.new_ones(1)])
         for step, level in enumerate(levels):
             time = (level / self.levels).expand(batch)
             noise, hidden = self.predict(chunk, time, state, action_mask, memory, context.mask, step_mask)

@@ -30,7 +30,7 @@ class HeadLoss:
 
 
 class ActionHead(nn.Module):
-    """Base of the heads; a subclass says how time is drawn, noise is mixed in and chunks are sampled."""
+    """Base of the heads; a subclass says how time is drawn, what is mixed and how chunks are sampled."""
 
     def __init__(self, network: NetworkConfig, base: BasePolicyConfig) -> None:
         super().__init__()
@@ -48,6 +48,10 @@ class ActionHead(nn.Module):
 
     def noised(self, actions: Tensor, noise: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
         """The noisy chunk and the expert's target, both (B, L, 200), for time (B, 1, 1)."""
+        raise NotImplementedError
+
+    def estimate(self, output: Tensor, noisy: Tensor, time: Tensor) -> Tensor:
+        """The head's estimate of its target from the expert's output, the noisy chunk and time (B, 1, 1)."""
         raise NotImplementedError
 
     def sample(self, context: Context, state: Tensor, action_mask: Tensor, generator: torch.Generator,
@@ -74,11 +78,11 @@ class ActionHead(nn.Module):
 
     def predict(self, noisy: Tensor, time: Tensor, state: Tensor, action_mask: Tensor, memory: Memory,
                 context_mask: Tensor, step_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """The expert's output (B, L, 200) and hidden states (B, L, d); unused slots are zero in and out."""
+        """Estimated target (B, L, 200) and hidden states (B, L, d); unused slots stay zero."""
         unused = ~action_mask[:, None]
-        predicted, hidden = self.expert(noisy.masked_fill(unused, 0), time, state, memory, context_mask,
-                                        step_mask)
-        return predicted.masked_fill(unused, 0), hidden
+        noisy = noisy.masked_fill(unused, 0)
+        output, hidden = self.expert(noisy, time, state, memory, context_mask, step_mask)
+        return self.estimate(output, noisy, time[:, None, None]).masked_fill(unused, 0), hidden
 
 
 def draw_normal(like: Tensor, generator: torch.Generator) -> Tensor:

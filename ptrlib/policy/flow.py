@@ -21,6 +21,9 @@ class FlowMatchingHead(ActionHead):
     def noised(self, actions: Tensor, noise: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
         return time * actions + (1 - time) * noise, actions - noise
 
+    def estimate(self, output: Tensor, noisy: Tensor, time: Tensor) -> Tensor:
+        return output
+
     @torch.no_grad()
     def sample(self, context: Context, state: Tensor, action_mask: Tensor, generator: torch.Generator,
                steps: int) -> tuple[Tensor, Tensor]:

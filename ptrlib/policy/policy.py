@@ -24,7 +24,8 @@ class Policy(nn.Module):
     for a whole segment, while the context follows the recursion over the segment's chunks (Eq 3-5).
     """
 
-    def __init__(self, network: NetworkConfig, base: BasePolicyConfig, cameras: int, belief_tokens: int) -> None:
+    def __init__(self, network: NetworkConfig, base: BasePolicyConfig, cameras: int,
+                 belief_tokens: int) -> None:
         super().__init__()
         if network.head not in HEADS:
             raise ValueError(f"network.head must be one of {', '.join(HEADS)}, got {network.head!r}")
