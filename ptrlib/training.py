@@ -87,19 +87,18 @@ class Learner(nn.Module):
             valid=batch.valid.flatten()[present], episode_ids=batch.episode_ids[of_segment],
             frames=batch.frames.flatten()[present], task_ids=batch.task_ids[of_segment],
             state=batch.state.flatten(0, 1)[present], offset=batch.offset.flatten()[present],
-            belief=_mean_belief(beliefs))
+            belief=_joined(beliefs, present))
         return torch.stack(losses, 1).flatten()[present], features
 
     def after_step(self) -> None:
         self.credit.after_step(self.policy.vision_tower)
 
 
-def _mean_belief(beliefs: list[BeliefOutput]) -> BeliefOutput | None:
-    """The tokenizer's regularisers, averaged over the chunks of the segments."""
+def _joined(beliefs: list[BeliefOutput], present: Tensor) -> BeliefOutput | None:
+    """The tokenizer's outputs for N chunks of S segments as one for the B chunks that are present."""
     if not beliefs:
         return None
-    return beliefs[-1]._replace(entropy=torch.stack([b.entropy for b in beliefs]).mean(),
-                                diversity=torch.stack([b.diversity for b in beliefs]).mean())
+    return BeliefOutput(*(torch.stack(parts, 1).flatten(0, 1)[present] for parts in zip(*beliefs, strict=True)))
 
 
 def _summary(action_loss: Tensor, weighted: Tensor, out: CreditOutput, features: ChunkFeatures) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def test_without_weights_and_auxiliary_losses_ptr_is_sft_with_belief(episodes):
 
 
 def test_the_detached_scorer_leaves_the_policy_alone(episodes):
-    config = tiny_config(credit="ptr", detach_scorer=True)
+    config = tiny_config(credit="ptr", detach_scorer=True, **{"ptr.lambda_ent": 0.0, "ptr.lambda_div": 0.0})
     trainer = Trainer(config, prepare_data(config, episodes))
     _, features = trainer.learner.features(trainer.sampler.next(), trainer.generator)
     trainer.learner.credit(features).auxiliary_loss.backward()

@@ -16,7 +16,7 @@ class SFT(Credit):
         info: dict[str, float] = {}
         if features.belief is not None:
             ptr = self.config.ptr
-            auxiliary = ptr.lambda_ent * features.belief.entropy + ptr.lambda_div * features.belief.diversity
-            info = {"tok_entropy": features.belief.entropy.item(),
-                    "tok_diversity": features.belief.diversity.item()}
+            entropy, diversity = features.belief.entropy.mean(), features.belief.diversity.mean()
+            auxiliary = ptr.lambda_ent * entropy + ptr.lambda_div * diversity
+            info = {"tok_entropy": entropy.item(), "tok_diversity": diversity.item()}
         return CreditOutput(weight, auxiliary, None, info)
