@@ -47,16 +47,16 @@ class Parameter:
     comment: str  # its meaning and range
 
 
-def notebooks(book: Path = BOOK) -> dict[str, Path]:
+def notebooks() -> dict[str, Path]:
     """All notebooks of the book by their path without suffix, e.g. ``"method/score"``."""
-    paths = sorted(path for path in book.rglob("*.ipynb")
-                   if not {"_build", ".ipynb_checkpoints"} & set(path.relative_to(book).parts))
-    return {path.relative_to(book).with_suffix("").as_posix(): path for path in paths}
+    paths = sorted(path for path in BOOK.rglob("*.ipynb")
+                   if not {"_build", ".ipynb_checkpoints"} & set(path.relative_to(BOOK).parts))
+    return {path.relative_to(BOOK).with_suffix("").as_posix(): path for path in paths}
 
 
-def find_notebook(name: str, book: Path = BOOK) -> str:
+def find_notebook(name: str) -> str:
     """The full name (``results/corruption_robustness``) of a notebook given by it or by its last part."""
-    known = notebooks(book)
+    known = notebooks()
     matches = [full for full in known if name in (full, full.split("/")[-1])]
     if len(matches) == 1:
         return matches[0]

@@ -1,0 +1,128 @@
+"""Notebooks are run with the parameters they have, and pages ask no other host."""
+
+import json
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+
+from ptrlib.report import book
+from ptrlib.report.figures import save_figure
+
+
+def write_notebook(path: Path, *sources: str) -> Path:
+    """A notebook whose first cell is tagged ``parameters``."""
+    cells = [{"cell_type": "code", "id": f"cell{place}",
+              "metadata": {"tags": ["parameters"]} if place == 0 else {},
+              "execution_count": None, "outputs": [], "source": source} for place,
+             source in enumerate(sources)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"cells": cells, "metadata": {"kernelspec": {
+        "display_name": "Python 3", "language": "python", "name": "python3"}}, "nbformat": 4,
+                                "nbformat_minor": 5}))
+    return path
+
+
+@pytest.fixture
+def small_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    source = ('scale = 2.0  # factor; positive\nseeds = [0, 1]  # of the runs\n'
+              'source = "stored"  # "stored" or "fresh"\nbootstrap = True  # resample or not')
+    work = ('from pathlib import Path\nimport os\n'
+            'folder = Path(os.environ["PTRLIB_FIGURES"]); folder.mkdir(parents=True, exist_ok=True)\n'
+            '(folder / "made").write_text(repr((scale, seeds, source)))')
+    write_notebook(tmp_path / "book" / "results" / "page.ipynb", source, work)
+    write_notebook(tmp_path / "book" / "broken.ipynb", "limit = 3  # above 0", "raise KeyError('absent')")
+    for name, value in {"REPOSITORY": tmp_path, "BOOK": tmp_path / "book",
+                        "PAGES": tmp_path / "build" / "book",
+                        "APART": tmp_path / "build" / "notebooks"}.items():
+        monkeypatch.setattr(book, name, value)
+    return tmp_path
+
+
+def test_parameters_are_read_with_their_comments(small_book: Path) -> None:
+    parameters = book.parameters_of(small_book / "book" / "results" / "page.ipynb")
+    assert {name: entry.value for name, entry in parameters.items()} == {
+        "scale": 2.0, "seeds": [0, 1], "source": "stored", "bootstrap": True}
+    assert parameters["scale"].comment == "factor; positive"
+
+
+def test_an_unknown_parameter_is_refused_with_the_valid_ones(small_book: Path) -> None:
+    with pytest.raises(ValueError, match=r"no parameter 'seed'\. Did you mean 'seeds'\? .*scale = 2\.0 "
+                       r"\(factor; "
+                                         r"positive\); seeds = \[0, 1\]"):
+        book.run_notebook("page", {"seed": 3})
+
+
+@pytest.mark.parametrize(("name", "value", "taken"), [
+    ("scale", 3, 3.0), ("seeds", 4, [4]), ("seeds", (5, 6), [5, 6]), ("source", "fresh", "fresh"),
+                                                      ("bootstrap", False, False),
+])
+def test_values_take_the_type_of_the_default(small_book: Path, name: str, value: object,
+                                             taken: object) -> None:
+    checked = book.check_parameters(small_book / "book" / "results" / "page.ipynb", {name: value})
+    assert checked[name] == taken
+    assert type(checked[name]) is type(taken)
+
+
+@pytest.mark.parametrize(("name", "value"), [("scale", "large"), ("scale", True), ("bootstrap", 1)])
+def test_values_of_another_type_are_refused(small_book: Path, name: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"Parameter '{name}' is a"):
+        book.check_parameters(small_book / "book" / "results" / "page.ipynb", {name: value})
+
+
+def test_notebooks_are_found_by_either_name(small_book: Path) -> None:
+    assert book.find_notebook("page") == book.find_notebook("results/page") == "results/page"
+    with pytest.raises(ValueError, match="no notebook 'pages'; choose one of broken, results/page"):
+        book.find_notebook("pages")
+
+
+def test_a_run_with_other_parameters_is_kept_apart(small_book: Path) -> None:
+    page = book.run_notebook("page")
+    assert page == small_book / "build" / "book" / "results" / "page.ipynb"
+    assert (small_book / "figures" / "made").read_text() == "(2.0, [0, 1], 'stored')"
+    other = book.run_notebook("page", {"scale": 3, "source": "fresh"})
+    assert other.is_relative_to(small_book / "build" / "notebooks")
+    assert (other.parent / "figures" / "made").read_text() == "(3.0, [0, 1], 'fresh')"
+    assert (small_book / "figures" / "made").read_text() == "(2.0, [0, 1], 'stored')"
+    assert not list(page.parent.glob(".*"))
+
+
+def test_a_failing_notebook_names_its_cell(small_book: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"broken stopped in cell \d+: KeyError: 'absent'"):
+        book.run_notebook("broken")
+    assert not (small_book / "build" / "book" / "broken.ipynb").exists()
+
+
+def test_unexecuted_notebooks_stop_the_build(small_book: Path) -> None:
+    with pytest.raises(ValueError, match="Not executed yet: broken, results/page"):
+        book.build()
+
+
+def test_requests_to_other_hosts_are_seen(tmp_path: Path) -> None:
+    page = tmp_path / "method" / "score.html"
+    page.parent.mkdir()
+    page.write_text('<a href="https://example.org">a link</a> <script src="../_static/own.js"></script>')
+    assert list(book.foreign_requests(tmp_path)) == []
+    page.write_text("""
+        <script async src="https://example.org/a.js"></script><img src="//example.org/b.png">
+        <link href="https://example.org/c.css" rel="stylesheet">
+        <link rel="stylesheet" href="https://example.org/d.css">
+        <style>@import url(https://example.org/e.css)</style>""")
+    assert [address.rsplit("/")[-1] for address in book.foreign_requests(tmp_path)] == [
+        "a.js", "b.png", "c.css", "d.css", "e.css"]
+
+
+def test_saving_a_figure_twice_writes_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = pd.DataFrame({"step": [0, 1], "loss": [1 / 3, 0.25]})
+    kept = []
+    for folder in (tmp_path / "first", tmp_path / "second"):
+        monkeypatch.setenv("PTRLIB_FIGURES", str(folder))
+        figure, axes = plt.subplots()
+        axes.plot(data["step"], data["loss"])
+        assert save_figure(figure, "loss", data=data, runs=["b", "a", "b"]) == folder / "loss.pdf"
+        plt.close(figure)
+        kept.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    assert kept[0] == kept[1]
+    assert set(kept[0]) == {"loss.pdf", "loss.png", "loss.csv", "loss.json"}
+    assert json.loads(kept[0]["loss.json"]) == {"figure": "loss", "runs": ["a", "b"]}
