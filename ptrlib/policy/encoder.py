@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from ptrlib.config import NetworkConfig
 from ptrlib.policy.precision import computing
-from ptrlib.policy.transformer import fourier_features
+from ptrlib.policy.transformer import fourier_features, quiet
 
 STRIDE = 16  # pixels of one token's side: the stem divides by 4, the two merges by 2 each
 TARGET_GRID = 2  # the intermediate map is averaged over 2 x 2 quarters of the image
@@ -42,7 +42,6 @@ class VisionTower(nn.Module):
         self.projection = nn.Linear(late, network.width)
         self.norm = nn.LayerNorm(network.width)
         self.position = nn.Parameter(_grid_positions(side, network.width).repeat(cameras, 1, 1))
-        self.to(memory_format=torch.channels_last)
 
     @property
     def tokens(self) -> int:
@@ -91,9 +90,7 @@ class ResidualBlock(nn.Module):
         self.norm = nn.GroupNorm(1, channels)
         self.first = nn.Conv2d(channels, channels, 3, padding=1)
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
-        nn.init.zeros_(self.second.bias)
-        with torch.no_grad():
-            self.second.weight.mul_(0.5)
+        quiet(self.second, 0.5)
 
     def forward(self, maps: Tensor) -> Tensor:
         inner = self.first(functional.gelu(self.norm(maps)))

@@ -7,6 +7,7 @@ head asks for. The head decides how noise is mixed in, what is predicted, and ho
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -110,7 +111,8 @@ class ActionExpert(nn.Module):
     def remember(self, context: Context) -> Memory:
         """Each layer's keys and values of the context: computed once, used at every denoising step."""
         with computing(self.precision, context.hidden.device):
-            return [layer.cross_attention.keys_values(context.hidden) for layer in self.layers]
+            return [cast(ExpertLayer, layer).cross_attention.keys_values(context.hidden)
+                    for layer in self.layers]
 
     def forward(self, noisy: Tensor, time: Tensor, state: Tensor, memory: Memory, context_mask: Tensor,
                 step_mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -64,11 +64,12 @@ def attention_bias(allowed: Tensor) -> Tensor:
     return torch.zeros_like(allowed, dtype=torch.float32).masked_fill_(~allowed, -torch.inf)
 
 
-def quiet(linear: nn.Linear, scale: float) -> None:
+def quiet(layer: nn.Linear | nn.Conv2d, scale: float) -> None:
     """Shrinks an output layer, so that the branch it ends adds little before training."""
     with torch.no_grad():
-        linear.weight.mul_(scale)
-        linear.bias.zero_()
+        layer.weight.mul_(scale)
+        if layer.bias is not None:
+            layer.bias.zero_()
 
 
 def fourier_features(positions: Tensor, width: int, shortest: float, longest: float) -> Tensor:
