@@ -19,7 +19,7 @@ MANIFESTS   := $(wildcard experiments/*.yaml)
 
 # What a notebook is made from, read off the notebook itself: the figures it saves, and the stored runs of the
 # manifests it names (all runs, where it names none but reads experiments/runs).
-saved_by     = $(shell grep -oE 'save_figure\([^,]*, *\\?"[A-Za-z0-9_-]+' $(1) | sed -E 's/.*"//')
+saved_by     = $(shell grep -oE 'save_figure.[^,]*, *\\?"[A-Za-z0-9_-]+' $(1) | sed -E 's/.*"//')
 RUNS        := $(wildcard experiments/runs/*/done)
 # Method pages and the published numbers compute everything on the page; the others read stored runs.
 runs_of      = $(if $(filter book/method/% book/published/%,$(1)),,$(RUNS))
@@ -28,7 +28,7 @@ FIGURES     := $(foreach notebook,$(NOTEBOOKS),$(patsubst %,figures/%.pdf,$(call
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup test book figures notebook runs demos simulators bench-libero lint clean
+.PHONY: help setup test book figures notebook runs demos simulators bench-libero lint clean list-figures
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{ printf "  %-14s %s\n", $$1, $$2 }'
@@ -68,6 +68,9 @@ book: $(READY) figures/pipeline.pdf ## run every notebook and build the book int
 figures: $(READY) figures/pipeline.pdf ## redraw the figures whose notebook, runs or ptrlib changed
 	$(MAKE) --no-print-directory -j $(JOBS) $(sort $(FIGURES))
 
+list-figures:
+	@printf '%s\n' figures/pipeline.pdf $(sort $(FIGURES))
+
 figures/pipeline.pdf: ptrlib/report/pipeline.py | $(READY)
 	$(BIN)/python -m ptrlib.report.pipeline
 
@@ -83,10 +86,11 @@ notebook: $(READY) ## run one notebook with other parameters: make notebook NB=r
 	$(BIN)/ptrlib notebook $(NB) $(P)
 
 runs: $(READY) ## train and evaluate what the manifests in experiments/ ask for and is not stored yet
-	@for manifest in $(MANIFESTS); do $(BIN)/ptrlib run $$manifest || exit 1; done
+	$(BIN)/ptrlib run $(MANIFESTS)
 
 demos: $(SIMULATORS) ## record the LIBERO demonstrations that the stored runs were trained on
-	$(BIN)/ptrlib demos --world libero --suite libero_spatial --episodes 50
+	$(BIN)/ptrlib demos --suite libero_spatial --episodes 10 --styles precise --seed 1 --out data/libero_pretrain
+	$(BIN)/ptrlib demos --suite libero_spatial --episodes 50 --out data/libero
 
 bench-libero: $(SIMULATORS) ## episodes per minute: our evaluation against a loop over the stock environment
 	$(BIN)/ptrlib bench-libero

@@ -1,0 +1,161 @@
+"""What the repository promises: requirements in step, clean notebooks, real commands, no machine paths."""
+
+import ast
+import json
+import re
+import subprocess
+import tomllib
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ptrlib.report import REPOSITORY
+from ptrlib.report.book import notebooks, parameters_of
+
+NOTEBOOKS = notebooks()
+
+
+def tracked_files() -> list[Path]:
+    names = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, check=True, capture_output=True,
+                           text=True)
+    return [REPOSITORY / name for name in names.stdout.split("\0") if name and (REPOSITORY / name).is_file()]
+
+
+def project() -> dict:
+    return tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+
+
+def package(requirement: str) -> str:
+    """The name of a requirement, spelled as package indexes compare names."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[<>=!~ \[;]", requirement, maxsplit=1)[0]).lower()
+
+
+def pinned() -> dict[str, str]:
+    lines = (REPOSITORY / "constraints.txt").read_text().splitlines()
+    return {package(line): line for line in lines if line and not line.startswith("#")}
+
+
+def make_targets() -> set[str]:
+    return set(re.findall(r"^([a-z][a-z-]*):(?!=)", (REPOSITORY / "Makefile").read_text(),
+                          flags=re.MULTILINE))
+
+
+def test_environment_holds_the_requirements_of_pyproject() -> None:
+    environment = yaml.safe_load((REPOSITORY / "environment.yml").read_text())
+    pip = next(entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
+    extras = project()["optional-dependencies"]
+    wanted = [*project()["dependencies"], *extras["book"], *extras["dev"]]
+    assert [entry for entry in pip if not entry.startswith("-")] == wanted
+    assert "-c constraints.txt" in pip
+    assert "python=3.11" in environment["dependencies"]
+
+
+def test_every_requirement_is_pinned_exactly() -> None:
+    extras = project()["optional-dependencies"]
+    pins = pinned()
+    for requirement in (*project()["dependencies"], *extras["book"], *extras["dev"]):
+        assert package(requirement) in pins, f"{requirement} has no exact version in constraints.txt"
+    assert all(re.fullmatch(r"[\w.-]+==[\w.+]+", line) for line in pins.values())
+
+
+def test_version_and_licence_stand_once() -> None:
+    citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
+    assert citation["version"] == project()["version"]
+    assert citation["license"] == project()["license"] == "Apache-2.0"
+    assert "2603.16542" in json.dumps(citation["preferred-citation"])
+    assert "Version 2.0, January 2004" in (REPOSITORY / "LICENSE").read_text()
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_notebooks_are_stored_without_outputs(name: str) -> None:
+    cells = json.loads(NOTEBOOKS[name].read_text())["cells"]
+    kept = [place for place, cell in enumerate(cells) if cell.get("outputs") or cell.get("execution_count")]
+    assert not kept, f"cells {kept} hold outputs"
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_notebooks_have_one_cell_of_explained_parameters(name: str) -> None:
+    parameters = parameters_of(NOTEBOOKS[name])  # refuses none, several, and anything but name = value
+    assert parameters
+    unexplained = [entry.name for entry in parameters.values() if len(entry.comment.split()) < 2]
+    assert not unexplained, "say meaning and range in a comment"
+
+
+def test_the_table_of_contents_has_every_page_once() -> None:
+    contents = yaml.safe_load((REPOSITORY / "book" / "_toc.yml").read_text())
+    text = json.dumps(contents)
+    listed = [contents["root"], *re.findall(r'"file": "([^"]+)"', text)]
+    pages = {path.relative_to(REPOSITORY / "book").with_suffix("").as_posix() for path in tracked_files()
+             if path.is_relative_to(REPOSITORY / "book") and path.suffix in {".md", ".ipynb"}}
+    assert Counter(listed) == Counter(pages | set(NOTEBOOKS))
+
+
+def test_figures_are_named_once_and_plainly() -> None:
+    """``make figures/NAME.pdf`` finds the notebook by the literal name in its save_figure call."""
+    names = []
+    for path in NOTEBOOKS.values():
+        code = "\n".join("".join(cell["source"]) for cell in json.loads(path.read_text())["cells"]
+                         if cell["cell_type"] == "code")
+        for node in ast.walk(ast.parse(code)):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "save_figure":
+                assert isinstance(node.args[1],
+                                  ast.Constant), f"{path.name}: write the figure's name as a plain string"
+                names.append(node.args[1].value)
+    assert [name for name, count in Counter(names).items() if count > 1] == []
+    known = subprocess.run(["make", "--no-print-directory", "-s", "list-figures"], cwd=REPOSITORY, check=True,
+                           capture_output=True, text=True).stdout.split()
+    assert set(known) == {f"figures/{name}.pdf" for name in names} | {"figures/pipeline.pdf"}
+
+
+def test_commands_of_the_texts_are_make_targets() -> None:
+    texts = [REPOSITORY / "README.md", *(REPOSITORY / "book").glob("*.md"), *NOTEBOOKS.values()]
+    for path in texts:
+        for target in re.findall(r"\bmake ([a-z][a-z-]*)(?=[`\s\\]|$)(?! sure)", "\n".join(
+                re.findall(r"`[^`]*`|^\s{4}.*$", path.read_text(), flags=re.MULTILINE))):
+            assert target in make_targets(), f"{path.name} names `make {target}`, which the Makefile lacks"
+
+
+def test_every_target_is_explained_by_make_help() -> None:
+    shown = subprocess.run(["make", "--no-print-directory", "help"], cwd=REPOSITORY, check=True,
+                           capture_output=True,
+                           text=True).stdout
+    explained = set(re.findall(r"^  ([a-z][a-z-]*)  +\S+", shown, flags=re.MULTILINE))
+    assert explained == make_targets() - {"list-figures"}
+
+
+def test_no_tracked_file_names_a_path_of_some_machine() -> None:
+    """Neither this checkout's place nor anybody's home folder; settings and records hold relative paths."""
+    places = {str(REPOSITORY), str(Path.home())} - {"/"}
+    pattern = re.compile("|".join([*(rf"{re.escape(place)}(?![\w-])" for place in sorted(places)),
+                                   r"(?<![\w.])/(?:home|Users)/[a-z]\w*/",
+                                   r"\b[A-Z]:\\\\Users\\\\"]).encode())
+    found = [f"{path.relative_to(REPOSITORY)}: {match.group().decode()}" for path in tracked_files()
+             if (match := pattern.search(path.read_bytes()))]
+    assert found == []
+
+
+def test_imports_run_one_way() -> None:
+    """cli -> report, training, evaluation -> credit -> method, policy -> config."""
+    forbidden = {"config": {"method", "policy", "credit", "data", "simulators", "report", "training",
+                            "evaluation", "cli"},
+                 "method": {"policy", "credit", "data", "simulators", "report", "training", "evaluation",
+                            "cli"},
+                 "policy": {"method", "credit", "data", "simulators", "report", "training", "evaluation",
+                            "cli"},
+                 "data": {"method", "credit", "simulators", "report", "training", "evaluation",
+                          "cli"},
+                 "simulators": {"method", "credit", "report", "training", "evaluation", "cli"},
+                 "credit": {"simulators", "report", "training", "evaluation", "cli"},
+                 "training": {"simulators", "report", "cli"},
+                 "report": {"cli"}}
+    wrong = []
+    for path in sorted((REPOSITORY / "ptrlib").rglob("*.py")):
+        part = path.relative_to(REPOSITORY / "ptrlib").parts[0].removesuffix(".py")
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [
+                alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            wrong += [f"{path.relative_to(REPOSITORY)} imports {name}" for name in names
+                      if name.startswith("ptrlib.") and name.split(".")[1] in forbidden.get(part, set())]
+    assert wrong == []
