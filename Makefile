@@ -15,7 +15,8 @@ NOTEBOOKS   := $(shell find book -name '*.ipynb' -not -path 'book/_build/*' -not
 EXECUTED    := $(NOTEBOOKS:book/%=build/book/%)
 PAGES       := $(shell find book -type f -not -path 'book/_build/*' -not -path '*/.ipynb_checkpoints/*' -not -name '*.ipynb')
 PUBLISHED   := $(wildcard experiments/published/*.csv)
-MANIFESTS   := $(wildcard experiments/*.yaml)
+# What another manifest starts from comes first.
+MANIFESTS   := $(sort $(wildcard experiments/*pretrain*.yaml)) $(sort $(filter-out %pretrain.yaml,$(wildcard experiments/*.yaml)))
 
 # What a notebook is made from, read off the notebook itself: the figures it saves, and the stored runs of the
 # manifests it names (all runs, where it names none but reads experiments/runs).

@@ -9,8 +9,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
+import ptrlib
 from ptrlib.report import REPOSITORY
 from ptrlib.report.book import notebooks, parameters_of
 
@@ -123,6 +125,24 @@ def test_every_target_is_explained_by_make_help() -> None:
                            text=True).stdout
     explained = set(re.findall(r"^  ([a-z][a-z-]*)  +\S+", shown, flags=re.MULTILINE))
     assert explained == make_targets() - {"list-figures"}
+
+
+def test_the_overlay_of_the_readme_runs_and_trains() -> None:
+    code = re.search(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(), flags=re.DOTALL)
+    assert code is not None
+    generator = torch.Generator().manual_seed(0)
+    policy = torch.nn.Linear(8, 512)
+    context = policy(torch.randn(6, 8, generator=generator))
+    names = {"PosteriorTransitionReweighting": ptrlib.PosteriorTransitionReweighting, "context": context,
+             "action_tokens": torch.randn(6, 16, 512, generator=generator), "valid": torch.ones(6, dtype=torch.bool),
+             "targets": torch.randn(6, 256, generator=generator), "episode_ids": torch.arange(6),
+             "per_sample_action_loss": context.square().mean(1),
+             "optimizer": torch.optim.SGD(policy.parameters(), lr=0.1)}
+    before = policy.weight.clone()
+    exec(code.group(1), names)
+    assert not torch.equal(policy.weight, before)
+    assert torch.isfinite(names["loss"])
+    assert names["ptr"].step == 1
 
 
 def test_no_tracked_file_names_a_path_of_some_machine() -> None:
