@@ -146,9 +146,9 @@ def effective_sample_size(weight: ArrayLike) -> float:
 
 def divergence(weight: ArrayLike) -> float:
     """KL(q || p) in nats of the distribution that ``weight`` induces (Eq 28) from equal shares."""
-    share = np.asarray(weight, float) / np.sum(weight)
-    share = share[share > 0]
-    return float((share * np.log(share * np.size(weight))).sum())
+    values = np.asarray(weight, float)
+    share = values[values > 0] / values.sum()
+    return float((share * np.log(share * values.size)).sum())
 
 
 def _draw(count: int, replicates: int, generator: np.random.Generator) -> NDArray[np.int64]:
