@@ -63,12 +63,12 @@ class LiberoSimulator:
     time_limit = TIME_LIMIT
 
     def __init__(self, suite: str, task: TaskSpec, *, image_size: int = 128, render: bool = True) -> None:
-        benchmark = _benchmark(suite)
+        benchmark = stock_benchmark(suite)
         self.suite = suite
         self.task = task
         self.image_size = image_size
         self.bddl_file = Path(benchmark.get_task_bddl_file_path(task.index))
-        self._init_states = _read_init_states(benchmark, task.index)
+        self._init_states = read_init_states(benchmark, task.index)
         self.init_states = len(self._init_states)
         self.env = _make_environment(self.bddl_file)
         self._fixture_poses = _unplaced_poses(self.env)
@@ -225,7 +225,7 @@ def suites() -> list[str]:
 
 def tasks(suite: str) -> list[TaskSpec]:
     """The tasks of ``suite`` in the benchmark's default order."""
-    benchmark = _benchmark(suite)
+    benchmark = stock_benchmark(suite)
     return [TaskSpec(task.name, task.language, index) for index, task in enumerate(benchmark.tasks)]
 
 
@@ -304,7 +304,8 @@ def _write_config(root: Path, assets: Path) -> Path:
 
 
 @cache
-def _benchmark(suite: str) -> Any:
+def stock_benchmark(suite: str) -> Any:
+    """LIBERO's own benchmark object of ``suite``."""
     if suite not in SUITES:
         raise ValueError(f"LIBERO has no suite {suite!r}; it has {', '.join(SUITES)}")
     _libero()
@@ -313,7 +314,7 @@ def _benchmark(suite: str) -> Any:
         return module.get_benchmark(suite)()
 
 
-def _read_init_states(benchmark: Any, task_index: int) -> NDArray[np.float64]:
+def read_init_states(benchmark: Any, task_index: int) -> NDArray[np.float64]:
     """(number, n) flattened simulator states. They are pickled arrays, which torch refuses by default."""
     import torch
 

@@ -1,0 +1,128 @@
+"""Evaluation: paired, independent of the number of workers, and resumable."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+
+from ptrlib.config import EvaluationConfig
+from ptrlib.evaluation import _jobs, _Ledger, episode_seed, evaluate, evaluate_many, rollout
+from ptrlib.simulators.protocol import TaskSpec
+from tests.simulators.conftest import SUITE, TASK
+
+CONFIG = EvaluationConfig(suite=SUITE, episodes_per_task=2, first_init_state=1, max_steps=20, workers=2)
+TASKS = [TaskSpec("one", "do one", 0), TaskSpec("two", "do two", 1)]
+
+
+def row(task_index, init_state, success=True):
+    return {"suite": SUITE, "task": "t", "task_index": task_index, "init_state": init_state, "seed": 0,
+            "success": success, "steps": 3, "wall": 1.0}
+
+
+class Wanderer:
+    """Random chunks of eight from the episode's seed; remembers all it saw, by instruction and scene."""
+
+    def __init__(self):
+        self.generators, self.episodes, self.seen = {}, {}, {}
+
+    def begin(self, slot, instruction, seed):
+        self.generators[slot] = np.random.default_rng(seed)
+        self.episodes[slot] = seed
+        self.seen[seed] = []
+
+    def act(self, requests):
+        return [self.chunk(slot, observation) for slot, observation in requests]
+
+    def chunk(self, slot, observation):
+        pixels = b"".join(observation.images[camera].tobytes() for camera in sorted(observation.images))
+        digest = hashlib.sha256(pixels + observation.state.tobytes()).hexdigest()
+        self.seen[self.episodes[slot]].append(digest)
+        return self.generators[slot].uniform(-1, 1, (8, 7)).astype(np.float32)
+
+
+def test_workers_roll_out_what_one_process_does_and_agents_are_paired(libero, simulator, tmp_path):
+    agents = {"first": Wanderer(), "second": Wanderer()}
+    partial = tmp_path / "first.jsonl"
+    tables = evaluate_many(agents, CONFIG, tasks=[TASK], partial={"first": partial}, progress=False)
+
+    alone = Wanderer()
+    local = libero.make(SUITE, TASK)  # evaluation looks at 128 pixels, the session's simulator at 64
+    for init_state in (2, 1):
+        alone.begin(0, simulator.task.instruction, episode_seed(TASK, init_state))
+        success, steps = rollout(local, init_state, CONFIG.max_steps,
+                                 lambda observation: alone.act([(0, observation)])[0])
+        assert (success, steps) == (False, 20)
+    local.close()
+    assert {len(looks) for looks in alone.seen.values()} == {3}  # 20 steps in chunks of 8
+    assert agents["first"].seen == agents["second"].seen == alone.seen
+
+    columns = ["task", "init_state", "seed", "success", "steps"]
+    assert tables["first"][columns].equals(tables["second"][columns])
+    assert tables["first"]["init_state"].tolist() == [1, 2] and set(tables["first"]["steps"]) == {20}
+    again = evaluate(Wanderer(), CONFIG, tasks=[TASK], partial=partial, progress=False)  # nothing is left to do
+    assert again.equals(tables["first"])
+
+
+def test_an_init_state_that_does_not_exist_is_one_sentence(libero):
+    config = EvaluationConfig(suite=SUITE, episodes_per_task=1, first_init_state=50, workers=1)
+    with pytest.raises(ValueError, match="^task .* has init states 0 to 49, got 50$"):
+        evaluate(Wanderer(), config, tasks=[TASK], progress=False)
+
+
+def test_rollout_stops_at_success_and_at_the_limit():
+    class Counter:
+        def reset(self, *, init_state):
+            self.steps, self.looks = 0, 0
+
+        def observe(self, images):
+            assert images
+            self.looks += 1
+
+        def step(self, action):
+            self.steps += 1
+            return self.steps == 13
+
+    counter = Counter()
+    assert rollout(counter, 0, 100, lambda observation: np.zeros((8, 7))) == (True, 13) and counter.looks == 2
+    assert rollout(counter, 0, 10, lambda observation: np.zeros((8, 7))) == (False, 10) and counter.steps == 10
+
+
+def test_jobs_keep_a_task_together_unless_workers_would_idle():
+    ledgers = {"a": _Ledger(CONFIG, None), "b": _Ledger(CONFIG, None)}
+    ledgers["a"].add(row(0, 1))
+    jobs = _jobs(TASKS, CONFIG, ledgers)
+    assert [(job.task.index, job.episodes) for job in jobs] == [
+        (0, (("b", 1), ("a", 2), ("b", 2))), (1, (("a", 1), ("b", 1), ("a", 2), ("b", 2)))]
+    many = EvaluationConfig(suite=SUITE, episodes_per_task=2, first_init_state=1, max_steps=20, workers=4)
+    assert len(_jobs(TASKS, many, ledgers)) == 4
+
+
+def test_a_ledger_survives_a_kill_in_the_middle_of_a_line(tmp_path):
+    file = tmp_path / "partial.jsonl"
+    ledger = _Ledger(CONFIG, file)
+    ledger.add(row(1, 2))
+    ledger.add(row(0, 1, success=False))
+    with file.open("a") as handle:
+        handle.write(json.dumps(row(1, 1))[:20])
+    found = _Ledger(CONFIG, file)
+    assert found.done == {(1, 2), (0, 1)}
+    found.add(row(0, 2))
+    table = _Ledger(CONFIG, file).table(TASKS)
+    assert list(zip(table["task_index"], table["init_state"], strict=True)) == [(0, 1), (0, 2), (1, 2)]
+    assert table["success"].tolist() == [False, True, True]
+
+
+def test_a_ledger_of_other_settings_is_refused(tmp_path):
+    file = tmp_path / "partial.jsonl"
+    _Ledger(CONFIG, file)
+    _Ledger(EvaluationConfig(suite=SUITE, first_init_state=1, max_steps=20, workers=7), file)  # same episodes
+    with pytest.raises(ValueError, match="partial.jsonl is part of an evaluation with other settings; delete"):
+        _Ledger(EvaluationConfig(suite=SUITE, first_init_state=1, max_steps=300), file)
+
+
+def test_seeds_of_episodes_differ_and_stay():
+    seeds = {episode_seed(task, state) for task in range(10) for state in range(50)}
+    assert len(seeds) == 500 and episode_seed(0, 0) == 2968811710

@@ -1,0 +1,145 @@
+"""Recording the real LIBERO: the same settings give the same file, however it comes about."""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+import pytest
+
+from ptrlib.data.hdf5 import read_episodes
+from tests.simulators.conftest import SUITE, TASK
+
+STYLES = ("precise", "recovery")
+
+
+@pytest.fixture(scope="module")
+def recording(libero):
+    from ptrlib.simulators.recording import Recording
+
+    return Recording("libero", SUITE, episodes=2, styles=STYLES, seed=0, image_size=64, images=False)
+
+
+@pytest.fixture(scope="module")
+def recorded(simulator, recording, tmp_path_factory):
+    from ptrlib.simulators.recording import record_task
+
+    out = tmp_path_factory.mktemp("recorded")
+    reports: list[bool] = []
+    record_task(simulator, recording, out, reports.append)
+    return recording.file(out, simulator.task), reports
+
+
+def contents(file):
+    """Every array of the file, by name, as bytes."""
+    found = {}
+    with h5py.File(file, "r") as handle:
+        handle.visititems(lambda name, item: found.update({name: item[()].tobytes()})
+                          if isinstance(item, h5py.Dataset) else None)
+    return found
+
+
+def test_a_file_holds_successful_episodes_in_the_styles_asked_for(simulator, recorded):
+    file, reports = recorded
+    episodes = read_episodes(file)
+    assert file.name == f"{simulator.task.name}_demo.hdf5"
+    assert [episode.operator for episode in episodes] == list(STYLES)
+    assert sum(reports) == 2 and all(episode.success for episode in episodes)
+    for episode in episodes:
+        assert episode.instruction == simulator.task.instruction and episode.embodiment == "libero"
+        assert episode.state.shape == (len(episode) + 1, 8) and len(episode) > 20
+        assert episode.extra["joint_states"].shape == (len(episode) + 1, 7)
+    assert episodes[0].seed != episodes[1].seed
+
+
+def test_replaying_the_recorded_actions_gives_the_recorded_states(simulator, recorded):
+    episode = read_episodes(recorded[0])[0]
+    simulator.reset(seed=episode.seed)
+    for action, state in zip(episode.actions, episode.simulator_states, strict=False):
+        assert np.array_equal(simulator.simulator_state(), state)
+        solved = simulator.step(action)
+    assert solved and np.array_equal(simulator.simulator_state(), episode.simulator_states[-1])
+
+
+def test_an_interrupted_recording_goes_on_to_the_same_file(simulator, recording, recorded, tmp_path):
+    from ptrlib.simulators.recording import record_task
+
+    class Killed(Exception):
+        pass
+
+    def kill(success):
+        raise Killed
+
+    with pytest.raises(Killed):
+        record_task(simulator, recording, tmp_path, kill)
+    file = recording.file(tmp_path, simulator.task)
+    assert not file.exists()
+    reports: list[bool] = []
+    record_task(simulator, recording, tmp_path, reports.append)
+    assert contents(file) == contents(recorded[0])
+
+
+def test_images_are_recorded_as_the_simulator_showed_them(simulator, monkeypatch):
+    from ptrlib.simulators import recording
+
+    push = [np.array([0.2, 0, 0, 0, 0, 0, -1], np.float32)] * 3
+    monkeypatch.setattr(recording, "demonstrate", lambda simulator, style, seed: iter(push))
+    episode = recording.record_episode(simulator, "precise", seed=9)
+    simulator.reset(seed=9)
+    for t in range(4):
+        seen = simulator.observe(images=True)
+        assert np.array_equal(episode.state[t], seen.state)
+        assert all(np.array_equal(episode.images[camera][t], seen.images[camera]) for camera in seen.images)
+        if t < 3:
+            simulator.step(push[t])
+    assert episode.success is False and len(episode) == 3
+
+
+def test_failures_are_kept_apart_and_another_scene_is_tried(simulator, recording, tmp_path, monkeypatch):
+    from ptrlib.simulators import recording as module
+
+    genuine = module.record_episode
+    tried: list[int] = []
+
+    def fail_first(simulator, style, seed, images):
+        tried.append(seed)
+        episode = genuine(simulator, "precise", seed, images)
+        episode.success = len(tried) > 1
+        return episode
+
+    monkeypatch.setattr(module, "demonstrate", lambda *_: iter([np.zeros(7, np.float32)]))
+    monkeypatch.setattr(module, "record_episode", fail_first)
+    reports: list[bool] = []
+    module.record_task(simulator, recording, tmp_path, reports.append)
+    assert reports == [False, True, True] and len(set(tried)) == 3
+    [failure] = read_episodes(recording.failures(tmp_path, simulator.task))
+    assert failure.success is False and failure.seed == tried[0] and failure.images == {}
+
+
+def test_a_demonstrator_that_never_succeeds_ends_the_recording(simulator, recording, tmp_path, monkeypatch):
+    from ptrlib.simulators import recording as module
+
+    monkeypatch.setattr(module, "demonstrate", lambda *_: iter([np.zeros(7, np.float32)]))
+    with pytest.raises(RuntimeError, match="failed in 10 scenes for episode 0"):
+        module.record_task(simulator, recording, tmp_path)
+
+
+def test_workers_record_the_same_file_and_finished_files_are_left_alone(libero, recorded, tmp_path):
+    from ptrlib.simulators.recording import record
+
+    settings = {"suite": SUITE, "styles": STYLES, "out": tmp_path, "seed": 0, "tasks": [TASK],
+                "image_size": 64, "images": False}
+    [file] = record(episodes=2, workers=2, **settings)
+    assert contents(file) == contents(recorded[0])
+    before = file.stat().st_mtime_ns
+    assert record(episodes=2, **settings) == [file] and file.stat().st_mtime_ns == before
+    with pytest.raises(ValueError, match="episodes 2 instead of 3; choose another folder or delete it"):
+        record(episodes=3, **settings)
+
+
+def test_bad_settings_are_named(libero, tmp_path):
+    from ptrlib.simulators.recording import record
+
+    with pytest.raises(ValueError, match="'quick'; choose from precise, slow"):
+        record(styles=["quick"], out=tmp_path)
+    with pytest.raises(ValueError, match="has no task 10; it has 0 "):
+        record(suite=SUITE, tasks=[10], out=tmp_path)

@@ -1,0 +1,48 @@
+"""Worker processes: messages, and what the parent hears when one fails."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from ptrlib.simulators.workers import Workers
+
+
+def echo(pipe, greeting):
+    pipe.send(greeting)
+    pipe.send(pipe.recv() * 2)
+
+
+def complain(pipe):
+    raise ValueError("no such scene")
+
+
+def break_down(pipe):
+    {}["missing"]
+
+
+def die(pipe):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_messages_go_both_ways():
+    heard = []
+    with Workers(2, echo, "hello") as workers:
+        for worker, message in workers.messages():
+            heard.append((worker, message))
+            if message == "hello":
+                workers.send(worker, 10 + worker)
+    assert sorted(heard, key=str) == [(0, "hello"), (0, 20), (1, "hello"), (1, 22)]
+
+
+@pytest.mark.parametrize("work, error, words", [
+    (complain, ValueError, "^no such scene$"),
+    (break_down, RuntimeError, "KeyError: 'missing'"),
+    (die, RuntimeError, "ended by the system .exit status -9."),
+])
+def test_a_failure_reaches_the_parent_and_ends_all(work, error, words):
+    with Workers(1, work) as workers, pytest.raises(error, match=words):
+        list(workers.messages())
+    assert not any(process.is_alive() for process in workers.processes)
