@@ -80,7 +80,8 @@ def evaluate_runs(folders: list[Path], *, workers: int = 2) -> None:
     for evaluation, group in groups.items():
         agents = {str(folder): PolicyAgent(load_policy(folder), evaluation.execute_steps) for folder in group}
         started, clock = datetime.now(UTC), time.perf_counter()
-        tables = evaluate_many(agents, override(evaluation, {"workers": workers}))
+        partial = {str(folder): folder / ".episodes.partial" for folder in group}
+        tables = evaluate_many(agents, override(evaluation, {"workers": workers}), partial=partial)
         for folder in group:
             table = tables[str(folder)]
             temporary = folder / ".episodes.parquet"
@@ -90,6 +91,7 @@ def evaluate_runs(folders: list[Path], *, workers: int = 2) -> None:
                                      runs_in_this_pass=len(group),
                                      seconds_of_the_pass=round(time.perf_counter() - clock, 1))
             runs.write_provenance(folder, record, "evaluation.json")
+            partial[str(folder)].unlink(missing_ok=True)
             runs.write_text(folder / "done", datetime.now(UTC).isoformat() + "\n")
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ptrlib.config import BasePolicyConfig, NetworkConfig
 from ptrlib.policy.backbone import Context
-from ptrlib.policy.expert import ActionHead, draw_normal
+from ptrlib.policy.expert import ActionHead
 
 
 class DiffusionHead(ActionHead):
@@ -46,21 +46,20 @@ class DiffusionHead(ActionHead):
         return (1 - signal).sqrt() * noisy + signal.sqrt() * output
 
     @torch.no_grad()
-    def sample(self, context: Context, state: Tensor, action_mask: Tensor, generator: torch.Generator,
+    def sample(self, context: Context, state: Tensor, action_mask: Tensor, noise: Tensor,
                steps: int) -> tuple[Tensor, Tensor]:
         """``steps`` deterministic DDIM steps over evenly spaced levels, the noisiest first."""
-        batch, size = len(state), (self.base.chunk_length, self.base.action_dim)
-        chunk = draw_normal(state.new_empty(batch, *size), generator).masked_fill(~action_mask[:, None], 0)
+        chunk = noise.masked_fill(~action_mask[:, None], 0)
         memory = self.expert.remember(context)
         step_mask = torch.ones(chunk.shape[:2], dtype=torch.bool, device=chunk.device)
         levels = torch.linspace(self.levels - 1, 0, steps, device=chunk.device).round()
         # after the last step nothing of the noise is left: a signal of 1
         signals = torch.cat([self.signal(levels / self.levels), levels.new_ones(1)])
         for step, level in enumerate(levels):
-            time = (level / self.levels).expand(batch)
-            noise, hidden = self.predict(chunk, time, state, action_mask, memory, context.mask, step_mask)
-            clean = (chunk - (1 - signals[step]).sqrt() * noise) / signals[step].sqrt()
+            time = (level / self.levels).expand(len(chunk))
+            estimate, hidden = self.predict(chunk, time, state, action_mask, memory, context.mask, step_mask)
+            clean = (chunk - (1 - signals[step]).sqrt() * estimate) / signals[step].sqrt()
             clean = clean.clamp(-self.clip, self.clip)
-            noise = (chunk - signals[step].sqrt() * clean) / (1 - signals[step]).sqrt()
-            chunk = signals[step + 1].sqrt() * clean + (1 - signals[step + 1]).sqrt() * noise
+            estimate = (chunk - signals[step].sqrt() * clean) / (1 - signals[step]).sqrt()
+            chunk = signals[step + 1].sqrt() * clean + (1 - signals[step + 1]).sqrt() * estimate
         return chunk, hidden

@@ -55,9 +55,10 @@ class ActionHead(nn.Module):
         """The head's estimate of its target from the expert's output, the noisy chunk and time (B, 1, 1)."""
         raise NotImplementedError
 
-    def sample(self, context: Context, state: Tensor, action_mask: Tensor, generator: torch.Generator,
+    def sample(self, context: Context, state: Tensor, action_mask: Tensor, noise: Tensor,
                steps: int) -> tuple[Tensor, Tensor]:
-        """Actions (B, L, 200), exactly zero in unused slots, and hidden states (B, L, d)."""
+        """From standard normal ``noise`` (B, L, 200), drawn by the caller so that a sample does not depend on
+        the batch it is in: actions (B, L, 200), exactly zero in unused slots, and hidden states (B, L, d)."""
         raise NotImplementedError
 
     def loss(self, context: Context, state: Tensor, actions: Tensor, action_mask: Tensor, step_mask: Tensor,

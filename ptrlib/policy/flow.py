@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ptrlib.policy.backbone import Context
-from ptrlib.policy.expert import ActionHead, draw_normal
+from ptrlib.policy.expert import ActionHead
 
 
 class FlowMatchingHead(ActionHead):
@@ -25,15 +25,14 @@ class FlowMatchingHead(ActionHead):
         return output
 
     @torch.no_grad()
-    def sample(self, context: Context, state: Tensor, action_mask: Tensor, generator: torch.Generator,
+    def sample(self, context: Context, state: Tensor, action_mask: Tensor, noise: Tensor,
                steps: int) -> tuple[Tensor, Tensor]:
         """``steps`` Euler steps from sigma = 0 to 1; the hidden states are those of the last step."""
-        batch, size = len(state), (self.base.chunk_length, self.base.action_dim)
-        chunk = draw_normal(state.new_empty(batch, *size), generator).masked_fill(~action_mask[:, None], 0)
+        chunk = noise.masked_fill(~action_mask[:, None], 0)
         memory = self.expert.remember(context)
         step_mask = torch.ones(chunk.shape[:2], dtype=torch.bool, device=chunk.device)
         for step in range(steps):
-            time = chunk.new_full((batch,), step / steps)
+            time = chunk.new_full((len(chunk),), step / steps)
             velocity, hidden = self.predict(chunk, time, state, action_mask, memory, context.mask, step_mask)
             chunk = chunk + velocity / steps
         return chunk, hidden

@@ -77,5 +77,5 @@ def flops_per_sample(policy: Policy, base: BasePolicyConfig, instruction: str) -
         torch.autograd.grad(loss, [p for p in policy.parameters() if p.requires_grad], allow_unused=True)
     with FlopCounterMode(display=False) as act, torch.no_grad():
         context = policy.contextualise(policy.vision(images), words, belief)
-        policy.head.sample(context, state, used, generator, base.denoising_steps)
+        policy.head.sample(context, state, used, torch.zeros_like(chunk), base.denoising_steps)
     return {"train": train.get_total_flops(), "act": act.get_total_flops()}

@@ -26,6 +26,10 @@ def chunk() -> Tensor:
     return torch.randn(4, 16, 200, generator=torch.Generator().manual_seed(3)) * USED[:, None]
 
 
+def start() -> Tensor:
+    return torch.randn(4, 16, 200, generator=torch.Generator().manual_seed(0))
+
+
 def answer(prediction: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., tuple[Tensor, Tensor]]:
     """A stand-in for ``head.predict`` that answers from the noisy chunk and the time (B, 1, 1)."""
     def predict(noisy: Tensor, time: Tensor, state: Tensor, action_mask: Tensor, *rest: object):
@@ -62,17 +66,17 @@ def test_euler_steps_along_the_perfect_velocity_reach_the_chunk(steps: int,
         return (chunk() - x) / (1 - sigma)
 
     monkeypatch.setattr(head, "predict", answer(velocity))
-    actions, _ = head.sample(CONTEXT, STATE, USED, torch.Generator().manual_seed(0), steps)
+    actions, _ = head.sample(CONTEXT, STATE, USED, start(), steps)
     torch.testing.assert_close(actions, chunk(), rtol=0, atol=1e-5)
     assert times == pytest.approx([step / steps for step in range(steps)])
 
 
 def test_euler_steps_sum_a_constant_velocity(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The sample moves from the generator's noise by the velocity times one unit of time."""
+    """The sample moves from the given noise by the velocity times one unit of time."""
     head = FlowMatchingHead(NETWORK, BASE)
     monkeypatch.setattr(head, "predict", answer(lambda x, sigma: torch.full_like(x, 2.0)))
-    noise = torch.randn(4, 16, 200, generator=torch.Generator().manual_seed(0)) * USED[:, None]
-    actions, _ = head.sample(CONTEXT, STATE, USED, torch.Generator().manual_seed(0), 4)
+    noise = start() * USED[:, None]
+    actions, _ = head.sample(CONTEXT, STATE, USED, start(), 4)
     torch.testing.assert_close(actions, noise + 2 * USED[:, None])
 
 
@@ -107,7 +111,7 @@ def test_ddim_with_the_perfect_noise_estimate_reaches_the_chunk(steps: int,
     head = DiffusionHead(NETWORK, BASE)
     monkeypatch.setattr(head, "predict", answer(
         lambda x, time: (x - head.signal(time).sqrt() * chunk()) / (1 - head.signal(time)).sqrt()))
-    actions, _ = head.sample(CONTEXT, STATE, USED, torch.Generator().manual_seed(0), steps)
+    actions, _ = head.sample(CONTEXT, STATE, USED, start(), steps)
     torch.testing.assert_close(actions, chunk(), rtol=0, atol=1e-4)
 
 
@@ -127,5 +131,5 @@ def test_diffusion_levels() -> None:
 def test_diffusion_samples_stay_within_the_clip(monkeypatch: pytest.MonkeyPatch) -> None:
     head = DiffusionHead(NETWORK, BASE)
     monkeypatch.setattr(head, "predict", answer(lambda x, time: torch.full_like(x, 100.0)))
-    actions, _ = head.sample(CONTEXT, STATE, USED, torch.Generator().manual_seed(0), 4)
+    actions, _ = head.sample(CONTEXT, STATE, USED, start(), 4)
     assert actions.abs().max() <= head.clip

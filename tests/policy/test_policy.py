@@ -59,9 +59,9 @@ class Inputs:
                                 generator or torch.Generator().manual_seed(5))
 
     def sample(self, policy: Policy, seed: int = 5, steps: int = 4) -> tuple[Tensor, Tensor]:
+        noise = torch.randn(self.actions.shape, generator=torch.Generator().manual_seed(seed))
         with torch.no_grad():
-            return policy.head.sample(self.context(policy), self.state, self.action_mask,
-                                      torch.Generator().manual_seed(seed), steps)
+            return policy.head.sample(self.context(policy), self.state, self.action_mask, noise, steps)
 
 
 @heads
