@@ -94,7 +94,7 @@ demos: $(SIMULATORS) ## record the LIBERO demonstrations that the stored runs we
 	$(BIN)/ptrlib demos --suite libero_spatial --episodes 50 --out data/libero
 
 bench-libero: $(SIMULATORS) ## episodes per minute: our evaluation against a loop over the stock environment
-	$(BIN)/ptrlib bench-libero
+	$(BIN)/python experiments/bench/libero_speed.py
 
 lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .

@@ -134,8 +134,8 @@ def test_the_overlay_of_the_readme_runs_and_trains() -> None:
     policy = torch.nn.Linear(8, 512)
     context = policy(torch.randn(6, 8, generator=generator))
     names = {"PosteriorTransitionReweighting": ptrlib.PosteriorTransitionReweighting, "context": context,
-             "action_tokens": torch.randn(6, 16, 512, generator=generator), "valid": torch.ones(6, dtype=torch.bool),
-             "targets": torch.randn(6, 256, generator=generator), "episode_ids": torch.arange(6),
+             "action_tokens": torch.randn(6, 16, 512, generator=generator), "episode_ids": torch.arange(6),
+             "targets": torch.randn(6, 256, generator=generator), "valid": torch.ones(6, dtype=torch.bool),
              "per_sample_action_loss": context.square().mean(1),
              "optimizer": torch.optim.SGD(policy.parameters(), lr=0.1)}
     before = policy.weight.clone()

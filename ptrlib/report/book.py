@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ptrlib.report import REPOSITORY
+from ptrlib.report.explorer import PLOTLY, write_plotly
 from ptrlib.report.figures import FOLDER_VARIABLE
 
 BOOK = REPOSITORY / "book"
@@ -140,6 +141,7 @@ def build() -> Path:
         raise ValueError(f"Not executed yet: {', '.join(missing)}; run `make book`.")
     _copy_pages()
     _copy_mathjax(PAGES / "_static")
+    write_plotly(PAGES / "_static")
     command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(PAGES), "--path-output",
                str(BOOK),
                "--warningiserror", "--nitpick", "--keep-going"]
@@ -168,7 +170,7 @@ def _copy_pages() -> None:
             shutil.copy2(path, PAGES / relative)
             kept.add(PAGES / relative)
     for path in PAGES.rglob("*"):
-        if path.is_file() and path not in kept and path.name != MATHJAX:
+        if path.is_file() and path not in kept and path.name not in (MATHJAX, PLOTLY):
             path.unlink()
 
 

@@ -7,6 +7,8 @@ of ours is in there. :mod:`ptrlib.report.audit` recomputes what can be recompute
 from __future__ import annotations
 
 import math
+from functools import cache
+from pathlib import Path
 from statistics import NormalDist
 
 import pandas as pd
@@ -20,10 +22,14 @@ REAL_ROBOT, ABLATION = "table4_real_robot", "table5_ablation"
 
 def read(name: str) -> pd.DataFrame:
     """One published file by its name without suffix, e.g. ``"table1_simulation"``; text stays text."""
-    path = PUBLISHED / f"{name}.csv"
+    return _read_csv(PUBLISHED / f"{name}.csv").copy()
+
+
+@cache
+def _read_csv(path: Path) -> pd.DataFrame:
     if not path.exists():
-        known = ", ".join(sorted(file.stem for file in PUBLISHED.glob("*.csv")))
-        raise ValueError(f"There is no published table '{name}'; the tables are {known}.")
+        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.csv")))
+        raise ValueError(f"There is no published table '{path.stem}'; the tables are {known}.")
     return pd.read_csv(path, keep_default_na=False)
 
 
@@ -33,7 +39,13 @@ def success(table: str) -> pd.DataFrame:
     Columns stand in the paper's order. Table 4 has suites for benchmarks and tasks for columns; the
     task names that two platforms share carry their platform.
     """
-    frame = read(table).astype({"success_percent": float})
+    return _success(PUBLISHED, table).copy()
+
+
+@cache
+def _success(folder: Path, table: str) -> pd.DataFrame:
+    """:func:`success` for the files of ``folder``: the audit asks for the same tables hundreds of times."""
+    frame = _read_csv(folder / f"{table}.csv").astype({"success_percent": float})
     if table == REAL_ROBOT:
         platforms = frame[frame["platform"] != ""].groupby("task")["platform"].nunique()
         shared = frame["task"].isin(platforms[platforms > 1].index)
