@@ -1,0 +1,28 @@
+"""ptrlib: an open reproduction of Posterior-Transition Reweighting (PTR).
+
+The names below are the method and the two doors to data; everything else lives in its module.
+"""
+
+from ptrlib.config import PTRConfig
+from ptrlib.data.corruption import corrupt
+from ptrlib.data.hdf5 import read_episodes, write_episodes
+from ptrlib.method.belief import BeliefTokenizer
+from ptrlib.method.candidates import CandidatePool
+from ptrlib.method.controller import AdaptiveScaleController
+from ptrlib.method.overlay import PosteriorTransitionReweighting
+from ptrlib.method.scorer import TransitionScorer, identification_logits, ptr_score, ranking_loss
+from ptrlib.method.targets import EMATargetEncoder
+from ptrlib.method.weights import (
+    conservative_weights,
+    kl_bound,
+    self_normalised_mean,
+    sharp_kl_bound,
+    source_shares,
+)
+
+__all__ = [
+    "AdaptiveScaleController", "BeliefTokenizer", "CandidatePool", "EMATargetEncoder", "PTRConfig",
+    "PosteriorTransitionReweighting", "TransitionScorer", "conservative_weights", "corrupt",
+    "identification_logits", "kl_bound", "ptr_score", "ranking_loss", "read_episodes", "self_normalised_mean",
+    "sharp_kl_bound", "source_shares", "write_episodes",
+]
