@@ -18,12 +18,11 @@ PUBLISHED   := $(wildcard experiments/published/*.csv)
 # What another manifest starts from comes first.
 MANIFESTS   := $(sort $(wildcard experiments/*pretrain*.yaml)) $(sort $(filter-out %pretrain.yaml,$(wildcard experiments/*.yaml)))
 
-# What a notebook is made from, read off the notebook itself: the figures it saves, and the stored runs of the
-# manifests it names (all runs, where it names none but reads experiments/runs).
+# The figures a notebook saves are read off the notebook itself.
 saved_by     = $(shell grep -oE 'save_figure.[^,]*, *\\?"[A-Za-z0-9_-]+' $(1) | sed -E 's/.*"//')
 RUNS        := $(wildcard experiments/runs/*/done)
 # Method pages and the published numbers compute everything on the page; the others read stored runs.
-runs_of      = $(if $(filter book/method/% book/published/%,$(1)),,$(RUNS))
+runs_of      = $(if $(filter book/method/% book/published/%,$(1)),,$(RUNS) $(MANIFESTS))
 
 FIGURES     := $(foreach notebook,$(NOTEBOOKS),$(patsubst %,figures/%.pdf,$(call saved_by,$(notebook))))
 
