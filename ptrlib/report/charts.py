@@ -1,0 +1,176 @@
+"""The book's charts of stored runs: data frames in, matplotlib figures out.
+
+Every function returns the figure and the frame with exactly the numbers it drew, for
+:func:`ptrlib.report.figures.save_figure`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ptrlib.report.figures import COLOURS
+
+# Names and colours of the methods, the same in every chart and table.
+METHODS = {"sft": ("SFT", "grey"), "sft_belief": ("SFT+Belief", "sky"), "ptr": ("PTR", "blue"),
+           "ptr_alpha0": ("PTR, α = 0", "green"), "ptr_detached": ("PTR, detached scorer", "orange"),
+           "random": ("random weights", "purple"), "oracle": ("oracle filter", "vermillion")}
+CORRUPTIONS = {"none": "clean data", "action_noise": "action noise", "truncation": "truncation",
+               "label_noise": "label noise", "combined": "combined corruption"}
+
+
+def method_label(method: str) -> str:
+    """The name of a manifest's method as the book writes it; an unknown one stays as it is."""
+    return METHODS.get(method, (method, ""))[0]
+
+
+def corruption_label(corruption: str) -> str:
+    return CORRUPTIONS.get(corruption, corruption)
+
+
+def method_colour(method: str) -> str:
+    return COLOURS[METHODS.get(method, ("", "black"))[1]]
+
+
+def in_order(methods: Iterable[str]) -> list[str]:
+    """Distinct methods in the book's order, unknown ones last."""
+    known = list(METHODS)
+    return sorted(dict.fromkeys(methods), key=lambda name: known.index(name) if name in known else len(known))
+
+
+def success_chart(rates: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Success (%) with its Wilson interval, a row per method and a marker per corruption.
+
+    ``rates`` is :func:`ptrlib.report.results.success_rates`.
+    """
+    drawn = rates.assign(**{name: 100 * rates[name] for name in ("success", "low", "high")})
+    figure, axes = plt.subplots(figsize=(5.2, 0.36 * rates.method.nunique() + 0.9))
+    _dots(axes, drawn, "success", "corruption", CORRUPTIONS)
+    axes.set(xlabel="success (%), 95 % interval", xlim=(-2, 102))
+    return figure, drawn
+
+
+def difference_chart(differences: pd.DataFrame, unit: str) -> tuple[Figure, pd.DataFrame]:
+    """Differences of success (points): columns method, corruption, estimate, low, high (as proportions)."""
+    drawn = differences.assign(**{name: 100 * differences[name] for name in ("estimate", "low", "high")})
+    figure, axes = plt.subplots(figsize=(5.2, 0.36 * differences.method.nunique() + 0.9))
+    _dots(axes, drawn, "estimate", "corruption", CORRUPTIONS)
+    axes.axvline(0, color=COLOURS["grey"], linewidth=0.8)
+    axes.set(xlabel=unit)
+    return figure, drawn
+
+
+def grouped_chart(groups: pd.DataFrame, label: str, reference: float | None = None
+                  ) -> tuple[Figure, pd.DataFrame]:
+    """An estimate with interval per group and method: columns kind, group, method, estimate, low, high.
+
+    One panel per ``kind`` (corruption, operator, phase ...), groups below each other, a colour per method.
+    """
+    kinds = list(dict.fromkeys(groups.kind))
+    rows = [groups[groups.kind == kind].group.nunique() for kind in kinds]
+    figure, panels = plt.subplots(len(kinds), 1, figsize=(5.2, 0.42 * sum(rows) + 0.45 * len(kinds) + 0.6),
+                                  squeeze=False, sharex=True, height_ratios=rows)
+    for axes, kind in zip(panels[:, 0], kinds, strict=True):
+        part = groups[groups.kind == kind]
+        names = list(dict.fromkeys(part.group))
+        methods = in_order(part.method)
+        for index, method in enumerate(methods):
+            cells = part[part.method == method]
+            height = np.array([names.index(name) for name in cells.group]) + _offset(index, len(methods))
+            _bars(axes, cells, "estimate", height, method_colour(method), method_label(method), "o")
+        if reference is not None:
+            axes.axvline(reference, color=COLOURS["grey"], linewidth=0.8)
+        axes.set(yticks=range(len(names)), yticklabels=names, title=kind, ylim=(len(names) - 0.5, -0.5))
+        axes.grid(axis="y", visible=False)
+    panels[-1, 0].set_xlabel(label)
+    _legend_above(figure, panels[0, 0])
+    return figure, groups
+
+
+def training_chart(metrics: pd.DataFrame, columns: Mapping[str, str]) -> tuple[Figure, pd.DataFrame]:
+    """Logged quantities over training, a panel each: ``columns`` maps column to title. Lines are means over
+    training seeds; bands span the seeds."""
+    drawn = metrics.groupby(["method", "step"], sort=False)[list(columns)].agg(["mean", "min", "max"])
+    drawn.columns = drawn.columns.map(" ".join)
+    drawn = drawn.reset_index()
+    rows = -(-len(columns) // 3)
+    figure, panels = plt.subplots(rows, 3, figsize=(6.8, 1.75 * rows + 0.4), squeeze=False, sharex=True)
+    for axes, (column, title) in zip(panels.flat, columns.items(), strict=False):
+        for method in in_order(drawn.method):
+            line = drawn[drawn.method == method]
+            colour = method_colour(method)
+            axes.plot(line.step, line[f"{column} mean"], color=colour, label=method_label(method))
+            axes.fill_between(line.step, line[f"{column} min"], line[f"{column} max"], color=colour,
+                              alpha=0.2, linewidth=0)
+        axes.set_title(title)
+    for axes in panels.flat[len(columns):]:
+        axes.set_visible(False)
+    for axes in panels[-1]:
+        axes.set_xlabel("steps")
+    _legend_above(figure, panels[0, 0])
+    return figure, drawn
+
+
+def weight_histograms(weights: pd.DataFrame, bins: int = 24) -> tuple[Figure, pd.DataFrame]:
+    """Distribution of the weights at the first and at the last snapshot (Figure 11), a panel per method."""
+    edges = np.linspace(0, max(4.0, weights.weight.max()), bins + 1)
+    rows = []
+    for method in in_order(weights.method):
+        of_method = weights[weights.method == method]
+        for moment, step in (("early", of_method.step.min()), ("late", of_method.step.max())):
+            counts, _ = np.histogram(of_method[of_method.step == step].weight, edges)
+            rows.append(pd.DataFrame({"method": method, "moment": moment, "step": step, "low": edges[:-1],
+                                      "high": edges[1:], "share": counts / counts.sum()}))
+    drawn = pd.concat(rows, ignore_index=True)
+    methods = in_order(drawn.method)
+    figure, panels = plt.subplots(1, len(methods), figsize=(1.9 * len(methods) + 1.0, 2.0), squeeze=False,
+                                  sharey=True)
+    for axes, method in zip(panels[0], methods, strict=True):
+        for moment, colour in (("early", COLOURS["grey"]), ("late", method_colour(method))):
+            part = drawn[(drawn.method == method) & (drawn.moment == moment)]
+            axes.stairs(part.share, edges, fill=True, alpha=0.55, color=colour,
+                        label=f"step {part.step.iloc[0]}")
+        axes.set(title=method_label(method), xlabel="weight $w$")
+        axes.legend()
+    panels[0, 0].set_ylabel("share of chunks")
+    return figure, drawn
+
+
+def _dots(axes: Axes, table: pd.DataFrame, value: str, by: str, labels: Mapping[str, str]) -> None:
+    """A row per method, a dot with interval per value of ``by``."""
+    methods = in_order(table.method)
+    groups = list(dict.fromkeys(table[by]))
+    for index, group in enumerate(groups):
+        cells = table[table[by] == group]
+        height = np.array([methods.index(method) for method in cells.method]) + _offset(index, len(groups))
+        colour = COLOURS[("sky", "vermillion", "green", "orange", "blue")[index % 5]]
+        _bars(axes, cells, value, height, colour, labels.get(str(group), str(group)), "os^Dv"[index % 5])
+    axes.set(yticks=range(len(methods)), yticklabels=[method_label(method) for method in methods],
+             ylim=(len(methods) - 0.5, -0.5))
+    axes.grid(axis="y", visible=False)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(groups))
+
+
+def _bars(axes: Axes, cells: pd.DataFrame, value: str, height: np.ndarray, colour: str, label: str,
+          marker: str) -> None:
+    errors = np.stack([cells[value] - cells.low, cells.high - cells[value]]).clip(0)
+    axes.errorbar(cells[value], height, xerr=errors, fmt=marker, color=colour, markersize=4.5, capsize=2,
+                  linewidth=1.2, label=label)
+
+
+def _offset(index: int, count: int) -> float:
+    """Vertical distance from the row of mark ``index`` of ``count`` in it."""
+    return 0.0 if count == 1 else (index / (count - 1) - 0.5) * min(0.6, 0.18 * count)
+
+
+def _legend_above(figure: Figure, axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    if len(handles) > 1:
+        figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 4))
+    else:
+        axes.set_title(f"{axes.get_title()} ({labels[0]})" if labels else axes.get_title())

@@ -1,0 +1,97 @@
+"""What the stored runs say about the paper's claim, in words that the numbers choose.
+
+A row states a question, the number that answers it, its interval and the answer. Nothing is answered
+beyond its interval: one that holds zero (or a half, for AUROC) is answered with "cannot be told".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+
+import pandas as pd
+
+from ptrlib.data.corruption import CORRUPTIONS
+from ptrlib.report.charts import corruption_label, method_label
+from ptrlib.report.results import contrast, last_snapshot
+from ptrlib.report.statistics import Interval, auroc
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One question and its answer; ``number`` is formatted, the rest of the fields are raw."""
+
+    question: str
+    number: str
+    answer: str
+    estimate: float
+    low: float
+    high: float
+
+
+def success_verdicts(episodes: pd.DataFrame, corruption: str) -> pd.DataFrame:
+    """The questions on success that the methods present can answer, for runs on ``corruption`` data."""
+    return pd.DataFrame([asdict(verdict) for verdict in _success(episodes, corruption)])
+
+
+def score_verdicts(weights: pd.DataFrame, method: str) -> pd.DataFrame:
+    """Does the score of ``method`` put clean chunks above chunks of each corruption?"""
+    verdicts = []
+    for row in score_auroc(weights, method).to_dict("records"):
+        interval = Interval(row["estimate"], row["low"], row["high"], row["count"])
+        verdicts.append(Verdict(
+            f"{method_label(method)}: do clean chunks score above those with "
+            f"{corruption_label(row['corruption'])}?",
+            f"AUROC {interval.text(digits=2)}",
+            _answer(interval.low - 0.5, interval.high - 0.5, "yes", "no, below"),
+            interval.estimate, interval.low, interval.high))
+    return pd.DataFrame([asdict(verdict) for verdict in verdicts])
+
+
+def score_auroc(weights: pd.DataFrame, method: str, score: str = "score") -> pd.DataFrame:
+    """AUROC of ``score`` (higher: cleaner) of the last snapshot, training chunks that have a target.
+
+    A row per corruption present: its chunks against those that no corruption touched.
+    """
+    chunks = last_snapshot(weights).dropna(subset=[score])
+    chunks = chunks[(chunks.method == method) & (chunks.split == "train") & chunks.valid]
+    rows = []
+    for corruption in CORRUPTIONS:
+        part = chunks[~chunks.corrupted | chunks[f"truth_{corruption}"]]
+        part = part[part.groupby("run").corrupted.transform("nunique") == 2]
+        if len(part):
+            interval = auroc(part[score], ~part.corrupted, part.episode, part.run)
+            rows.append({"corruption": corruption, "method": method, **vars(interval)})
+    return pd.DataFrame(rows)
+
+
+def _success(episodes: pd.DataFrame, corruption: str) -> Iterator[Verdict]:
+    present = set(zip(episodes.method, episodes.corruption, strict=True))
+
+    def pair(method: str, baseline: str) -> Mapping[tuple[str, str], float]:
+        return {(method, corruption): 1.0, (baseline, corruption): -1.0}
+
+    drop = {("ptr", corruption): 1.0, ("ptr", "none"): -1.0, ("sft", corruption): -1.0, ("sft", "none"): 1.0}
+    questions = (
+        ("Does PTR succeed more often than SFT?", pair("ptr", "sft"), "yes", "no, less often"),
+        ("Does PTR lose less to the corruption than SFT does?", drop, "yes", "no, it loses more"),
+        ("Is it what the weights say, and not merely that there are weights? (PTR against random weights)",
+         pair("ptr", "random"), "yes", "no, random weights do better"),
+        ("Is it the weights, and not the auxiliary losses? (PTR against PTR with α = 0)",
+         pair("ptr", "ptr_alpha0"), "yes", "no, without weights it does better"),
+        ("Do the scorer's gradients into the policy help? (PTR against the detached scorer)",
+         pair("ptr", "ptr_detached"), "yes", "no, they hurt"),
+        ("Is there anything to gain by filtering at all? (oracle filter against SFT)",
+         pair("oracle", "sft"), "yes", "no, filtering hurts"))
+    for question, terms, more, less in questions:
+        if set(terms) <= present:
+            interval = contrast(episodes, terms)
+            yield Verdict(question, f"{interval.text(100, sign=True)} points",
+                          _answer(interval.low, interval.high, more, less),
+                          interval.estimate, interval.low, interval.high)
+
+
+def _answer(low: float, high: float, more: str, less: str) -> str:
+    if low > 0:
+        return more
+    return less if high < 0 else "cannot be told"
