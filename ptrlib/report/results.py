@@ -170,7 +170,7 @@ def contrast(episodes: pd.DataFrame, terms: Mapping[tuple[str, str], float]) -> 
     if any(not cell.index.sort_values().equals(first.index.sort_values()) for cell in cells.values()):
         raise ValueError("the methods were not evaluated on the same scenes with the same training seeds; "
                          "a paired comparison needs both")
-    total = sum(coefficient * cells[term].reindex(first.index).to_numpy() for term, coefficient in terms.items())
+    total = sum(terms[key] * cell.reindex(first.index).to_numpy() for key, cell in cells.items())
     return paired_bootstrap(pd.Series(total, index=first.index))
 
 
