@@ -49,8 +49,8 @@ class AdaptiveScaleController(nn.Module):
         if math.isnan(value):
             return average
         if math.isnan(average):
-            return value
-        return self.config.controller_decay * average + (1 - self.config.controller_decay) * value
+            return float(value)
+        return self.config.controller_decay * average + (1 - self.config.controller_decay) * float(value)
 
     def _scale(self, factor: float) -> None:
         config = self.config
