@@ -92,6 +92,7 @@ def evaluate_many(agents: Mapping[str, Agent], config: EvaluationConfig, *,
         SimulatorMissing: the world's packages are not installed.
     """
     chosen = choose_tasks(world_named(config.world), config.suite, tasks)
+    _check_init_states(chosen, config)
     ledgers = {name: _Ledger(config, (partial or {}).get(name)) for name in agents}
     jobs = _jobs(chosen, config, ledgers)
     if jobs:
@@ -120,6 +121,14 @@ def rollout(simulator: Simulator, init_state: int, max_steps: int, act: Any) -> 
             if simulator.step(action):
                 return True, steps
     return False, steps
+
+
+def _check_init_states(tasks: list[TaskSpec], config: EvaluationConfig) -> None:
+    last = config.first_init_state + config.episodes_per_task - 1
+    for task in tasks:
+        if not 0 <= config.first_init_state <= last < task.init_states:
+            raise ValueError(f"task {task.name!r} has init states 0 to {task.init_states - 1}; the "
+                             f"configuration asks for {config.first_init_state} to {last}")
 
 
 def _jobs(tasks: list[TaskSpec], config: EvaluationConfig, ledgers: Mapping[str, _Ledger]) -> list[_Job]:

@@ -69,7 +69,6 @@ class LiberoSimulator:
         self.image_size = image_size
         self.bddl_file = Path(benchmark.get_task_bddl_file_path(task.index))
         self._init_states = read_init_states(benchmark, task.index)
-        self.init_states = len(self._init_states)
         self.env = _make_environment(self.bddl_file)
         self._fixture_poses = _unplaced_poses(self.env)
         self._renderer = _make_renderer(self.sim, image_size) if render else None
@@ -83,8 +82,8 @@ class LiberoSimulator:
         """Evaluation scene ``init_state``, or a fresh draw from the task's placement regions by ``seed``."""
         if (init_state is None) == (seed is None):
             raise ValueError("reset needs exactly one of init_state and seed")
-        if init_state is not None and not 0 <= init_state < self.init_states:
-            raise ValueError(f"task {self.task.name!r} has init states 0 to {self.init_states - 1}, "
+        if init_state is not None and not 0 <= init_state < len(self._init_states):
+            raise ValueError(f"task {self.task.name!r} has init states 0 to {len(self._init_states) - 1}, "
                              f"got {init_state}")
         # An init state holds joints only; fixtures are placed by the draw, which LIBERO's evaluation seeds 0.
         self._draw_scene(0 if seed is None else seed)
@@ -225,8 +224,14 @@ def suites() -> list[str]:
 
 def tasks(suite: str) -> list[TaskSpec]:
     """The tasks of ``suite`` in the benchmark's default order."""
+    return list(_tasks(suite))
+
+
+@cache
+def _tasks(suite: str) -> tuple[TaskSpec, ...]:
     benchmark = stock_benchmark(suite)
-    return [TaskSpec(task.name, task.language, index) for index, task in enumerate(benchmark.tasks)]
+    return tuple(TaskSpec(task.name, task.language, index, len(read_init_states(benchmark, index)))
+                 for index, task in enumerate(benchmark.tasks))
 
 
 def make(suite: str, task_index: int, *, image_size: int = 128, render: bool = True) -> LiberoSimulator:

@@ -27,6 +27,7 @@ class TaskSpec:
     name: str  # identifier, unique in the suite
     instruction: str  # the sentence the policy is given
     index: int  # position in the suite
+    init_states: int  # number of fixed evaluation scenes
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,6 @@ class Simulator(Protocol):
     embodiment: str  # key of ptrlib.policy.action_space.EMBODIMENTS
     cameras: tuple[str, ...]
     time_limit: int  # steps after which the benchmark's own evaluation gives up
-    init_states: int  # number of fixed evaluation scenes
 
     def reset(self, *, init_state: int | None = None, seed: int | None = None) -> None:
         """Go to evaluation scene ``init_state``, or to a fresh scene drawn from ``seed``.

@@ -6,7 +6,7 @@ import importlib.util
 
 import pytest
 
-SUITE, TASK = "libero_object", 0  # the suite that is built fastest
+SUITE, TASK = "libero_spatial", 0
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +21,6 @@ def libero():
 
 @pytest.fixture(scope="session")
 def simulator(libero):
-    simulator = libero.make(SUITE, TASK, image_size=64)
+    simulator = libero.make(SUITE, TASK)
     yield simulator
     simulator.close()

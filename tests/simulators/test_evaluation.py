@@ -14,7 +14,7 @@ from ptrlib.simulators.protocol import TaskSpec
 from tests.simulators.conftest import SUITE, TASK
 
 CONFIG = EvaluationConfig(suite=SUITE, episodes_per_task=2, first_init_state=1, max_steps=20, workers=2)
-TASKS = [TaskSpec("one", "do one", 0), TaskSpec("two", "do two", 1)]
+TASKS = [TaskSpec("one", "do one", 0, 50), TaskSpec("two", "do two", 1, 50)]
 
 
 def row(task_index, init_state, success=True):
@@ -49,26 +49,24 @@ def test_workers_roll_out_what_one_process_does_and_agents_are_paired(libero, si
     tables = evaluate_many(agents, CONFIG, tasks=[TASK], partial={"first": partial}, progress=False)
 
     alone = Wanderer()
-    local = libero.make(SUITE, TASK)  # evaluation looks at 128 pixels, the session's simulator at 64
     for init_state in (2, 1):
         alone.begin(0, simulator.task.instruction, episode_seed(TASK, init_state))
-        success, steps = rollout(local, init_state, CONFIG.max_steps,
+        success, steps = rollout(simulator, init_state, CONFIG.max_steps,
                                  lambda observation: alone.act([(0, observation)])[0])
         assert (success, steps) == (False, 20)
-    local.close()
     assert {len(looks) for looks in alone.seen.values()} == {3}  # 20 steps in chunks of 8
     assert agents["first"].seen == agents["second"].seen == alone.seen
 
     columns = ["task", "init_state", "seed", "success", "steps"]
     assert tables["first"][columns].equals(tables["second"][columns])
     assert tables["first"]["init_state"].tolist() == [1, 2] and set(tables["first"]["steps"]) == {20}
-    again = evaluate(Wanderer(), CONFIG, tasks=[TASK], partial=partial, progress=False)  # nothing is left to do
+    again = evaluate(Wanderer(), CONFIG, tasks=[TASK], partial=partial, progress=False)  # nothing is left
     assert again.equals(tables["first"])
 
 
 def test_an_init_state_that_does_not_exist_is_one_sentence(libero):
-    config = EvaluationConfig(suite=SUITE, episodes_per_task=1, first_init_state=50, workers=1)
-    with pytest.raises(ValueError, match="^task .* has init states 0 to 49, got 50$"):
+    config = EvaluationConfig(suite=SUITE, episodes_per_task=10, first_init_state=45, workers=1)
+    with pytest.raises(ValueError, match="^task .* has init states 0 to 49; .* asks for 45 to 54$"):
         evaluate(Wanderer(), config, tasks=[TASK], progress=False)
 
 
@@ -86,8 +84,10 @@ def test_rollout_stops_at_success_and_at_the_limit():
             return self.steps == 13
 
     counter = Counter()
-    assert rollout(counter, 0, 100, lambda observation: np.zeros((8, 7))) == (True, 13) and counter.looks == 2
-    assert rollout(counter, 0, 10, lambda observation: np.zeros((8, 7))) == (False, 10) and counter.steps == 10
+    assert rollout(counter, 0, 100, lambda observation: np.zeros((8, 7))) == (True, 13)
+    assert counter.looks == 2
+    assert rollout(counter, 0, 10, lambda observation: np.zeros((8, 7))) == (False, 10)
+    assert counter.steps == 10
 
 
 def test_jobs_keep_a_task_together_unless_workers_would_idle():
@@ -119,7 +119,7 @@ def test_a_ledger_of_other_settings_is_refused(tmp_path):
     file = tmp_path / "partial.jsonl"
     _Ledger(CONFIG, file)
     _Ledger(EvaluationConfig(suite=SUITE, first_init_state=1, max_steps=20, workers=7), file)  # same episodes
-    with pytest.raises(ValueError, match="partial.jsonl is part of an evaluation with other settings; delete"):
+    with pytest.raises(ValueError, match="partial.jsonl is part of an evaluation with other settings"):
         _Ledger(EvaluationConfig(suite=SUITE, first_init_state=1, max_steps=300), file)
 
 

@@ -42,7 +42,7 @@ def test_scenes_differ(simulator):
     positions = []
     for scene in ({"seed": 1}, {"seed": 2}, {"init_state": 0}, {"init_state": 1}):
         simulator.reset(**scene)
-        positions.append(simulator.object_pose("basket_1")[0])  # this task always has its soup in one place
+        positions.append(simulator.object_pose("akita_black_bowl_1")[0])
     assert len(np.unique(np.round(positions, 4), axis=0)) == len(positions)
 
 
@@ -58,7 +58,7 @@ def test_an_init_state_is_the_benchmarks_own(libero, simulator):
     simulator.reset(init_state=0)
     settled = simulator.simulator_state()
     stored = libero.read_init_states(libero.stock_benchmark(SUITE), TASK)
-    assert stored.shape == (simulator.init_states, len(settled)) and simulator.init_states == 50
+    assert stored.shape == (simulator.task.init_states, len(settled)) and simulator.task.init_states == 50
     assert np.abs(settled[1:10] - stored[0, 1:10]).max() < 0.02  # arm and fingers, after settling
 
 
@@ -66,7 +66,7 @@ def test_images_and_state_are_those_of_the_benchmarks_environment(libero, simula
     from libero.libero.envs import OffScreenRenderEnv
 
     simulator.reset(init_state=0)
-    stock = OffScreenRenderEnv(bddl_file_name=str(simulator.bddl_file), camera_heights=64, camera_widths=64)
+    stock = OffScreenRenderEnv(bddl_file_name=str(simulator.bddl_file), camera_heights=128, camera_widths=128)
     try:
         stock.sim.model.body_pos[:] = simulator.sim.model.body_pos
         stock.sim.model.body_quat[:] = simulator.sim.model.body_quat
@@ -105,12 +105,12 @@ def test_a_position_action_moves_the_hand_that_way(simulator):
 
 
 def test_success_is_the_goal_of_the_task(simulator):
-    """The soup is put into the basket by hand of God."""
+    """The bowl is put onto the plate by hand of God."""
     simulator.reset(init_state=0)
-    basket, _ = simulator.object_pose("basket_1")
-    soup = simulator.env.objects_dict["alphabet_soup_1"]
-    simulator.sim.data.set_joint_qpos(soup.joints[-1], np.r_[basket + [0, 0, 0.05], 1, 0, 0, 0])
-    simulator.sim.data.set_joint_qvel(soup.joints[-1], np.zeros(6))
+    plate, _ = simulator.object_pose("plate_1")
+    bowl = simulator.env.objects_dict["akita_black_bowl_1"]
+    simulator.sim.data.set_joint_qpos(bowl.joints[-1], np.r_[plate + [0, 0, 0.03], 1, 0, 0, 0])
+    simulator.sim.data.set_joint_qvel(bowl.joints[-1], np.zeros(6))
     solved = [simulator.step(np.array([0, 0, 0, 0, 0, 0, -1.0])) for _ in range(20)]
     assert solved[-1] and simulator.success()
 
@@ -128,7 +128,7 @@ def test_suites_and_tasks_have_the_benchmarks_sizes(libero):
     (lambda libero, simulator: world_named("libro"), "libero, robocasa"),
     (lambda libero, simulator: simulator.reset(init_state=50), "init states 0 to 49"),
     (lambda libero, simulator: simulator.reset(), "exactly one"),
-    (lambda libero, simulator: simulator.object_pose("soup"), "alphabet_soup_1"),
+    (lambda libero, simulator: simulator.object_pose("bowl"), "akita_black_bowl_1"),
 ])
 def test_a_wrong_name_is_answered_with_the_right_ones(libero, simulator, call, words):
     with pytest.raises(ValueError, match=words):
