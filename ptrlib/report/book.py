@@ -123,7 +123,7 @@ def run_notebook(name: str, parameters: Mapping[str, object] | None = None) -> P
                    "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
     try:
         papermill.execute_notebook(source, temporary, parameters=checked, kernel_name="python3",
-                                   cwd=REPOSITORY, progress_bar=False)
+                                   cwd=REPOSITORY, progress_bar=False, start_timeout=600)
     except papermill.PapermillExecutionError as error:
         failed = temporary.replace(target.with_name(f"{target.stem}.failed.ipynb"))
         raise RuntimeError(f"{full} stopped in cell {error.cell_index}: {error.ename}: {error.evalue} "
