@@ -34,6 +34,23 @@ def success_verdicts(episodes: pd.DataFrame, corruption: str) -> pd.DataFrame:
     return pd.DataFrame([asdict(verdict) for verdict in _success(episodes, corruption)])
 
 
+def headline(episodes: pd.DataFrame, corruption: str, *, published_gain: float) -> str:
+    """One paragraph (Markdown) on PTR against SFT; ``published_gain`` is the paper's difference in points."""
+    cells = {method: episodes[(episodes.method == method) & (episodes.corruption == corruption)]
+             for method in ("ptr", "sft")}
+    if any(cell.empty for cell in cells.values()):
+        return "PTR and SFT are not both among the methods shown, so there is nothing to conclude."
+    gain = contrast(episodes, {("ptr", corruption): 1.0, ("sft", corruption): -1.0})
+    told = _answer(gain.low, gain.high, "PTR succeeds more often", "SFT succeeds more often",
+                   "which of the two is better cannot be told from these runs")
+    holds = "also holds" if 100 * gain.low <= published_gain <= 100 * gain.high else "excludes"
+    rates = " and ".join(f"{method_label(method)} succeeds in {100 * cell.success.mean():.1f} %"
+                         for method, cell in cells.items())
+    return (f"With {corruption_label(corruption)}, {rates} of {len(cells['ptr'])} episodes each: a "
+            f"difference of {gain.text(100, sign=True)} points, so **{told}**. The interval {holds} the "
+            f"paper's +{published_gain:g} points (an average over four suites, with combined corruption).")
+
+
 def score_verdicts(weights: pd.DataFrame, method: str) -> pd.DataFrame:
     """Does the score of ``method`` put clean chunks above chunks of each corruption?"""
     verdicts = []
@@ -91,7 +108,7 @@ def _success(episodes: pd.DataFrame, corruption: str) -> Iterator[Verdict]:
                           interval.estimate, interval.low, interval.high)
 
 
-def _answer(low: float, high: float, more: str, less: str) -> str:
+def _answer(low: float, high: float, more: str, less: str, neither: str = "cannot be told") -> str:
     if low > 0:
         return more
-    return less if high < 0 else "cannot be told"
+    return less if high < 0 else neither

@@ -1,0 +1,187 @@
+"""From run folders to frames, charts and verdicts: nothing missing, nothing made up on the way."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ptrlib import runs
+from ptrlib.report import charts, figures, results, verdicts
+from ptrlib.report.statistics import wilson_interval
+from tests.report.made_up_runs import write_manifest, write_runs
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world")
+    manifest = write_manifest(folder)
+    write_runs(manifest, folder / "runs")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def stored(world):
+    return results.runs_of(world / "made_up.yaml", world / "runs")
+
+
+def test_runs_of_gives_every_setting_with_its_folder(stored):
+    assert len(stored) == 3 * 2 * 2
+    assert all(runs.folder_name(run.setting.config) == run.name for run in stored)
+
+
+def test_a_missing_run_is_one_sentence_with_folder_and_command(world, tmp_path):
+    manifest = write_manifest(tmp_path)
+    shutil.copytree(world / "runs", tmp_path / "runs")
+    victim = runs.load_manifest(manifest).settings[3].folder_name
+    (tmp_path / "runs" / victim / "done").unlink()
+    with pytest.raises(ValueError) as caught:
+        results.runs_of(manifest, tmp_path / "runs")
+    message = str(caught.value)
+    assert "\n" not in message and str(tmp_path / "runs" / victim) in message
+    assert f"1 of the 12 runs of {manifest}" in message and f"ptrlib run {manifest}" in message
+
+
+def test_a_run_without_its_table_or_its_origin_is_refused(world, tmp_path):
+    manifest = write_manifest(tmp_path, methods={"sft": {"credit": "sft"}}, seeds=[0])
+    write_runs(manifest, tmp_path / "runs")
+    stored = results.runs_of(manifest, tmp_path / "runs")
+    (stored[0].folder / "weights.parquet").unlink()
+    (stored[1].folder / "evaluation.json").unlink()
+    with pytest.raises(ValueError, match="weights.parquet is missing although"):
+        results.weights_frame(stored)
+    with pytest.raises(ValueError, match="evaluation.json is missing, so nobody can tell"):
+        results.provenance_frame(stored)
+
+
+def test_frames_carry_the_setting_and_keep_episodes_of_runs_apart(stored):
+    episodes, weights = results.episodes_frame(stored), results.weights_frame(stored)
+    assert set(episodes.method) == {"sft", "ptr", "random"} and set(episodes.training_seed) == {0, 1}
+    assert len(episodes) == 12 * 40 and (episodes.seed == 7).all()
+    assert weights.episode.nunique() == 12 * (24 + 6)
+    assert (weights.corrupted == weights.truth_action_noise).all() and weights.corrupted.any()
+    assert not weights[weights.split == "held_out"].corrupted.any()
+    assert set(results.last_snapshot(weights).step) == {10}
+    assert results.metrics_frame(stored).query("method == 'sft'").nce_acc.isna().all()
+
+
+def test_provenance_frame_shares_the_time_of_an_evaluation_pass(stored):
+    frame = results.provenance_frame(stored)
+    assert len(frame) == 12 and (frame.evaluation_seconds == 5.0).all() and (frame.torch == "2").all()
+
+
+def test_success_rates_are_counts_with_wilson_intervals(stored):
+    episodes = results.episodes_frame(stored)
+    rates = results.success_rates(episodes).set_index(["corruption", "method"])
+    cell = episodes[(episodes.corruption == "combined") & (episodes.method == "ptr")]
+    row, interval = rates.loc["combined", "ptr"], wilson_interval(int(cell.success.sum()), len(cell))
+    assert (row.successes, row.episodes) == (cell.success.sum(), 80)
+    assert (row.success, row.low, row.high) == (interval.estimate, interval.low, interval.high)
+
+
+def test_contrasts_pair_scenes_and_refuse_what_cannot_be_paired(stored):
+    episodes = results.episodes_frame(stored)
+    rates = results.success_rates(episodes).set_index(["method", "corruption"]).success
+    gain = results.difference(episodes, "ptr", "sft", "combined")
+    assert gain.estimate == pytest.approx(rates["ptr", "combined"] - rates["sft", "combined"])
+    shuffled = episodes.sample(frac=1, random_state=0)
+    assert results.difference(shuffled, "ptr", "sft", "combined").estimate == pytest.approx(gain.estimate)
+    drop = results.contrast(episodes, {("ptr", "none"): 1.0, ("ptr", "combined"): -1.0})
+    assert drop.estimate == pytest.approx(rates["ptr", "none"] - rates["ptr", "combined"])
+    with pytest.raises(ValueError, match="no episodes of 'oracle' on 'combined'"):
+        results.difference(episodes, "oracle", "sft", "combined")
+    fewer = episodes[~((episodes.method == "sft") & (episodes.init_state == 3))]
+    with pytest.raises(ValueError, match="not evaluated on the same scenes"):
+        results.difference(fewer, "ptr", "sft", "combined")
+
+
+def test_narrowing_keeps_the_folders_of_what_stays_and_names_what_is_new(world, tmp_path):
+    manifest = world / "made_up.yaml"
+    assert results.narrow(manifest, changes={"data.noise_sigma": None}) == manifest
+    everything = {run.folder_name for run in runs.load_manifest(manifest).settings}
+    fewer = results.narrow(manifest, methods=["sft", "ptr"], seeds=1, folder=tmp_path)
+    kept = {setting.folder_name for setting in runs.load_manifest(fewer).settings}
+    assert len(kept) == 4 and kept < everything
+    assert len(results.runs_of(fewer, world / "runs")) == 4
+    changes = {"data.corruption": ["none", "label_noise"], "data.label_fraction": 0.4}
+    other = results.narrow(manifest, changes=changes, folder=tmp_path)
+    settings = runs.load_manifest(other).settings
+    assert {s.config.data.corruption for s in settings} == {"none", "label_noise"}
+    assert {s.config.data.label_fraction for s in settings} == {0.4} and len(settings) == 12
+    with pytest.raises(ValueError, match=f"ptrlib run {other}"):
+        results.runs_of(other, world / "runs")
+    with pytest.raises(ValueError, match="has no method 'recap'; it has sft, ptr, random"):
+        results.narrow(manifest, methods=["recap"], folder=tmp_path)
+
+
+def test_verdicts_follow_from_the_numbers(stored):
+    episodes = results.episodes_frame(stored)
+    table = verdicts.success_verdicts(episodes, "combined").set_index("question")
+    better = table.loc["Does PTR succeed more often than SFT?"]
+    assert better.low > 0 and better.answer == "yes"
+    assert not table.index.str.contains("oracle").any()  # no such runs, no such answer
+    flipped = episodes.assign(method=episodes.method.map({"ptr": "sft", "sft": "ptr", "random": "random"}))
+    worse = verdicts.success_verdicts(flipped, "combined").set_index("question").iloc[0]
+    assert worse.answer == "no, less often" and worse.estimate == pytest.approx(-better.estimate)
+    same = pd.concat([episodes[episodes.method == "sft"].assign(method=name) for name in ("sft", "ptr")])
+    assert verdicts.success_verdicts(same, "combined").iloc[0].answer == "cannot be told"
+
+
+def test_headline_says_which_method_wins_and_whether_the_papers_gain_fits(stored):
+    episodes = results.episodes_frame(stored)
+    text = verdicts.headline(episodes, "combined", published_gain=5.6)
+    gain = results.difference(episodes, "ptr", "sft", "combined")
+    assert "PTR succeeds more often" in text and gain.text(100, sign=True) in text
+    assert ("excludes" in text) == (100 * gain.low > 5.6) and "of 80 episodes" in text
+    assert "nothing to conclude" in verdicts.headline(episodes[episodes.method == "ptr"], "combined",
+                                                      published_gain=5.6)
+
+
+def test_score_verdicts_see_the_corruption_that_is_there(stored):
+    weights = results.weights_frame(stored)
+    table = verdicts.score_auroc(weights[weights.corruption == "combined"], "ptr")
+    assert list(table.corruption) == ["action_noise"] and table.low.iloc[0] > 0.7
+    assert verdicts.score_auroc(weights[weights.corruption == "none"], "ptr").empty
+    assert verdicts.score_auroc(weights[weights.corruption == "combined"], "sft").empty  # it has no score
+    answer = verdicts.score_verdicts(weights[weights.corruption == "combined"], "ptr")
+    assert list(answer.answer) == ["yes"] and "action noise" in answer.question.iloc[0]
+
+
+def drawn_positions(figure):
+    """x of every marker of the figure, in no order."""
+    lines = [line for axes in figure.axes for line in axes.get_lines()
+             if line.get_marker() not in ("None", "|", "")]
+    return np.sort(np.concatenate([np.asarray(line.get_xdata(), float) for line in lines]))
+
+
+def test_charts_draw_the_numbers_of_their_frame_and_keep_their_runs(stored, tmp_path, monkeypatch):
+    monkeypatch.setenv(figures.FOLDER_VARIABLE, str(tmp_path))
+    episodes, weights = results.episodes_frame(stored), results.weights_frame(stored)
+    rates = results.success_rates(episodes)
+    figure, drawn = charts.success_chart(rates)
+    assert drawn_positions(figure) == pytest.approx(np.sort(100 * rates.success))
+    figures.save_figure(figure, "made_up", data=drawn, runs=[run.name for run in stored])
+    kept = pd.read_csv(tmp_path / "made_up.csv")
+    assert kept.success.to_numpy() == pytest.approx(100 * rates.success.to_numpy(), rel=1e-5)
+    assert json.loads((tmp_path / "made_up.json").read_text())["runs"] == sorted(run.name for run in stored)
+    assert all((tmp_path / f"made_up.{suffix}").stat().st_size > 1000 for suffix in ("pdf", "png"))
+
+    pairs = [("ptr", "none"), ("ptr", "combined"), ("random", "combined")]
+    table = results.intervals(pairs, ["method", "corruption"],
+                              lambda method, data: results.difference(episodes, method, "sft", data))
+    figure, drawn = charts.difference_chart(table, "points")
+    assert drawn_positions(figure) == pytest.approx(np.sort(100 * table.estimate))
+
+    auroc = verdicts.score_auroc(weights[weights.corruption == "combined"], "ptr")
+    groups = auroc.assign(kind="a", group="b")
+    figure, drawn = charts.grouped_chart(groups, "AUROC")
+    assert drawn_positions(figure) == pytest.approx(groups.estimate)
+
+    metrics = results.metrics_frame(stored).query("method == 'ptr'")
+    figure, drawn = charts.training_chart(metrics, {"nce_acc": "accuracy", "tau": "tau"})
+    assert figure.axes[0].get_lines()[0].get_ydata() == pytest.approx(drawn["nce_acc mean"].to_numpy())
+    figure, drawn = charts.weight_histograms(weights[weights.method == "ptr"])
+    assert drawn.groupby("moment").share.sum().to_numpy() == pytest.approx(1.0)
