@@ -37,12 +37,14 @@ class Demonstrator:
         self.commands = self._commands()
         self.gripper = OPEN
         self.phase = "reach"
+        self.finished = False  # every plan has been tried
 
     def act(self) -> np.ndarray:
         """The next action (7,); stays put, gripper as it was, when every plan has been tried."""
         position, rotation = self.scene.grip_position, self.scene.grip_rotation
         command = next(self.commands, None)
         if command is None:
+            self.finished = True
             command = Command(position, rotation, self.gripper, "give up")
         self.phase, self.gripper = command.phase, command.gripper
         action = self.tracker.action(command, position, rotation)
@@ -57,10 +59,12 @@ class Demonstrator:
 def demonstrate(simulator, style: str, seed: int, max_steps: int | None = None) -> Iterator[np.ndarray]:
     """Actions (7,) that solve the task; the caller steps the simulator with each before asking for the next.
 
-    Ends at the first success or after ``max_steps`` (the simulator's time limit by default).
+    Ends at the first success, when every plan has been tried, or after ``max_steps`` (the simulator's time
+    limit by default).
     """
     demonstrator = Demonstrator(simulator, style, seed)
     for _ in range(simulator.time_limit if max_steps is None else max_steps):
-        if simulator.success():
+        action = demonstrator.act()
+        if simulator.success() or demonstrator.finished:
             return
-        yield demonstrator.act()
+        yield action

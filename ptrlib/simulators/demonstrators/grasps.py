@@ -11,32 +11,37 @@ from ptrlib.simulators.demonstrators.scene import Scene
 
 MAX_WIDTH = 0.074  # metres, a little under what the Panda's fingers span
 ANGLES = 24
+NEARBY = 0.25  # metres around an object within which the hand can meet anything
 # Boxes (low, high) in the grip frame (x: along the finger opening, z: approach) of the open hand.
 FINGERS = (
     (np.array([0.037, -0.012, -0.05]), np.array([0.060, 0.012, 0.012])),
     (np.array([-0.060, -0.012, -0.05]), np.array([-0.037, 0.012, 0.012])),
 )
+TILTS = (0.0, -0.4, 0.4)  # radians
 REACH = 0.70  # metres from the arm's base beyond which a hand that points down stretches the elbow
 PALM = (np.array([-0.107, -0.034, -0.16]), np.array([0.107, 0.034, -0.047]))
 
 
 @dataclass(frozen=True)
 class Grasp:
-    """A grip pose: ``offset`` (3,) from the object's position, in the world frame, and ``rotation`` (3, 3)."""
+    """A grip pose: ``offset`` (3,) from the object's position, world frame, and ``rotation`` (3, 3)."""
 
     offset: np.ndarray
     rotation: np.ndarray
     cost: float
 
 
-def downward(yaw: float) -> np.ndarray:
-    """Rotation of a hand that points down and opens its fingers along ``yaw`` (radians from world x)."""
-    opening, approach = np.array([np.cos(yaw), np.sin(yaw), 0.0]), np.array([0.0, 0.0, -1.0])
+def pointing(approach: np.ndarray, opening: np.ndarray) -> np.ndarray:
+    """Rotation of a hand that points along ``approach`` (3,) with fingers opening along ``opening`` (3,)."""
+    approach = approach / np.linalg.norm(approach)
+    opening = opening - (opening @ approach) * approach
+    opening = opening / np.linalg.norm(opening)
     return np.stack([opening, np.cross(approach, opening), approach], axis=1)
 
 
-def tilted(rotation: np.ndarray, axis: np.ndarray, angle: float) -> np.ndarray:
-    return Rotation.from_rotvec(np.asarray(axis, float) * angle).as_matrix() @ rotation
+def downward(yaw: float) -> np.ndarray:
+    """Rotation of a hand that points down and opens its fingers along ``yaw`` (radians from world x)."""
+    return pointing(np.array([0.0, 0.0, -1.0]), np.array([np.cos(yaw), np.sin(yaw), 0.0]))
 
 
 def nearest_yaw(yaw: float, reference: float) -> float:
@@ -51,54 +56,88 @@ def inside(points: np.ndarray, position: np.ndarray, rotation: np.ndarray, box) 
 
 def obstruction(position: np.ndarray, rotation: np.ndarray, own: np.ndarray, others: np.ndarray) -> int:
     """How many surface points the open hand would run into at this pose."""
-    fingers = sum(inside(np.concatenate([own, others]), position, rotation, box) for box in FINGERS)
-    return fingers + inside(others, position, rotation, PALM) + inside(own, position, rotation, PALM)
+    both = np.concatenate([own, others])
+    return sum(inside(both, position, rotation, box) for box in (*FINGERS, PALM))
 
 
-def rim_grasps(scene: Scene, name: str, reference_yaw: float, depth: float) -> list[Grasp]:
-    """Pinch the wall of a bowl or mug ``depth`` metres under its rim, at each of 24 angles; best first."""
-    own, others = scene.points(name), scene.obstacles((name,))
-    top = own[:, 2].max()
-    rim = own[own[:, 2] > top - depth]  # the wall between the pads, from rim to fingertips
-    centre = (np.quantile(rim, 0.98, axis=0) + np.quantile(rim, 0.02, axis=0))[:2] / 2
-    grasps = []
-    for angle in np.arange(ANGLES) * 2 * np.pi / ANGLES:
-        direction = np.array([np.cos(angle), np.sin(angle)])
-        along = (rim[:, :2] - centre) @ direction
-        across = np.abs((rim[:, :2] - centre) @ np.array([-direction[1], direction[0]]))
-        wall = along[(across < 0.012) & (along > 0)]
-        if not len(wall):
-            continue
-        position = np.append(centre + direction * wall.mean(), top - depth)
-        yaw = nearest_yaw(angle, reference_yaw)
-        grasps.append(_grasp(scene, name, position, yaw, reference_yaw, own, others))
-    return sorted(grasps, key=lambda grasp: grasp.cost)
+@dataclass
+class GraspSearch:
+    """Grasps of one object as it stands now, cheapest first.
 
+    The cost counts the turn from ``reference_yaw``, what the hand would touch (at ``destination`` (3,) too,
+    where the object's origin is to go, if given), and how far the arm must stretch.
+    """
 
-def centre_grasps(scene: Scene, name: str, reference_yaw: float, depth: float) -> list[Grasp]:
-    """Hold a box, can or bottle across a narrow direction, ``depth`` metres under its top; best first."""
-    own, others = scene.points(name), scene.obstacles((name,))
-    top, bottom = own[:, 2].max(), own[:, 2].min()
-    height = max(top - depth, bottom + 0.008)
-    slab = own[(own[:, 2] > height - 0.012)]
-    middle = (slab.max(axis=0) + slab.min(axis=0))[:2] / 2
-    grasps = []
-    for angle in np.arange(ANGLES) * np.pi / ANGLES:
-        direction = np.array([np.cos(angle), np.sin(angle)])
-        along = (slab[:, :2] - middle) @ direction
-        width = along.max() - along.min()
-        if width > MAX_WIDTH:
-            continue
-        centre = middle + direction * (along.max() + along.min()) / 2
-        yaw = nearest_yaw(angle, reference_yaw)
-        grasp = _grasp(scene, name, np.append(centre, height), yaw, reference_yaw, own, others)
-        grasps.append(Grasp(grasp.offset, grasp.rotation, grasp.cost + 40.0 * width))
-    return sorted(grasps, key=lambda grasp: grasp.cost)
+    scene: Scene
+    name: str
+    reference_yaw: float
+    destination: np.ndarray | None = None
 
+    def __post_init__(self) -> None:
+        self.own = self.scene.points(self.name)
+        self.origin = self.scene.position(self.name)
+        others = self.scene.obstacles((self.name,))
+        self.others = others[np.linalg.norm(others - self.origin, axis=1) < NEARBY]
+        self.there = np.zeros((0, 3))
+        if self.destination is not None:
+            self.there = others[np.linalg.norm(others - self.destination, axis=1) < NEARBY]
 
-def _grasp(scene: Scene, name: str, position, yaw, reference_yaw, own, others) -> Grasp:
-    rotation = downward(yaw)
-    blocked = obstruction(position, rotation, own, others)
-    stretched = max(0.0, float(np.linalg.norm(position[:2] - scene.base_position[:2])) - REACH)
-    cost = 0.6 * abs(yaw - reference_yaw) + 0.3 * min(blocked, 40) + 25.0 * stretched
-    return Grasp(position - scene.position(name), rotation, cost)
+    def rim(self, depth: float) -> list[Grasp]:
+        """Pinch the wall of a bowl, mug or plate ``depth`` metres under its rim, at each of 24 angles."""
+        top = self.own[:, 2].max()
+        wall = self.own[self.own[:, 2] > top - depth]  # between the pads, from the rim to the fingertips
+        centre = (np.quantile(wall, 0.98, axis=0) + np.quantile(wall, 0.02, axis=0))[:2] / 2
+        grasps = []
+        for angle in np.arange(ANGLES) * 2 * np.pi / ANGLES:
+            direction = np.array([np.cos(angle), np.sin(angle)])
+            along = (wall[:, :2] - centre) @ direction
+            across = np.abs((wall[:, :2] - centre) @ np.array([-direction[1], direction[0]]))
+            near = along[(across < 0.012) & (along > 0)]
+            if len(near):
+                position = np.append(centre + direction * near.mean(), top - depth)
+                grasps.append(self._grasp(position, downward(nearest_yaw(angle, self.reference_yaw))))
+        return sorted(grasps, key=lambda grasp: grasp.cost)
+
+    def centre(self, depth: float) -> list[Grasp]:
+        """Hold a box, can or bottle across a narrow direction, ``depth`` metres under its top."""
+        top, bottom = self.own[:, 2].max(), self.own[:, 2].min()
+        height = max(top - depth, bottom + 0.011)
+        slab = self.own[self.own[:, 2] > height - 0.012]
+        grasps = []
+        for angle in np.arange(ANGLES) * np.pi / ANGLES:
+            opening = np.array([np.cos(angle), np.sin(angle)])
+            along, across = slab[:, :2] @ opening, slab[:, :2] @ np.array([-opening[1], opening[0]])
+            if np.ptp(along) < MAX_WIDTH:
+                middle = opening * (along.max() + along.min()) / 2
+                middle = middle + np.array([-opening[1], opening[0]]) * (across.max() + across.min()) / 2
+                upright = downward(nearest_yaw(angle, self.reference_yaw))
+                for tilt in TILTS:  # a palm leaning sideways may pass a tall neighbour
+                    lean = Rotation.from_rotvec(tilt * upright[:, 0]).as_matrix() @ upright
+                    extra = 40.0 * float(np.ptp(along)) + abs(tilt)
+                    grasps.append(self._grasp(np.append(middle, height), lean, extra))
+        return sorted(grasps, key=lambda grasp: grasp.cost)
+
+    def handle(self, point: np.ndarray, tilt: float) -> list[Grasp]:
+        """Pinch an upright handle at ``point`` (3,) of the object's frame, ``tilt`` radians from down.
+
+        The handle is thin sideways; a tilted hand leans away from the object.
+        """
+        rotation = self.scene.rotation(self.name)
+        outward = rotation @ np.append(point[:2], 0.0)
+        outward /= np.linalg.norm(outward)
+        approach = np.array([0.0, 0.0, -np.cos(tilt)]) - np.sin(tilt) * outward
+        side = np.array([-outward[1], outward[0], 0.0])
+        position = self.origin + rotation @ point
+        grasps = [self._grasp(position, pointing(approach, sign * side)) for sign in (1, -1)]
+        return sorted(grasps, key=lambda grasp: grasp.cost)
+
+    def _grasp(self, position: np.ndarray, rotation: np.ndarray, extra: float = 0.0) -> Grasp:
+        offset = position - self.origin
+        blocked = obstruction(position, rotation, self.own, self.others)
+        if self.destination is not None:
+            nothing = np.zeros((0, 3))
+            blocked += obstruction(self.destination + offset, rotation, nothing, self.there)
+        yaw = np.arctan2(rotation[1, 0], rotation[0, 0])
+        turn = abs((yaw - self.reference_yaw + np.pi) % (2 * np.pi) - np.pi)
+        stretched = max(0.0, float(np.linalg.norm((position - self.scene.base_position)[:2])) - REACH)
+        return Grasp(offset, rotation, 0.6 * turn + 0.1 * min(blocked, 200) + 25.0 * stretched + extra)

@@ -23,6 +23,12 @@ def box_surface(half: np.ndarray, spacing: float = FINGER_SPACING) -> np.ndarray
     return np.concatenate(faces)
 
 
+# The Panda, metres: from grip back to wrist, base up to shoulder, the wrist's sideways offset, and how far
+# from the shoulder the wrist may go. Past 0.72 the elbow is straight; it then bends the wrong way and the
+# arm is stuck.
+WRIST_DISTANCE, SHOULDER_HEIGHT, WRIST_OFFSET, ARM_LENGTH = 0.21, 0.333, 0.088, 0.685
+
+
 class Scene:
     """Reads poses, surfaces and contacts from a LIBERO simulator (anything with a robosuite ``.env``)."""
 
@@ -49,6 +55,17 @@ class Scene:
     def base_position(self) -> np.ndarray:
         return self.data.body("robot0_base").xpos.copy()
 
+    def within_reach(self, position: np.ndarray, approach: np.ndarray) -> np.ndarray:
+        """``position`` pulled towards the arm's base, at its height, so far that the elbow stays bent.
+
+        ``approach`` (3,) is the direction in which the hand points.
+        """
+        shoulder = self.base_position + [0.0, 0.0, SHOULDER_HEIGHT]
+        wrist = position - WRIST_DISTANCE * approach - shoulder
+        radius = WRIST_OFFSET + np.sqrt(max(ARM_LENGTH**2 - wrist[2] ** 2, 0.0))
+        excess = max(0.0, 1.0 - radius / max(float(np.linalg.norm(wrist[:2])), 1e-6))
+        return position - excess * np.append(wrist[:2], 0.0)
+
     @property
     def grip_rotation(self) -> np.ndarray:
         """Columns: the direction along which the fingers open, the sideways axis, the approach."""
@@ -74,8 +91,31 @@ class Scene:
     def names(self) -> list[str]:
         return list(self.env.obj_body_id)
 
-    def touching(self, name: str, other: str) -> bool:
-        return bool(self.env.check_contact(self.env.get_object(name), self.env.get_object(other)))
+    def joint(self, name: str) -> float:
+        """Position of a hinge (radians) or slide (metres)."""
+        return float(self.data.joint(name).qpos[0])
+
+    def rests(self, name: str) -> bool:
+        """Whether an object touches anything but the robot."""
+        own = set(self.bodies(name))
+        robot = self.model.body_rootid[self.model.body("robot0_base").id]
+        for contact in self.data.contact[: self.data.ncon]:
+            pair = self.model.geom_bodyid[contact.geom]
+            if (pair[0] in own) != (pair[1] in own) and robot not in self.model.body_rootid[pair]:
+                return True
+        return False
+
+    def surface(self, name: str, spot: np.ndarray, radius: float = 0.02) -> float:
+        """Height of the highest point of ``name`` within ``radius`` of ``spot`` (at least 2,)."""
+        points = self.points(name)
+        near = np.linalg.norm(points[:, :2] - spot[:2], axis=1) < radius
+        return float(points[near if near.any() else slice(None), 2].max())
+
+    def long_side(self, name: str) -> float:
+        """Direction (radians from world x) in which an object is longest, seen from above."""
+        flat = self.points(name)[:, :2]
+        _, axes = np.linalg.eigh(np.cov((flat - flat.mean(axis=0)).T))
+        return float(np.arctan2(axes[1, 1], axes[0, 1]))
 
     def bodies(self, name: str) -> list[int]:
         root = self.model.body_rootid[self.env.obj_body_id[name]]
@@ -87,7 +127,7 @@ class Scene:
         for body in self.bodies(name) if bodies is None else bodies:
             first = self.model.body_geomadr[body]
             for geom in range(first, first + self.model.body_geomnum[body]):
-                if self.model.geom_contype[geom] and self.model.geom_group[geom] == 0:
+                if self.model.geom_group[geom] == 0:  # robosuite draws group 1 and collides with group 0
                     frame = self.data.geom_xmat[geom].reshape(3, 3)
                     clouds.append(self._surface(geom) @ frame.T + self.data.geom_xpos[geom])
         return np.concatenate(clouds)
