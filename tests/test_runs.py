@@ -38,7 +38,8 @@ def test_defaults_are_table_6():
              "beta_min": 0.5, "beta_max": 3.0, "hard_ratio_min": 0.0, "hard_ratio_max": 0.5}
     assert {key: getattr(ptr, key) for key in table} == table
     assert (ptr.optimization.learning_rate, ptr.optimization.weight_decay) == (1e-4, 0.01)
-    assert (ptr.optimization.lr_warmup_steps, ptr.optimization.steps, ptr.optimization.batch_size) == (2000, 60_000, 128)
+    optimization = ptr.optimization
+    assert (optimization.lr_warmup_steps, optimization.steps, optimization.batch_size) == (2000, 60_000, 128)
     base = ptr.base_policy
     assert (base.action_dim, base.chunk_length, base.denoising_steps) == (200, 16, 4)
     assert (base.flow_time_alpha, base.flow_time_beta) == (1.5, 1.0)

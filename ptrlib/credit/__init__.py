@@ -36,5 +36,5 @@ def make_credit(config: RunConfig, sizes: FeatureSizes) -> Credit:
     return credit_class(config.credit)(config, sizes)
 
 
-__all__ = ["CREDITS", "ChunkFeatures", "Credit", "CreditOutput", "FeatureSizes", "Oracle", "PTR", "RandomWeights", "SFT",
-           "credit_class", "make_credit"]
+__all__ = ["CREDITS", "ChunkFeatures", "Credit", "CreditOutput", "FeatureSizes", "Oracle", "PTR", "RandomWeights",
+           "SFT", "credit_class", "make_credit"]
