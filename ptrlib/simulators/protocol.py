@@ -1,6 +1,6 @@
 """What every simulated world offers: the one interface that recording, evaluation and demonstrators see.
 
-A *world* ("libero", "robocasa") lists suites of tasks and makes simulators. A *simulator* holds one task
+A *world* ("libero") lists suites of tasks and makes simulators. A *simulator* holds one task
 and is reset to one scene after another. Images cost far more than physics, so they are rendered only when
 ``observe(images=True)`` asks for them.
 """
@@ -100,7 +100,7 @@ class World:
 
 
 # Worlds are imported when asked for: each drags in a simulator that may not be installed.
-WORLDS = {"libero": "ptrlib.simulators.libero", "robocasa": "ptrlib.simulators.robocasa"}
+WORLDS = {"libero": "ptrlib.simulators.libero"}
 
 
 def world_named(name: str) -> World:

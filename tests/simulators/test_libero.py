@@ -125,7 +125,7 @@ def test_suites_and_tasks_have_the_benchmarks_sizes(libero):
 @pytest.mark.parametrize("call, words", [
     (lambda libero, simulator: libero.tasks("libero_spatail"), "libero_spatial"),
     (lambda libero, simulator: libero.make("libero_object", 10), "pick_up_the_milk"),
-    (lambda libero, simulator: world_named("libro"), "libero, robocasa"),
+    (lambda libero, simulator: world_named("libro"), "choose from libero"),
     (lambda libero, simulator: simulator.reset(init_state=50), "init states 0 to 49"),
     (lambda libero, simulator: simulator.reset(), "exactly one"),
     (lambda libero, simulator: simulator.object_pose("bowl"), "akita_black_bowl_1"),
