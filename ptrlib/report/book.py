@@ -122,8 +122,9 @@ def run_notebook(name: str, parameters: Mapping[str, object] | None = None) -> P
     os.environ |= {"JUPYTER_PREFER_ENV_PATH": "1", FOLDER_VARIABLE: str(figures),
                    "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
     try:
-        papermill.execute_notebook(source, temporary, parameters=checked, kernel_name="python3",
-                                   cwd=REPOSITORY, progress_bar=False, start_timeout=600)
+        papermill.execute_notebook(source, temporary, parameters=checked, kernel_name="python3", cwd=REPOSITORY,
+                                   progress_bar=False, start_timeout=600,
+                                   extra_arguments=["--log-level=CRITICAL"])  # errors come as exceptions
     except papermill.PapermillExecutionError as error:
         failed = temporary.replace(target.with_name(f"{target.stem}.failed.ipynb"))
         raise RuntimeError(f"{full} stopped in cell {error.cell_index}: {error.ename}: {error.evalue} "
