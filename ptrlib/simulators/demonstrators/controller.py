@@ -30,7 +30,7 @@ class PoseTracker:
     """Turns commands into actions (7,) in [-1, 1]: a proportional law and a small clamped integral."""
 
     def __init__(self) -> None:
-        self.integral = np.zeros(3)
+        self.integral: np.ndarray = np.zeros(3)
         self.previous: np.ndarray | None = None
 
     def action(self, command: Command, position: np.ndarray, rotation: np.ndarray) -> np.ndarray:
@@ -44,7 +44,7 @@ class PoseTracker:
         else:
             self.integral = np.zeros(3)
         move = (GAIN * error + self.integral) / POSITION_SCALE
-        across = np.linalg.norm(move[:2])
+        across = float(np.linalg.norm(move[:2]))
         move[:2] *= min(1.0, command.speed / max(across, 1e-9))
         move[2] = np.clip(move[2], -command.speed, command.speed)
         turn = GAIN * Rotation.from_matrix(command.rotation @ rotation.T).as_rotvec() / ROTATION_SCALE

@@ -29,7 +29,7 @@ MOKA_POT_HANDLE = np.array([0.0, 0.072, 0.05])
 MUG_HANDLE = np.array([0.06, 0.0, 0.055])
 # Order in which goals are reached: a drawer is closed after something was put into it.
 ORDER = ("turnon", "open", "on", "in", "close")
-DRAWER_TILT, PUSH_TILT, MICROWAVE_TILT = 0.5, 1.05, 0.6  # radians the hand leans back
+DRAWER_TILT, PUSH_TILT, MICROWAVE_TILT = 1.35, 1.05, 0.6  # radians the hand leans back
 SPREAD = {"flat_stove": (0.045, 0.0), "basket": (0.0, 0.03)}  # metres (x, y) of two things from the centre
 
 
@@ -70,8 +70,9 @@ def achieve(skills: Skills, goal: list[str]) -> Commands:
 def carry(skills: Skills, goal: list[str]) -> Commands:
     """Pick up ``goal[1]`` and put it on or in ``goal[2]``."""
     scene, (predicate, name, target) = skills.scene, goal
-    if predicate == "in" and is_drawer(target) and scene.joint(drawer_joint(target)) > -0.14:
-        yield from open_drawer(skills, target)
+    for _ in range(2):
+        if predicate == "in" and is_drawer(target) and not scene.holds(["open", target]):
+            yield from open_drawer(skills, target)
     spot = spot_for(skills, goal)
     yield from skills.pick(name, lambda: grasps_of(skills, name, spot()))
 
@@ -96,7 +97,7 @@ def spot_for(skills: Skills, goal: list[str]) -> Callable[[], np.ndarray]:
     """Where the object's origin is to go (x, y), and how high the surface is there (z)."""
     scene, (_, name, target) = skills.scene, goal
     owner = scene.owner(target)
-    offset = np.zeros(2)
+    offset: np.ndarray = np.zeros(2)
     if is_drawer(target):
         offset = free_side(skills, name, target)
     elif scene.is_site(target):
@@ -174,7 +175,7 @@ def open_drawer(skills: Skills, region: str) -> Commands:
     out, handle = drawer_direction(skills, region), drawer_handle(skills, region)
     rotation = pointing(-np.cos(DRAWER_TILT) * UP - np.sin(DRAWER_TILT) * out, facing(skills, out))
     return skills.pull(
-        middle(handle), rotation, handle, 0.19 * out,
+        middle(handle) + 0.005 * out, rotation, handle, 0.19 * out,
         lambda: skills.scene.joint(drawer_joint(region)) < -0.155,
     )  # fmt: skip
 

@@ -136,7 +136,7 @@ class Skills:
     def miss(self, target: np.ndarray, rotation: np.ndarray, own: np.ndarray) -> Commands:
         """Close the hand a few centimetres beside the target, where it touches nothing, and open again."""
         others = self.scene.obstacles()
-        options = []
+        options: list[tuple[int, int, np.ndarray]] = []
         for angle in self.generator.uniform(0, 2 * np.pi) + np.arange(16) * np.pi / 8:
             aside = self.generator.uniform(0.03, 0.05) * np.array([np.cos(angle), np.sin(angle)])
             beside = target + rotation[:, :2] @ aside - 0.02 * rotation[:, 2]
