@@ -73,7 +73,8 @@ def grouped_chart(groups: pd.DataFrame, label: str, reference: float | None = No
     """
     kinds = list(dict.fromkeys(groups.kind))
     rows = [groups[groups.kind == kind].group.nunique() for kind in kinds]
-    figure, panels = plt.subplots(len(kinds), 1, figsize=(5.2, 0.42 * sum(rows) + 0.45 * len(kinds) + 0.6),
+    tall = max(0.36, 0.13 * groups.method.nunique() + 0.06)
+    figure, panels = plt.subplots(len(kinds), 1, figsize=(5.2, tall * sum(rows) + 0.45 * len(kinds) + 0.8),
                                   squeeze=False, sharex=True, height_ratios=rows)
     for axes, kind in zip(panels[:, 0], kinds, strict=True):
         part = groups[groups.kind == kind]
@@ -144,12 +145,12 @@ def weight_histograms(weights: pd.DataFrame, bins: int = 24) -> tuple[Figure, pd
 def _dots(axes: Axes, table: pd.DataFrame, value: str, by: str, labels: Mapping[str, str]) -> None:
     """A row per method, a dot with interval per value of ``by``."""
     methods = in_order(table.method)
-    groups = list(dict.fromkeys(table[by]))
+    groups = [group for group in labels if group in set(table[by])]
     for index, group in enumerate(groups):
         cells = table[table[by] == group]
         height = np.array([methods.index(method) for method in cells.method]) + _offset(index, len(groups))
         colour = COLOURS[("sky", "vermillion", "green", "orange", "blue")[index % 5]]
-        _bars(axes, cells, value, height, colour, labels.get(str(group), str(group)), "os^Dv"[index % 5])
+        _bars(axes, cells, value, height, colour, labels[group], "os^Dv"[index % 5])
     axes.set(yticks=range(len(methods)), yticklabels=[method_label(method) for method in methods],
              ylim=(len(methods) - 0.5, -0.5))
     axes.grid(axis="y", visible=False)
@@ -165,12 +166,12 @@ def _bars(axes: Axes, cells: pd.DataFrame, value: str, height: np.ndarray, colou
 
 def _offset(index: int, count: int) -> float:
     """Vertical distance from the row of mark ``index`` of ``count`` in it."""
-    return 0.0 if count == 1 else (index / (count - 1) - 0.5) * min(0.6, 0.18 * count)
+    return 0.0 if count == 1 else (index / (count - 1) - 0.5) * min(0.68, 0.18 * count)
 
 
 def _legend_above(figure: Figure, axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
     if len(handles) > 1:
-        figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 4))
+        figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 3))
     else:
         axes.set_title(f"{axes.get_title()} ({labels[0]})" if labels else axes.get_title())

@@ -36,15 +36,18 @@ class StoredRun:
         return self.folder.name
 
 
-def runs_of(manifest: str | Path, root: Path = runs.RUNS) -> list[StoredRun]:
+def runs_of(manifest: str | Path, root: Path = runs.RUNS, *, evaluated: bool = True) -> list[StoredRun]:
     """The finished runs of every setting of a manifest (``libero_corruption`` or a path).
+
+    With ``evaluated`` off, runs that were trained and not yet evaluated pass too.
 
     Raises:
         ValueError: a run is missing; the sentence names its folder and the command that makes it.
     """
     path = manifest_path(manifest)
     settings = runs.load_manifest(path).settings
-    missing = [setting for setting in settings if not runs.is_done(setting.config, root)]
+    finished = runs.is_done if evaluated else runs.is_trained
+    missing = [setting for setting in settings if not finished(setting.config, root)]
     if missing:
         raise ValueError(f"{root / missing[0].folder_name} is missing or unfinished ({len(missing)} of the "
                          f"{len(settings)} runs of {path} are); make them with: ptrlib run {path}")
@@ -123,19 +126,23 @@ def last_snapshot(weights: pd.DataFrame) -> pd.DataFrame:
 
 
 def provenance_frame(stored: Sequence[StoredRun]) -> pd.DataFrame:
-    """A row per run: where, when and with what it was trained, and how long its evaluation took."""
+    """A row per run: where, when and with what it was trained, and how long its evaluation took (0 for a
+    run that was not evaluated)."""
     rows = []
     for run in stored:
         training = _record(run.folder / "provenance.json")
-        evaluation = _record(run.folder / "evaluation.json")
-        rows.append({**_identity(run), "commit": training["commit"], "dirty": training["dirty"],
-                     "started": training["started"], "training_seconds": training["wall_seconds"],
-                     "evaluation_episodes": evaluation["episodes"],
-                     "evaluation_seconds": _share_of_the_pass(evaluation),
-                     "evaluation_commit": evaluation["commit"], "data": training["data"],
-                     "data_fingerprint": training["data_fingerprint"],
-                     "initial_policy": training["initial_policy"], "python": training["python"],
-                     **training["packages"], **training["machine"]})
+        row = {**_identity(run), "commit": training["commit"], "dirty": training["dirty"],
+               "started": training["started"], "training_seconds": training["wall_seconds"],
+               "data": training["data"], "data_fingerprint": training["data_fingerprint"],
+               "initial_policy": training["initial_policy"], "python": training["python"],
+               "evaluation_episodes": 0, "evaluation_seconds": 0.0, "evaluation_commit": None,
+               **training["packages"], **training["machine"]}
+        if (run.folder / "done").is_file():
+            evaluation = _record(run.folder / "evaluation.json")
+            shared = evaluation["seconds_of_the_pass"] / evaluation["runs_in_this_pass"]
+            row |= {"evaluation_episodes": evaluation["episodes"], "evaluation_seconds": shared,
+                    "evaluation_commit": evaluation["commit"]}
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -211,8 +218,3 @@ def _record(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is missing, so nobody can tell where this run comes from; delete "
                          f"{path.parent} and run its manifest again")
     return json.loads(path.read_text())
-
-
-def _share_of_the_pass(evaluation: Mapping[str, Any]) -> float:
-    """Seconds of one run in an evaluation that several runs shared."""
-    return evaluation["seconds_of_the_pass"] / evaluation["runs_in_this_pass"]

@@ -106,7 +106,9 @@ def auroc(score: ArrayLike, positive: ArrayLike, episode: ArrayLike, run: ArrayL
         estimates.append(roc_auc_score(chunks.positive, chunks.score))
         resampled.append(_auroc_replicates(chunks, replicates, generator))
     drawn = generator.integers(len(resampled), size=(replicates, len(resampled)))
-    means = np.nanmean(np.stack(resampled)[drawn, np.arange(replicates)[:, None]], axis=1)
+    values = np.stack(resampled)[drawn, np.arange(replicates)[:, None]]
+    with np.errstate(invalid="ignore"):  # nan where no drawn run has both classes
+        means = np.nansum(values, axis=1) / np.isfinite(values).sum(axis=1)
     return _percentiles(float(np.mean(estimates)), means, level, len(table))
 
 

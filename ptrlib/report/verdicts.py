@@ -43,12 +43,12 @@ def headline(episodes: pd.DataFrame, corruption: str, *, published_gain: float) 
     gain = contrast(episodes, {("ptr", corruption): 1.0, ("sft", corruption): -1.0})
     told = _answer(gain.low, gain.high, "PTR succeeds more often", "SFT succeeds more often",
                    "which of the two is better cannot be told from these runs")
-    holds = "also holds" if 100 * gain.low <= published_gain <= 100 * gain.high else "excludes"
-    rates = " and ".join(f"{method_label(method)} succeeds in {100 * cell.success.mean():.1f} %"
-                         for method, cell in cells.items())
-    return (f"With {corruption_label(corruption)}, {rates} of {len(cells['ptr'])} episodes each: a "
-            f"difference of {gain.text(100, sign=True)} points, so **{told}**. The interval {holds} the "
-            f"paper's +{published_gain:g} points (an average over four suites, with combined corruption).")
+    place = "holds" if 100 * gain.low <= published_gain <= 100 * gain.high else "excludes"
+    rates = {method: f"{100 * cell.success.mean():.1f} %" for method, cell in cells.items()}
+    return (f"With {corruption_label(corruption)} PTR succeeds in {rates['ptr']} and SFT in {rates['sft']} of "
+            f"{len(cells['ptr'])} episodes each, a difference of {gain.text(100, sign=True)} points: **{told}**. "
+            f"The paper's difference of +{published_gain:g} points is an average over four suites with combined "
+            f"corruption; this interval {place} it.")
 
 
 def score_verdicts(weights: pd.DataFrame, method: str) -> pd.DataFrame:

@@ -73,6 +73,18 @@ def test_provenance_frame_shares_the_time_of_an_evaluation_pass(stored):
     assert len(frame) == 12 and (frame.evaluation_seconds == 5.0).all() and (frame.torch == "2").all()
 
 
+def test_a_run_that_was_only_trained_passes_where_that_is_enough(tmp_path):
+    manifest = write_manifest(tmp_path, seeds=[0])
+    write_runs(manifest, tmp_path / "runs")
+    victim = results.runs_of(manifest, tmp_path / "runs")[0].folder
+    for name in ("done", "evaluation.json", "episodes.parquet"):
+        (victim / name).unlink()
+    with pytest.raises(ValueError, match=victim.name):
+        results.runs_of(manifest, tmp_path / "runs")
+    frame = results.provenance_frame(results.runs_of(manifest, tmp_path / "runs", evaluated=False))
+    assert len(frame) == 6 and frame.evaluation_commit.isna().sum() == 1
+
+
 def test_success_rates_are_counts_with_wilson_intervals(stored):
     episodes = results.episodes_frame(stored)
     rates = results.success_rates(episodes).set_index(["corruption", "method"])
@@ -185,3 +197,15 @@ def test_charts_draw_the_numbers_of_their_frame_and_keep_their_runs(stored, tmp_
     assert figure.axes[0].get_lines()[0].get_ydata() == pytest.approx(drawn["nce_acc mean"].to_numpy())
     figure, drawn = charts.weight_histograms(weights[weights.method == "ptr"])
     assert drawn.groupby("moment").share.sum().to_numpy() == pytest.approx(1.0)
+
+
+def test_the_made_up_tables_have_the_columns_that_training_writes(stored):
+    from ptrlib.training import describe, prepare_data
+    from tests.factories import tiny_episodes
+    from tests.test_training import tiny_config
+
+    config = tiny_config(**{"data.corruption": "combined"})
+    data = prepare_data(config, tiny_episodes(8, 40, 32))
+    written = set(describe(data.train, np.zeros(1, int), np.zeros(1, int)).columns)
+    written |= {"step", "split", "valid", "score", "weight", "loss"}  # Trainer._score adds these
+    assert set(pd.read_parquet(stored[0].folder / "weights.parquet").columns) == written
