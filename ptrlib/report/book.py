@@ -145,7 +145,7 @@ def build() -> Path:
     write_plotly(PAGES / "_static")
     command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(PAGES), "--path-output",
                str(BOOK),
-               "--warningiserror", "--nitpick", "--keep-going"]
+               "--all", "--warningiserror", "--nitpick", "--keep-going"]
     subprocess.run(command, check=True, cwd=REPOSITORY)
     foreign = sorted(set(foreign_requests(HTML)))
     if foreign:
