@@ -105,7 +105,7 @@ def weight_explorer(config: PTRConfig, *, mean: float, spread: float, depth: int
     """
     sliders = (("beta", "β", config.beta_min, config.beta_max, 0.05), ("alpha", "α", 0, 1, 0.05),
                ("w_min", "w_min", 0.05, 1, 0.05), ("w_max", "w_max", 1, 8, 0.25),
-               ("mean", "mean score (nats)", -3, 5, 0.1), ("spread", "its spread (nats)", 0, 4, 0.1))
+               ("mean", "mean score", -3, 5, 0.1), ("spread", "score spread", 0, 4, 0.1))
     given: dict[str, Any] = {
         "start": {"beta": config.beta, "alpha": config.alpha, "w_min": config.w_min, "w_max": config.w_max,
                   "mean": mean, "spread": spread},
