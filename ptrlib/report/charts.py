@@ -93,10 +93,15 @@ def grouped_chart(groups: pd.DataFrame, label: str, reference: float | None = No
     return figure, groups
 
 
-def training_chart(metrics: pd.DataFrame, columns: Mapping[str, str]) -> tuple[Figure, pd.DataFrame]:
-    """Logged quantities over training, a panel each: ``columns`` maps column to title. Lines are means over
-    training seeds; bands span the seeds."""
-    drawn = metrics.groupby(["method", "step"], sort=False)[list(columns)].agg(["mean", "min", "max"])
+def training_chart(metrics: pd.DataFrame, columns: Mapping[str, str], window: int = 1) -> tuple[Figure, pd.DataFrame]:
+    """Logged quantities over training, a panel each: ``columns`` maps column to title.
+
+    Each run is averaged over ``window`` logging steps; lines are means over training seeds, bands span them.
+    """
+    names = list(columns)
+    smooth = metrics.sort_values("step").copy()
+    smooth[names] = smooth.groupby("run")[names].transform(lambda values: values.rolling(window, 1).mean())
+    drawn = smooth.groupby(["method", "step"], sort=False)[names].agg(["mean", "min", "max"])
     drawn.columns = drawn.columns.map(" ".join)
     drawn = drawn.reset_index()
     rows = -(-len(columns) // 3)

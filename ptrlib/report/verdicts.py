@@ -48,7 +48,8 @@ def headline(episodes: pd.DataFrame, corruption: str, *, published_gain: float) 
     return (f"With {corruption_label(corruption)} PTR succeeds in {rates['ptr']} and SFT in {rates['sft']} of "
             f"{len(cells['ptr'])} episodes each, a difference of {gain.text(100, sign=True)} points: **{told}**. "
             f"The paper's difference of +{published_gain:g} points is an average over four suites with combined "
-            f"corruption; this interval {place} it.")
+            f"corruption; this interval {place} it, and these runs can only tell differences of more than about "
+            f"{50 * (gain.high - gain.low):.0f} points.")
 
 
 def score_verdicts(weights: pd.DataFrame, method: str) -> pd.DataFrame:

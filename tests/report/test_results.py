@@ -195,6 +195,10 @@ def test_charts_draw_the_numbers_of_their_frame_and_keep_their_runs(stored, tmp_
     metrics = results.metrics_frame(stored).query("method == 'ptr'")
     figure, drawn = charts.training_chart(metrics, {"nce_acc": "accuracy", "tau": "tau"})
     assert figure.axes[0].get_lines()[0].get_ydata() == pytest.approx(drawn["nce_acc mean"].to_numpy())
+    ends = metrics[metrics.step == 10].nce_acc
+    assert drawn["nce_acc mean"].iloc[-1] == pytest.approx(ends.mean())
+    _, smooth = charts.training_chart(metrics, {"nce_acc": "accuracy"}, window=2)
+    assert smooth["nce_acc mean"].iloc[-1] == pytest.approx(metrics.nce_acc.mean())
     figure, drawn = charts.weight_histograms(weights[weights.method == "ptr"])
     assert drawn.groupby("moment").share.sum().to_numpy() == pytest.approx(1.0)
 
