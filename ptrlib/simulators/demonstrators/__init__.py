@@ -14,7 +14,8 @@ from ptrlib.simulators.demonstrators.styles import STYLES, Jitter, style_named
 
 __all__ = ["STYLES", "Demonstrator", "demonstrate"]
 
-ATTEMPTS = 3  # plans made before giving up
+ATTEMPTS = 5  # plans made before giving up
+STEADY = {"descend", "grasp", "place", "pull", "push", "turn"}  # phases in contact, or nearly
 
 
 class Demonstrator:
@@ -48,7 +49,7 @@ class Demonstrator:
             command = Command(position, rotation, self.gripper, "give up")
         self.phase, self.gripper = command.phase, command.gripper
         action = self.tracker.action(command, position, rotation)
-        action[:6] += self.jitter.step()
+        action[:6] += self.jitter.step(steady=command.phase in STEADY)
         return np.clip(action, -1.0, 1.0).astype(np.float32)
 
     def _commands(self) -> Iterator[Command]:

@@ -12,6 +12,7 @@ ROTATION_SCALE = 0.5  # radians at action 1
 GAIN = 2.0
 LOOKAHEAD = 0.8  # control steps: the error is taken where the grip will be, which stops it overshooting
 INTEGRAL_RATE = 0.12
+INTEGRAL_DECAY = 0.7  # once the error has changed sign: what built up against an obstacle must not push on
 INTEGRAL_RANGE = 0.03  # metres; without the integral an offset of about 1 cm stays
 
 
@@ -37,6 +38,7 @@ class PoseTracker:
         step = np.zeros(3) if self.previous is None else position - self.previous
         self.previous = position
         error = command.position - (position + LOOKAHEAD * step)
+        self.integral[self.integral * error < 0] *= INTEGRAL_DECAY
         if np.linalg.norm(error) < INTEGRAL_RANGE:
             self.integral = np.clip(
                 self.integral + INTEGRAL_RATE * error, -INTEGRAL_RANGE, INTEGRAL_RANGE

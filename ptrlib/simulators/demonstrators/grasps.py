@@ -18,6 +18,9 @@ FINGERS = (
     (np.array([-0.060, -0.012, -0.05]), np.array([-0.037, 0.012, 0.012])),
 )
 TILTS = (0.0, -0.4, 0.4)  # radians
+UP = np.array([0.0, 0.0, 1.0])
+APPROACH = (np.array([0.08, 0.0]), np.array([0.08, 0.1]))  # metres back along the hand, and up
+NOTHING = np.zeros((0, 3))
 REACH = 0.70  # metres from the arm's base beyond which a hand that points down stretches the elbow
 PALM = (np.array([-0.107, -0.034, -0.16]), np.array([0.107, 0.034, -0.047]))
 
@@ -78,7 +81,7 @@ class GraspSearch:
         self.origin = self.scene.position(self.name)
         others = self.scene.obstacles((self.name,))
         self.others = others[np.linalg.norm(others - self.origin, axis=1) < NEARBY]
-        self.there = np.zeros((0, 3))
+        self.there = NOTHING
         if self.destination is not None:
             self.there = others[np.linalg.norm(others - self.destination, axis=1) < NEARBY]
 
@@ -95,7 +98,7 @@ class GraspSearch:
             near = along[(across < 0.012) & (along > 0)]
             if len(near):
                 position = np.append(centre + direction * near.mean(), top - depth)
-                grasps.append(self._grasp(position, downward(nearest_yaw(angle, self.reference_yaw))))
+                grasps += self._leaning(position, nearest_yaw(angle, self.reference_yaw))
         return sorted(grasps, key=lambda grasp: grasp.cost)
 
     def centre(self, depth: float) -> list[Grasp]:
@@ -110,11 +113,8 @@ class GraspSearch:
             if np.ptp(along) < MAX_WIDTH:
                 middle = opening * (along.max() + along.min()) / 2
                 middle = middle + np.array([-opening[1], opening[0]]) * (across.max() + across.min()) / 2
-                upright = downward(nearest_yaw(angle, self.reference_yaw))
-                for tilt in TILTS:  # a palm leaning sideways may pass a tall neighbour
-                    lean = Rotation.from_rotvec(tilt * upright[:, 0]).as_matrix() @ upright
-                    extra = 40.0 * float(np.ptp(along)) + abs(tilt)
-                    grasps.append(self._grasp(np.append(middle, height), lean, extra))
+                yaw = nearest_yaw(angle, self.reference_yaw)
+                grasps += self._leaning(np.append(middle, height), yaw, 40.0 * float(np.ptp(along)))
         return sorted(grasps, key=lambda grasp: grasp.cost)
 
     def handle(self, point: np.ndarray, tilt: float) -> list[Grasp]:
@@ -131,12 +131,22 @@ class GraspSearch:
         grasps = [self._grasp(position, pointing(approach, sign * side)) for sign in (1, -1)]
         return sorted(grasps, key=lambda grasp: grasp.cost)
 
+    def _leaning(self, position: np.ndarray, yaw: float, extra: float = 0.0) -> list[Grasp]:
+        """The hand pointing down, and leaning sideways, where the palm may pass a tall neighbour."""
+        down = downward(yaw)
+        leaning = [Rotation.from_rotvec(tilt * down[:, 0]).as_matrix() @ down for tilt in TILTS]
+        return [
+            self._grasp(position, rotation, extra + abs(tilt))
+            for tilt, rotation in zip(TILTS, leaning, strict=True)
+        ]
+
     def _grasp(self, position: np.ndarray, rotation: np.ndarray, extra: float = 0.0) -> Grasp:
         offset = position - self.origin
         blocked = obstruction(position, rotation, self.own, self.others)
+        for back in APPROACH:  # the way there: straight down, then along the hand
+            blocked += obstruction(position - back @ [rotation[:, 2], -UP], rotation, NOTHING, self.others)
         if self.destination is not None:
-            nothing = np.zeros((0, 3))
-            blocked += obstruction(self.destination + offset, rotation, nothing, self.there)
+            blocked += obstruction(self.destination + offset, rotation, NOTHING, self.there)
         yaw = np.arctan2(rotation[1, 0], rotation[0, 0])
         turn = abs((yaw - self.reference_yaw + np.pi) % (2 * np.pi) - np.pi)
         stretched = max(0.0, float(np.linalg.norm((position - self.scene.base_position)[:2])) - REACH)

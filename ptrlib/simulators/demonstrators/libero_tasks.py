@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ptrlib.simulators.demonstrators.grasps import Grasp, GraspSearch, downward, nearest_yaw, pointing
-from ptrlib.simulators.demonstrators.skills import UP, Commands, Skills
+from ptrlib.simulators.demonstrators.grasps import UP, Grasp, GraspSearch, downward, nearest_yaw, pointing
+from ptrlib.simulators.demonstrators.skills import Commands, Skills
 
 # How each kind of object is held: across its rim or its middle, and how deep under its top (metres).
 RIM_DEPTH = {
@@ -30,7 +30,7 @@ MUG_HANDLE = np.array([0.06, 0.0, 0.055])
 # Order in which goals are reached: a drawer is closed after something was put into it.
 ORDER = ("turnon", "open", "on", "in", "close")
 DRAWER_TILT, PUSH_TILT, MICROWAVE_TILT = 1.35, 1.05, 0.6  # radians the hand leans back
-SPREAD = {"flat_stove": (0.045, 0.0), "basket": (0.0, 0.03)}  # metres (x, y) of two things from the centre
+SPREAD = {"flat_stove": (0.045, 0.0), "basket": (0.015, 0.0)}  # metres (x, y) of two things from the centre
 
 
 def kind_of(name: str) -> str:
@@ -94,8 +94,9 @@ def grasps_of(skills: Skills, name: str, destination: np.ndarray | None = None) 
 
 
 def spot_for(skills: Skills, goal: list[str]) -> Callable[[], np.ndarray]:
-    """Where the object's origin is to go (x, y), and how high the surface is there (z)."""
-    scene, (_, name, target) = skills.scene, goal
+    """Where the object's origin is to go (x, y), and how high the surface or a container's rim is (z)."""
+    scene, (predicate, name, target) = skills.scene, goal
+    radius = 0.1 if predicate == "in" and not is_drawer(target) else 0.02
     owner = scene.owner(target)
     offset: np.ndarray = np.zeros(2)
     if is_drawer(target):
@@ -103,7 +104,7 @@ def spot_for(skills: Skills, goal: list[str]) -> Callable[[], np.ndarray]:
     elif scene.is_site(target):
         # A tilted region (the wine rack's) counts what lies along its normal; level ones are unaffected.
         offset = 0.045 * scene.rotation(target)[2, :2]
-    sharing = [other[1] for other in scene.goals if other[0] == goal[0] and other[2:] == [target]]
+    sharing = [other[1] for other in scene.goals if other[0] == predicate and other[2:] == [target]]
     if len(sharing) > 1:
         sign = 1.0 if sharing.index(name) == 0 else -1.0
         offset = offset + sign * np.array(SPREAD[kind_of(owner)])
@@ -111,7 +112,7 @@ def spot_for(skills: Skills, goal: list[str]) -> Callable[[], np.ndarray]:
     def spot() -> np.ndarray:
         centre = scene.position(target)
         flat = centre[:2] + offset
-        return np.append(flat, scene.surface(owner, flat) if owner in scene.names() else centre[2])
+        return np.append(flat, scene.surface(owner, flat, radius) if owner in scene.names() else centre[2])
 
     return spot
 

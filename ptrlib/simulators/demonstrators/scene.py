@@ -105,7 +105,7 @@ class Scene:
                 return True
         return False
 
-    def surface(self, name: str, spot: np.ndarray, radius: float = 0.02) -> float:
+    def surface(self, name: str, spot: np.ndarray, radius: float) -> float:
         """Height of the highest point of ``name`` within ``radius`` of ``spot`` (at least 2,)."""
         points = self.points(name)
         near = np.linalg.norm(points[:, :2] - spot[:2], axis=1) < radius

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from ptrlib.simulators.demonstrators.controller import Command
-from ptrlib.simulators.demonstrators.grasps import Grasp, nearest_yaw, obstruction
+from ptrlib.simulators.demonstrators.grasps import UP, Grasp, nearest_yaw, obstruction
 from ptrlib.simulators.demonstrators.scene import Scene
 from ptrlib.simulators.demonstrators.styles import Style
 
@@ -16,9 +16,9 @@ OPEN, CLOSE = -1.0, 1.0
 CLOSE_STEPS, OPEN_STEPS = 13, 8
 STALL_STEPS = 15  # at full speed
 HOVER = 0.08  # metres above a grasp from which the hand goes straight down
+SLIP = 0.05  # metres a held object may move in the hand before it counts as lost
 CLEARANCE = 0.03  # metres kept above everything on the way
 PALM_RISE, PALM_RADIUS = 0.047, 0.115  # the palm is wider than the fingers, and this far above the grip
-UP = np.array([0.0, 0.0, 1.0])
 Commands = Iterator[Command]
 Target = np.ndarray | Callable[[], np.ndarray]
 
@@ -178,10 +178,25 @@ class Skills:
     ) -> Commands:
         """Carry a held object so that its origin is over ``spot()``, let it down, and release it.
 
-        ``spot()`` (3,) has the height of the surface under the object; the way down ends as soon as
-        ``arrived()``. ``yaw`` is the direction (modulo half a turn) of the object's longer side.
+        ``spot()`` (3,) has the height of the surface under the object, or of the rim around it; the way
+        down ends as soon as ``arrived()``. ``yaw`` is the direction (modulo half a turn) of the object's
+        longer side.
         """
+        held = self.scene.grip_position - self.scene.position(name)
+        for command in self.carry(name, spot, arrived, hover, yaw):
+            moved = np.linalg.norm(self.scene.grip_position - self.scene.position(name) - held)
+            if arrived() and command.phase == "place" or moved > SLIP:
+                break
+            yield command
+        yield from self.release(0.08 * UP)
+
+    def carry(
+        self, name: str, spot: Callable[[], np.ndarray], arrived: Callable[[], bool], hover: float,
+        yaw: float | None,
+    ) -> Commands:  # fmt: skip
+        """The way of :meth:`place`, down to well below the surface."""
         hang = self.scene.grip_position[2] - self.scene.points(name)[:, 2].min()
+        yield from self.reach(self.scene.grip_position + self.way_out(name), "transport", CLOSE)
         if yaw is not None:
             turn = nearest_yaw(yaw - self.scene.long_side(name), 0.0)
             self.rotation = Rotation.from_rotvec(turn * UP).as_matrix() @ self.rotation
@@ -193,13 +208,22 @@ class Skills:
         yield from self.travel(grip_goal(hover), "transport", CLOSE, carried=name)
         yield from self.hesitate(CLOSE)
         yield from self.reach(lambda: grip_goal(hover), "transport", CLOSE, tolerance=0.012, limit=40)
-        for command in self.reach(
-            lambda: grip_goal(-0.03), "place", CLOSE, tolerance=0.004, limit=50, speed=0.5
-        ):
-            if arrived():
-                break
-            yield command
-        yield from self.release(0.08 * UP)
+        yield from self.reach(
+            lambda: grip_goal(-0.12), "place", CLOSE, tolerance=0.004, limit=60, speed=0.5
+        )
+
+    def way_out(self, name: str) -> np.ndarray:
+        """The shortest sideways move (3,) after which nothing is above a held object; zero if nothing is."""
+        own, others = self.scene.points(name), self.scene.obstacles((name,))
+        centre = (own.max(axis=0) + own.min(axis=0)) / 2
+        radius = float(np.linalg.norm(own[:, :2] - centre[:2], axis=1).max()) - 0.005
+        others = others[others[:, 2] > own[:, 2].min()]
+        for distance in np.arange(0.0, 0.25, 0.02):
+            for angle in np.arange(16) * np.pi / 8:
+                shift = distance * np.array([np.cos(angle), np.sin(angle)])
+                if np.linalg.norm(others[:, :2] - centre[:2] - shift, axis=1).min(initial=1.0) > radius:
+                    return np.append(shift, 0.0)
+        return np.zeros(3)
 
     def drag(self, name: str, grasp: Grasp, spot: np.ndarray, arrived: Callable[[], bool]) -> Commands:
         """Pinch a flat object and slide it so that its origin comes to ``spot`` (3,)."""

@@ -40,14 +40,16 @@ class Jitter:
     """Ornstein-Uhlenbeck noise (6,) added to position and rotation actions; rotation gets a third of it."""
 
     REVERSION = 0.15  # per control step: correlated over about seven steps
+    STEADINESS = 0.5
 
     def __init__(self, scale: float, generator: np.random.Generator) -> None:
         self.scale = scale * np.array([1, 1, 1, 1 / 3, 1 / 3, 1 / 3])
         self.generator = generator
         self.value = np.zeros(6)
 
-    def step(self) -> np.ndarray:
+    def step(self, steady: bool = False) -> np.ndarray:
+        """The next noise; less of it when the hand has to be ``steady``."""
         spread = np.sqrt(2 * self.REVERSION - self.REVERSION**2)
         noise = self.generator.standard_normal(6)
         self.value = (1 - self.REVERSION) * self.value + spread * self.scale * noise
-        return self.value
+        return self.value * (self.STEADINESS if steady else 1.0)
