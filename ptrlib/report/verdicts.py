@@ -35,21 +35,30 @@ def success_verdicts(episodes: pd.DataFrame, corruption: str) -> pd.DataFrame:
 
 
 def headline(episodes: pd.DataFrame, corruption: str, *, published_gain: float) -> str:
-    """One paragraph (Markdown) on PTR against SFT; ``published_gain`` is the paper's difference in points."""
+    """A paragraph (Markdown): PTR against SFT and, where it was run, against SFT+Belief, which differs from
+    PTR by the reweighting alone. ``published_gain`` is the paper's difference to SFT in points."""
     cells = {method: episodes[(episodes.method == method) & (episodes.corruption == corruption)]
-             for method in ("ptr", "sft")}
-    if any(cell.empty for cell in cells.values()):
+             for method in ("ptr", "sft", "sft_belief")}
+    if cells["ptr"].empty or cells["sft"].empty:
         return "PTR and SFT are not both among the methods shown, so there is nothing to conclude."
+    scope = _scope(episodes)
     gain = contrast(episodes, {("ptr", corruption): 1.0, ("sft", corruption): -1.0})
-    told = _answer(gain.low, gain.high, "PTR succeeds more often", "SFT succeeds more often",
+    told = _answer(gain.low, gain.high, f"PTR succeeds more often{scope}", f"SFT succeeds more often{scope}",
                    "which of the two is better cannot be told from these runs")
     place = "holds" if 100 * gain.low <= published_gain <= 100 * gain.high else "excludes"
     rates = {method: f"{100 * cell.success.mean():.1f} %" for method, cell in cells.items()}
-    return (f"With {corruption_label(corruption)} PTR succeeds in {rates['ptr']} and SFT in {rates['sft']} of "
+    text = (f"With {corruption_label(corruption)} PTR succeeds in {rates['ptr']} and SFT in {rates['sft']} of "
             f"{len(cells['ptr'])} episodes each, a difference of {gain.text(100, sign=True)} points: **{told}**. "
             f"The paper's difference of +{published_gain:g} points is an average over four suites with combined "
             f"corruption; this interval {place} it, and these runs can only tell differences of more than about "
             f"{50 * (gain.high - gain.low):.0f} points.")
+    if not cells["sft_belief"].empty:
+        alone = contrast(episodes, {("ptr", corruption): 1.0, ("sft_belief", corruption): -1.0})
+        told = _answer(alone.low, alone.high, f"reweighting helps{scope}", f"reweighting hurts{scope}",
+                       "what reweighting alone does cannot be told")
+        text += (f" Against SFT+Belief ({rates['sft_belief']}), which has the same belief tokens and no weights, "
+                 f"the difference is {alone.text(100, sign=True)} points: **{told}**.")
+    return text
 
 
 def score_verdicts(weights: pd.DataFrame, method: str) -> pd.DataFrame:
@@ -92,6 +101,9 @@ def _success(episodes: pd.DataFrame, corruption: str) -> Iterator[Verdict]:
     drop = {("ptr", corruption): 1.0, ("ptr", "none"): -1.0, ("sft", corruption): -1.0, ("sft", "none"): 1.0}
     questions = (
         ("Does PTR succeed more often than SFT?", pair("ptr", "sft"), "yes", "no, less often"),
+        ("Does it with the same belief tokens in both? (PTR against SFT+Belief)",
+         pair("ptr", "sft_belief"), "yes", "no, less often"),
+        ("Do belief tokens alone help? (SFT+Belief against SFT)", pair("sft_belief", "sft"), "yes", "no, they hurt"),
         ("Does PTR lose less to the corruption than SFT does?", drop, "yes", "no, it loses more"),
         ("Is it what the weights say, and not merely that there are weights? (PTR against random weights)",
          pair("ptr", "random"), "yes", "no, random weights do better"),
@@ -103,10 +115,15 @@ def _success(episodes: pd.DataFrame, corruption: str) -> Iterator[Verdict]:
          pair("oracle", "sft"), "yes", "no, filtering hurts"))
     for question, terms, more, less in questions:
         if set(terms) <= present:
-            interval = contrast(episodes, terms)
+            interval, scope = contrast(episodes, terms), _scope(episodes)
             yield Verdict(question, f"{interval.text(100, sign=True)} points",
-                          _answer(interval.low, interval.high, more, less),
+                          _answer(interval.low, interval.high, more + scope, less + scope),
                           interval.estimate, interval.low, interval.high)
+
+
+def _scope(episodes: pd.DataFrame) -> str:
+    """What an answer on success holds for: with one seed an interval covers scenes and not training."""
+    return ", in this one training run of each" if episodes.training_seed.nunique() == 1 else ""
 
 
 def _answer(low: float, high: float, more: str, less: str, neither: str = "cannot be told") -> str:

@@ -152,6 +152,17 @@ def test_headline_says_which_method_wins_and_whether_the_papers_gain_fits(stored
                                                       published_gain=5.6)
 
 
+def test_with_one_training_seed_the_answer_is_about_these_runs_only(stored):
+    episodes = results.episodes_frame(stored)
+    one = episodes[episodes.training_seed == 0]
+    assert verdicts.success_verdicts(one, "combined").iloc[0].answer == "yes, in this one training run of each"
+    assert "in this one training run of each" in verdicts.headline(one, "combined", published_gain=5.6)
+    assert "one training run" not in verdicts.headline(episodes, "combined", published_gain=5.6)
+    belief = episodes[episodes.method == "ptr"].assign(method="sft_belief")  # as good as PTR, to the scene
+    text = verdicts.headline(pd.concat([episodes, belief]), "combined", published_gain=5.6)
+    assert "+0.0 [+0.0, +0.0] points: **what reweighting alone does cannot be told**" in text
+
+
 def test_score_verdicts_see_the_corruption_that_is_there(stored):
     weights = results.weights_frame(stored)
     table = verdicts.score_auroc(weights[weights.corruption == "combined"], "ptr")
