@@ -12,7 +12,7 @@ value may miss the printed one by the rounding of its inputs; the verdict tells 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from itertools import product
 
@@ -389,7 +389,7 @@ def _exact(source: str, claim: str, printed: object, recomputed: object) -> Chec
     return _judge(source, claim, f"{first:g}", f"{second:g}", abs(first - second) < EPSILON)
 
 
-def _possible(source: str, claim: str, percents: object, trials: float) -> Check:
+def _possible(source: str, claim: str, percents: Iterable[float], trials: float) -> Check:
     """Is every printed percentage the rounding of some count out of ``trials``?"""
     values = [float(value) for value in percents]
     impossible = sorted({value for value in values if not is_count(value, trials)})

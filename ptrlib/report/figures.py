@@ -10,9 +10,11 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import pandas as pd
+from cycler import cycler
 from matplotlib.figure import Figure
 
 from ptrlib.report import REPOSITORY
@@ -23,12 +25,12 @@ FOLDER_VARIABLE = "PTRLIB_FIGURES"  # where an execution with other parameters k
 COLOURS = {"black": "#000000", "orange": "#E69F00", "sky": "#56B4E9", "green": "#009E73", "yellow": "#F0E442",
            "blue": "#0072B2", "vermillion": "#D55E00", "purple": "#CC79A7", "grey": "#7F7F7F"}
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 9, "axes.titlesize": 10, "axes.labelsize": 9, "legend.fontsize": 8,
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3,
     "axes.axisbelow": True, "legend.frameon": False, "figure.constrained_layout.use": True,
     "figure.dpi": 110, "savefig.dpi": 200, "pdf.fonttype": 42,
-    "axes.prop_cycle": matplotlib.cycler(color=[COLOURS[name] for name in (
+    "axes.prop_cycle": cycler(color=[COLOURS[name] for name in (
         "blue", "vermillion", "green", "orange", "purple", "sky", "black")]),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -94,7 +95,7 @@ def _box(axes: Axes, box: Box) -> None:
 
 def _path(axes: Axes, points: list[Point], end: Point, *, label: str = "", stopped: bool = False) -> None:
     """A line through ``points`` with an arrow head at ``end``; dashed where no gradient flows back."""
-    style = {"color": "#333333", "linewidth": 1.2, "linestyle": (0, (4, 2)) if stopped else "solid"}
+    style: dict[str, Any] = {"color": "#333333", "linewidth": 1.2, "linestyle": (0, (4, 2)) if stopped else "solid"}
     if len(points) > 1:
         axes.plot(*zip(*points, strict=True), solid_capstyle="round", **style)
     axes.add_patch(FancyArrowPatch(points[-1], end, arrowstyle="-|>", mutation_scale=11, shrinkA=0, shrinkB=0,
