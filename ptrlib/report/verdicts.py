@@ -16,6 +16,8 @@ from ptrlib.report.charts import corruption_label, method_label
 from ptrlib.report.results import contrast, last_snapshot
 from ptrlib.report.statistics import Interval, auroc
 
+RANKING_FLOOR = 0.6  # success of SFT on clean data below which a ranking of methods says little
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -59,6 +61,16 @@ def headline(episodes: pd.DataFrame, corruption: str, *, published_gain: float) 
         text += (f" Against SFT+Belief ({rates['sft_belief']}), which has the same belief tokens and no weights, "
                  f"the difference is {alone.text(100, sign=True)} points: **{told}**.")
     return text
+
+
+def floor_warning(episodes: pd.DataFrame) -> str:
+    """A sentence (Markdown) where SFT on clean data stays below ``RANKING_FLOOR``; nothing where it does not."""
+    clean = episodes[(episodes.method == "sft") & (episodes.corruption == "none")]
+    if clean.empty or clean.success.mean() >= RANKING_FLOOR:
+        return ""
+    return (f"**A first look, not a ranking:** SFT on clean data reaches {100 * clean.success.mean():.1f} % of "
+            f"{len(clean)} episodes, below the {RANKING_FLOOR:.0%} that we ask of a policy before methods are "
+            "compared. The policy is under-trained for this.")
 
 
 def score_verdicts(weights: pd.DataFrame, method: str) -> pd.DataFrame:

@@ -163,6 +163,14 @@ def test_with_one_training_seed_the_answer_is_about_these_runs_only(stored):
     assert "+0.0 [+0.0, +0.0] points: **what reweighting alone does cannot be told**" in text
 
 
+def test_the_floor_warning_names_the_rate_and_goes_away_above_it(stored):
+    episodes = results.episodes_frame(stored)
+    weak = episodes.assign(success=episodes.init_state == 0)  # one scene of four
+    assert "reaches 25.0 % of 80 episodes, below the 60%" in verdicts.floor_warning(weak)
+    assert verdicts.floor_warning(episodes.assign(success=True)) == ""
+    assert verdicts.floor_warning(episodes[episodes.method == "ptr"]) == ""
+
+
 def test_score_verdicts_see_the_corruption_that_is_there(stored):
     weights = results.weights_frame(stored)
     table = verdicts.score_auroc(weights[weights.corruption == "combined"], "ptr")
