@@ -150,4 +150,4 @@ class GraspSearch:
         yaw = np.arctan2(rotation[1, 0], rotation[0, 0])
         turn = abs((yaw - self.reference_yaw + np.pi) % (2 * np.pi) - np.pi)
         stretched = max(0.0, float(np.linalg.norm((position - self.scene.base_position)[:2])) - REACH)
-        return Grasp(offset, rotation, 0.6 * turn + 0.1 * min(blocked, 200) + 25.0 * stretched + extra)
+        return Grasp(offset, rotation, 0.6 * turn + 0.3 * min(blocked, 100) + 25.0 * stretched + extra)

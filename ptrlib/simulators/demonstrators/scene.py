@@ -71,6 +71,11 @@ class Scene:
         """Columns: the direction along which the fingers open, the sideways axis, the approach."""
         return self.data.site_xmat[self._grip_site].reshape(3, 3).copy()
 
+    @property
+    def grip_width(self) -> float:
+        """Distance between the fingers, metres."""
+        return self.joint("gripper0_right_finger_joint1") - self.joint("gripper0_right_finger_joint2")
+
     def is_site(self, name: str) -> bool:
         return name in self.env.object_sites_dict
 

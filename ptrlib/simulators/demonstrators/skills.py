@@ -13,9 +13,10 @@ from ptrlib.simulators.demonstrators.scene import Scene
 from ptrlib.simulators.demonstrators.styles import Style
 
 OPEN, CLOSE = -1.0, 1.0
-CLOSE_STEPS, OPEN_STEPS = 13, 8
+CLOSE_STEPS, MOST_CLOSE_STEPS, OPEN_STEPS = 10, 22, 8
 STALL_STEPS = 15  # at full speed
 HOVER = 0.08  # metres above a grasp from which the hand goes straight down
+LIFT = 0.08  # metres; a bowl held by its rim hangs aslant, so its origin rises some 3 cm less
 SLIP = 0.05  # metres a held object may move in the hand before it counts as lost
 CLEARANCE = 0.03  # metres kept above everything on the way
 PALM_RISE, PALM_RADIUS = 0.047, 0.115  # the palm is wider than the fingers, and this far above the grip
@@ -70,6 +71,16 @@ class Skills:
         position = self.scene.within_reach(position, self.rotation[:, 2])
         for _ in range(steps):
             yield Command(position, self.rotation, gripper, phase, self.speed)
+
+    def close(self, at: np.ndarray) -> Commands:
+        """Close the hand ``at`` a position until the fingers stand still on what is between them."""
+        before = np.inf
+        for step, command in enumerate(self.hold(MOST_CLOSE_STEPS, "grasp", CLOSE, at)):
+            width = self.scene.grip_width
+            if step >= CLOSE_STEPS and abs(width - before) < 0.0005:
+                return
+            before = width
+            yield command
 
     def release(self, retreat: np.ndarray) -> Commands:
         """Open the hand and draw it back by ``retreat`` (3,)."""
@@ -131,7 +142,7 @@ class Skills:
         yield from self.hesitate(OPEN)
         yield from self.reach(before, "reach", OPEN, tolerance=0.012, limit=40)
         yield from self.reach(target, "descend", OPEN, tolerance=0.006, limit=50)
-        yield from self.hold(CLOSE_STEPS, "grasp", CLOSE, target())
+        yield from self.close(target())
 
     def miss(self, target: np.ndarray, rotation: np.ndarray, own: np.ndarray) -> Commands:
         """Close the hand a few centimetres beside the target, where it touches nothing, and open again."""
@@ -148,7 +159,7 @@ class Skills:
         back = beside - 0.04 * rotation[:, 2]
         yield from self.reach(back, "reach", OPEN, tolerance=0.02)
         yield from self.reach(beside, "miss", OPEN, tolerance=0.012, limit=40)
-        yield from self.hold(CLOSE_STEPS - 4, "miss", CLOSE)
+        yield from self.hold(CLOSE_STEPS, "miss", CLOSE)
         yield from self.reach(back, "miss", CLOSE, tolerance=0.02, limit=30)
         yield from self.hold(OPEN_STEPS, "correct", OPEN)
 
@@ -156,14 +167,14 @@ class Skills:
         """Grasp and lift an object; look again and try another grasp when it did not come along."""
         for attempt in range(attempts):
             found = grasps()
-            grasp = found[min(attempt // 2, len(found) - 1)]
+            grasp = found[min(3 * (attempt // 2), len(found) - 1)]
             height = self.scene.position(name)[2]
             yield from self.approach(
                 lambda grasp=grasp: self.scene.position(name) + grasp.offset,  # type: ignore[misc]
                 grasp.rotation,
                 self.scene.points(name),
             )
-            yield from self.reach(self.scene.grip_position + 0.06 * UP, "lift", CLOSE, tolerance=0.02)
+            yield from self.reach(self.scene.grip_position + LIFT * UP, "lift", CLOSE, tolerance=0.02)
             if self.scene.position(name)[2] > height + 0.02:
                 return
             yield from self.hold(OPEN_STEPS, "release", OPEN)
