@@ -226,10 +226,14 @@ def write_text(path: Path, text: str) -> None:
 def provenance(config: RunConfig, started: datetime, **extra: Any) -> dict[str, Any]:
     """Where, when and with what a run was made."""
     now = datetime.now(UTC)
-    return {"commit": _git("rev-parse", "HEAD"), "dirty": bool(_git("status", "--porcelain", "--", "ptrlib")),
-            "command": " ".join(["ptrlib", *sys.argv[1:]]), "seed": config.seed, "started": started.isoformat(),
-            "wall_seconds": round((now - started).total_seconds(), 1), "python": platform.python_version(),
+    return {**code_version(), "command": " ".join(["ptrlib", *sys.argv[1:]]), "seed": config.seed,
+            "started": started.isoformat(), "wall_seconds": round((now - started).total_seconds(), 1), "python": platform.python_version(),
             "packages": _versions(), "machine": _machine(), **extra}
+
+
+def code_version() -> dict[str, Any]:
+    """The commit of the code that runs, and whether the package differs from it."""
+    return {"commit": _git("rev-parse", "HEAD"), "dirty": bool(_git("status", "--porcelain", "--", "."))}
 
 
 def write_provenance(folder: Path, record: Mapping[str, Any], name: str = "provenance.json") -> None:
@@ -254,7 +258,9 @@ def _machine() -> dict[str, Any]:
 
 
 def _git(*words: str) -> str:
+    """What git says about the repository this package lies in; "" where it lies in none."""
+    package = Path(__file__).parent
     try:
-        return subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(["git", *words], cwd=package, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return ""

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from ptrlib.data.episodes import Episode
 from ptrlib.data.hdf5 import EpisodeWriter
+from ptrlib.runs import code_version
 from ptrlib.simulators.demonstrators import demonstrate
 from ptrlib.simulators.demonstrators.styles import style_named
 from ptrlib.simulators.protocol import Simulator, TaskSpec, choose_tasks, world_named
@@ -84,7 +85,7 @@ def record_task(simulator: Simulator, recording: Recording, out: Path,
     ``report`` hears of each episode that is in the file (True) and of each failed attempt (False).
     """
     task = simulator.task
-    attributes = simulator.file_attributes() | {"recording": _settings(recording)}
+    attributes = simulator.file_attributes() | {"recording": _settings(recording), "code": code_version()}
     with EpisodeWriter(recording.file(out, task), attributes, compression=COMPRESSION) as demonstrations, \
             EpisodeWriter(recording.failures(out, task), attributes, compression=COMPRESSION) as failures:
         done, failed = set(demonstrations.recorded), set(failures.recorded)
