@@ -227,7 +227,8 @@ def provenance(config: RunConfig, started: datetime, **extra: Any) -> dict[str, 
     """Where, when and with what a run was made."""
     now = datetime.now(UTC)
     return {**code_version(), "command": " ".join(["ptrlib", *sys.argv[1:]]), "seed": config.seed,
-            "started": started.isoformat(), "wall_seconds": round((now - started).total_seconds(), 1), "python": platform.python_version(),
+            "started": started.isoformat(), "wall_seconds": round((now - started).total_seconds(), 1),
+            "python": platform.python_version(),
             "packages": _versions(), "machine": _machine(), **extra}
 
 
