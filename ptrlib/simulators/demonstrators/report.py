@@ -1,8 +1,9 @@
-"""How often the demonstrators succeed: one row per task, scene and style, without images.
+"""How often the demonstrators succeed: one row per task and scene, without images.
 
     python -m ptrlib.simulators.demonstrators.report --suite libero_goal --init-states 0:50 --out goal.csv
 
-Rows that the file has already are not run again.
+Styles are taken in turn over the scenes, as in a recording; one style alone in every scene is
+``--styles precise``. Rows that the file has already are not run again.
 """
 
 from __future__ import annotations
@@ -71,8 +72,8 @@ def run(report: Report) -> pd.DataFrame:
     there = set(table[KEY].itertuples(index=False, name=None))
     missing: deque = deque()
     for task in choose_tasks(world_named("libero"), report.suite, report.tasks or None):
-        scenes = [(state, style) for state in range(first, end) for style in report.styles
-                  if (report.suite, task.index, state, style) not in there]  # fmt: skip
+        in_turn = [(state, report.styles[state % len(report.styles)]) for state in range(first, end)]
+        scenes = [scene for scene in in_turn if (report.suite, task.index, *scene) not in there]
         if scenes:
             missing.append((task.index, scenes))
     rows = table.to_dict("records")
