@@ -90,7 +90,7 @@ runs: $(READY) ## train and evaluate what the manifests in experiments/ ask for 
 
 demos: $(SIMULATORS) ## record the LIBERO demonstrations that the stored runs were trained on
 	$(BIN)/ptrlib demos --suite libero_spatial --episodes 10 --seed 1 --out data/libero_pretrain
-	$(BIN)/ptrlib demos --suite libero_spatial --episodes 30 --seed 0 --out data/libero
+	$(BIN)/ptrlib demos --suite libero_spatial --episodes 50 --seed 0 --out data/libero
 
 bench-libero: $(SIMULATORS) ## episodes per minute: our evaluation against a loop over the stock environment
 	$(BIN)/python experiments/bench/libero_speed.py
