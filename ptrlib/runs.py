@@ -7,6 +7,7 @@ its full configuration::
     provenance.json     commit, versions, machine, seed, start, wall time, command, data fingerprint
     metrics.parquet     a row per logging step
     weights.parquet     snapshots: a row per chunk (score, weight, source, truth masks)
+    gallery.npz         of a rule that ranks chunks: the highest and the lowest of the last snapshot, with images
     episodes.parquet    a row per evaluation episode
     policy.safetensors  the trained policy
     done                written last

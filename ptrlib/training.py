@@ -30,10 +30,13 @@ from ptrlib.data.chunks import Batch, ChunkDataset, SegmentSampler, Statistics, 
 from ptrlib.data.corruption import CORRUPTIONS, corrupt
 from ptrlib.data.episodes import Episode
 from ptrlib.data.hdf5 import read_episodes
+from ptrlib.gallery import make_gallery, save_gallery
 from ptrlib.method.belief import BeliefOutput
 from ptrlib.storage import SavedPolicy, load_policy, make_policy, make_tokenizer, save_policy
 
-SNAPSHOT_BATCHES = 12  # minibatches of each split scored for one weight snapshot
+# Minibatches scored for one weight snapshot, unless fewer hold as many chunks as the split has. AUROC is
+# resampled by episode, so most episodes should be met several times.
+SNAPSHOT_BATCHES = {"train": 80, "held_out": 24}
 CHECKPOINT_EVERY = 250  # steps
 
 
@@ -153,8 +156,9 @@ def describe(dataset: ChunkDataset, episode: NDArray[np.int64], start: NDArray[n
     truth = {f"truth_{kind}": [bool(e.truth[kind][t]) if kind in e.truth else False
                                for e, t in zip(chosen, start, strict=True)] for kind in CORRUPTIONS}
     return pd.DataFrame({"episode": episode, "start": start,
-                         "phase": start / dataset.lengths[episode], "operator": [e.operator for e in chosen],
-                         "task": [e.task for e in chosen], "source": [e.source for e in chosen], **truth})
+                         "phase": (start / dataset.lengths[episode]).astype(np.float32),
+                         "operator": [e.operator for e in chosen], "task": [e.task for e in chosen],
+                         "source": [e.source for e in chosen], **truth})
 
 
 def fingerprint_episodes(episodes: list[Episode]) -> str:
@@ -234,7 +238,8 @@ class Trainer:
                 continue
             sampler = SegmentSampler(dataset, self.sampler.segments, seed=self.config.seed)
             generator = torch.Generator().manual_seed(self.config.seed)
-            tables += [self._score(sampler.next(), dataset, generator, split) for _ in range(SNAPSHOT_BATCHES)]
+            batches = min(SNAPSHOT_BATCHES[split], -(-len(dataset) // self.config.ptr.optimization.batch_size))
+            tables += [self._score(sampler.next(), dataset, generator, split) for _ in range(batches)]
         self.learner.credit.load_state_dict(before)
         return pd.concat(tables, ignore_index=True).drop_duplicates(["split", "episode", "start"])
 
@@ -316,6 +321,9 @@ def _write_results(trainer: Trainer, folder: Path, record: dict[str, Any]) -> No
     learner = trainer.learner
     save_policy(folder, learner.policy, learner.tokenizer, trainer.data.statistics, trainer.data.cameras,
                 trainer.config)
-    pd.concat(trainer.snapshots, ignore_index=True).to_parquet(folder / "weights.parquet", index=False)
+    pd.concat(trainer.snapshots, ignore_index=True).to_parquet(folder / "weights.parquet", index=False,
+                                                               compression="zstd")
+    if learner.credit.ranks_chunks:
+        save_gallery(folder, make_gallery(trainer.snapshots[-1], trainer.data.train))
     runs.write_provenance(folder, record)
     pd.DataFrame(trainer.metrics).to_parquet(folder / "metrics.parquet", index=False)

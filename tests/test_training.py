@@ -18,8 +18,9 @@ from ptrlib import runs
 from ptrlib.config import RunConfig, override
 from ptrlib.credit import CREDITS
 from ptrlib.data.hdf5 import write_episodes
+from ptrlib.gallery import load_gallery
 from ptrlib.storage import load_policy
-from ptrlib.training import Trainer, learning_rate_factor, prepare_data, train
+from ptrlib.training import Trainer, learning_rate_factor, load_data, prepare_data, train
 from tests.factories import tiny_episodes
 
 TINY = {"network.image_size": 32, "network.width": 32, "network.vision_channels": [8, 8, 16],
@@ -139,12 +140,39 @@ def test_a_run_folder_holds_what_the_book_needs(dataset, tmp_path):
     folder = train(config, root=tmp_path, progress=False)
     assert {"config.yaml", "provenance.json", "metrics.parquet", "weights.parquet", "policy.safetensors"} <= {
         path.name for path in folder.iterdir()}
-    assert not list(tmp_path.glob(".partial-*"))
+    assert not list(tmp_path.glob(".partial-*")) and not list(folder.glob(".*"))
     assert {"step", "loss", "nce_acc", "tau", "beta", "hard_ratio", "weight_mean"} <= set(
         pd.read_parquet(folder / "metrics.parquet").columns)
     saved = load_policy(folder)
     assert saved.config == config and saved.tokenizer is not None
     assert train(config, root=tmp_path, progress=False) == folder
+
+
+@pytest.mark.parametrize("credit", ["ptr", "random", "sft"])
+def test_the_gallery_shows_both_ends_of_the_score(credit, dataset, tmp_path):
+    config = tiny_config(credit=credit, **{"data.path": str(dataset), "data.corruption": "combined"})
+    folder = train(config, root=tmp_path, progress=False)
+    gallery = load_gallery(folder)
+    if credit != "ptr":  # shuffled weights and no weights have no ends to show
+        assert gallery is None
+        return
+    chunks, snapshots = gallery.chunks, pd.read_parquet(folder / "weights.parquet")
+    last = snapshots[(snapshots.step == 12) & (snapshots.split == "train") & snapshots.valid]
+    ends = chunks.groupby("group").score
+    assert ends.max()["highest"] == last.score.max() and ends.min()["lowest"] == last.score.min()
+    assert ends.apply(lambda s: s.is_monotonic_decreasing)["highest"] and len(last) > len(chunks) > 4
+    assert not chunks.duplicated(["episode", "start"]).any()
+    assert chunks.groupby(["group", "episode"]).size().max() <= 2
+    source = load_data(config).train  # the same split and corruption, read again
+    for row, images in zip(chunks.to_dict("records"), gallery.images, strict=True):
+        episode, start = source.episodes[row["episode"]], row["start"]
+        assert row["instruction"] == episode.instruction and row["task"] == episode.task
+        for camera, (now, after) in zip(gallery.cameras, images.swapaxes(0, 1), strict=True):
+            assert np.array_equal(now, episode.images[camera][start])
+            assert np.array_equal(after, episode.images[camera][start + config.data.offset])
+    (folder / "gallery.npz").write_bytes(b"PK cut")
+    with pytest.raises(ValueError, match=r"gallery\.npz: not a readable gallery"):
+        load_gallery(folder)
 
 
 def test_every_method_can_start_from_one_policy(dataset, tmp_path):

@@ -15,6 +15,8 @@ class RandomWeights(PTR):
     """PTR with its weights shuffled among the chunks of the batch that have a target: the same
     distribution of weights, the same auxiliary losses, no information about the chunk."""
 
+    ranks_chunks = False
+
     def __init__(self, config: RunConfig, sizes: FeatureSizes) -> None:
         super().__init__(config, sizes)
         self.generator = torch.Generator().manual_seed(config.seed)

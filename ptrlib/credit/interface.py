@@ -57,7 +57,9 @@ class CreditOutput:
 
 
 class Credit(nn.Module):
-    """One rule. A subclass implements :meth:`forward`; the other two have neutral defaults."""
+    """One rule. A subclass implements :meth:`forward`; all else has neutral defaults."""
+
+    ranks_chunks = False  # its weights follow a score of the chunk: a run keeps a gallery of both ends
 
     def __init__(self, config: RunConfig, sizes: FeatureSizes) -> None:
         super().__init__()

@@ -13,6 +13,8 @@ class PTR(Credit):
     """The overlay on our own policy. With ``detach_scorer`` the scorer reads sg(h_t) and sg(E_t), so
     that its losses leave the policy alone: a control, not the paper's rule."""
 
+    ranks_chunks = True
+
     def __init__(self, config: RunConfig, sizes: FeatureSizes) -> None:
         super().__init__(config, sizes)
         self.overlay = PosteriorTransitionReweighting(
