@@ -66,6 +66,7 @@ class _Look:
 class _End:
     agent: str
     row: dict[str, Any]
+    simulator: dict[str, Any]  # its provenance
 
 
 def evaluate(agent: Agent, config: EvaluationConfig, *, tasks: Sequence[int] | None = None,
@@ -82,6 +83,8 @@ def evaluate_many(agents: Mapping[str, Agent], config: EvaluationConfig, *,
 
     Columns: suite, task, task_index, init_state, seed (of the agent's noise: the same for every agent, so
     that comparisons are paired), success, steps, wall (s). Rows are sorted by task and init state.
+    ``attrs["simulators"]`` of a table lists the provenance of the simulators its episodes ran in: one entry,
+    unless the evaluation was continued with other versions or settings.
 
     ``tasks`` are indices in the suite; None means all. ``partial`` gives, for some of the agents, a file to
     which rows are added as episodes end; an evaluation that was killed goes on from there. Delete the file
@@ -157,8 +160,8 @@ def _serve(pool: Workers, jobs: deque[_Job], agents: Mapping[str, Agent], ledger
                 pool.send(worker, agents[name].act([(worker, observation)])[0])
             case _Begin(name, instruction, seed):
                 agents[name].begin(worker, instruction, seed)
-            case _End(name, row):
-                ledgers[name].add(row)
+            case _End(name, row, simulator):
+                ledgers[name].add(row, simulator)
                 bar.update()
             case _:
                 pool.send(worker, jobs.popleft() if jobs else None)
@@ -175,7 +178,7 @@ def _work(pipe: Connection, config: EvaluationConfig) -> None:
         simulator = world.make(config.suite, job.task.index)
         try:
             for name, init_state in job.episodes:
-                pipe.send(_End(name, _episode(pipe, simulator, name, init_state, config)))
+                pipe.send(_End(name, _episode(pipe, simulator, name, init_state, config), simulator.provenance()))
         finally:
             simulator.close()
 
@@ -196,11 +199,16 @@ def _episode(pipe: Connection, simulator: Simulator, name: str, init_state: int,
 
 
 class _Ledger:
-    """An agent's rows, in memory and, if it has a file, on disk as they come: one JSON object a line."""
+    """An agent's rows, in memory and, if it has a file, on disk as they come: one JSON object a line.
+
+    The first line holds the settings, and a line ``{"simulator": ...}`` stands before the first row that was
+    rolled out in such a simulator.
+    """
 
     def __init__(self, config: EvaluationConfig, file: Path | None) -> None:
         self.file = file
         self.rows: list[dict[str, Any]] = []
+        self.simulators: list[dict[str, Any]] = []  # their provenance, each once
         self.states = range(config.first_init_state, config.first_init_state + config.episodes_per_task)
         header = asdict(config)
         del header["workers"], header["episodes_per_task"]  # they do not change what an episode comes to
@@ -214,23 +222,35 @@ class _Ledger:
         """(task index, init state) of every episode there is a row for."""
         return {(row["task_index"], row["init_state"]) for row in self.rows}
 
-    def add(self, row: dict[str, Any]) -> None:
+    def add(self, row: dict[str, Any], simulator: dict[str, Any] | None = None) -> None:
+        """Take an episode's ``row`` and the provenance of the simulator it ran in."""
+        if simulator is not None and simulator not in self.simulators:
+            self.simulators.append(simulator)
+            self._write({"simulator": simulator})
         self.rows.append(row)
-        if self.file is not None:
-            with self.file.open("a") as handle:
-                handle.write(json.dumps(row) + "\n")
+        self._write(row)
 
     def table(self, tasks: list[TaskSpec]) -> pd.DataFrame:
         """The rows that were asked for, in order."""
         wanted = {(task.index, state) for task in tasks for state in self.states}
         rows = [row for row in self.rows if (row["task_index"], row["init_state"]) in wanted]
         table = pd.DataFrame(rows, columns=list(COLUMNS))
+        table.attrs["simulators"] = self.simulators
         return table.sort_values(["task_index", "init_state"], ignore_index=True)
+
+    def _write(self, line: dict[str, Any]) -> None:
+        if self.file is not None:
+            with self.file.open("a") as handle:
+                handle.write(json.dumps(line) + "\n")
 
     def _read(self, file: Path, header: dict[str, Any]) -> None:
         """Take over whole lines; the last one may have been cut off when the evaluation was killed."""
         whole = [line for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")]
         if not whole or json.loads(whole[0]) != header:
             raise ValueError(f"{file} is part of an evaluation with other settings; delete it to start anew")
-        self.rows = [json.loads(line) for line in whole[1:]]
+        for line in map(json.loads, whole[1:]):
+            if "simulator" in line:
+                self.simulators.append(line["simulator"])
+            else:
+                self.rows.append(line)
         file.write_text("".join(whole))

@@ -88,7 +88,7 @@ def evaluate_runs(folders: list[Path], *, workers: int = 2) -> None:
             table.to_parquet(temporary, index=False)
             temporary.replace(folder / "episodes.parquet")
             record = runs.provenance(runs.read_config(folder), started, episodes=len(table),
-                                     runs_in_this_pass=len(group),
+                                     simulators=table.attrs["simulators"], runs_in_this_pass=len(group),
                                      seconds_of_the_pass=round(time.perf_counter() - clock, 1))
             runs.write_provenance(folder, record, "evaluation.json")
             partial[str(folder)].unlink(missing_ok=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -57,10 +58,10 @@ def _extreme(table: pd.DataFrame) -> pd.DataFrame:
 
 def save_gallery(folder: Path, gallery: Gallery) -> None:
     """Write ``folder/gallery.npz`` under a temporary name, then rename it."""
-    columns = {name: np.asarray(values.tolist()) for name, values in gallery.chunks.items()}
+    columns: dict[str, Any] = {str(name): np.asarray(values.tolist()) for name, values in gallery.chunks.items()}
     temporary = folder / f".{FILE}"
     with temporary.open("wb") as file:
-        np.savez_compressed(file, images=gallery.images, cameras=np.asarray(gallery.cameras), **columns)
+        np.savez_compressed(file, **columns, images=gallery.images, cameras=np.asarray(gallery.cameras))
     temporary.replace(folder / FILE)
 
 

@@ -62,6 +62,8 @@ def test_workers_roll_out_what_one_process_does_and_agents_are_paired(libero, si
     assert tables["first"]["init_state"].tolist() == [1, 2] and set(tables["first"]["steps"]) == {20}
     again = evaluate(Wanderer(), CONFIG, tasks=[TASK], partial=partial, progress=False)  # nothing is left
     assert again.equals(tables["first"])
+    for table in (*tables.values(), again):
+        assert table.attrs["simulators"] == [simulator.provenance()]
 
 
 def test_an_init_state_that_does_not_exist_is_one_sentence(libero):
@@ -113,6 +115,18 @@ def test_a_ledger_survives_a_kill_in_the_middle_of_a_line(tmp_path):
     table = _Ledger(CONFIG, file).table(TASKS)
     assert list(zip(table["task_index"], table["init_state"], strict=True)) == [(0, 1), (0, 2), (1, 2)]
     assert table["success"].tolist() == [False, True, True]
+
+
+def test_a_ledger_keeps_every_simulator_its_rows_ran_in(tmp_path):
+    file = tmp_path / "partial.jsonl"
+    ledger = _Ledger(CONFIG, file)
+    for state, version in ((1, "3.3"), (2, "3.3")):
+        ledger.add(row(0, state), {"versions": {"mujoco": version}})
+    later = _Ledger(CONFIG, file)  # the evaluation goes on after an upgrade
+    later.add(row(1, 1), {"versions": {"mujoco": "3.4"}})
+    found = _Ledger(CONFIG, file).table(TASKS)
+    assert [entry["versions"]["mujoco"] for entry in found.attrs["simulators"]] == ["3.3", "3.4"]
+    assert len(found) == 3
 
 
 def test_a_ledger_of_other_settings_is_refused(tmp_path):
