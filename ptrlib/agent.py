@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ptrlib.data.images import area_average
-from ptrlib.policy.action_space import EMBODIMENTS
+from ptrlib.policy.action_space import EMBODIMENTS, Embodiment
 from ptrlib.policy.instruction import hash_words
 from ptrlib.simulators.protocol import Observation
 from ptrlib.storage import SavedPolicy
@@ -21,6 +21,7 @@ class _Episode:
     instruction: Tensor  # (W,)
     generator: torch.Generator  # of this episode's flow noise, so that batching changes nothing
     belief: Tensor | None  # (M, d) z_t
+    embodiment: Embodiment
 
 
 class PolicyAgent:
@@ -33,22 +34,26 @@ class PolicyAgent:
     def __init__(self, saved: SavedPolicy, execute_steps: int) -> None:
         self.saved = saved
         self.execute_steps = execute_steps
-        self.embodiment = EMBODIMENTS[saved.config.data.embodiment]
         self.episodes: dict[int, _Episode] = {}
 
-    def begin(self, slot: int, instruction: str, seed: int) -> None:
-        """Forget ``slot``'s episode and start one; ``seed`` fixes all of its randomness."""
+    def begin(self, slot: int, instruction: str, seed: int, embodiment: str | None = None) -> None:
+        """Forget ``slot``'s episode and start one; ``seed`` fixes all of its randomness.
+
+        ``embodiment`` is the robot's, by default that of the configuration's data.
+        """
         saved = self.saved
         belief = saved.policy.z_init.detach() if saved.tokenizer is not None else None
         self.episodes[slot] = _Episode(torch.from_numpy(hash_words(instruction)),
-                                       torch.Generator().manual_seed(seed), belief)
+                                       torch.Generator().manual_seed(seed), belief,
+                                       EMBODIMENTS[embodiment or saved.config.data.embodiment])
 
     @torch.no_grad()
     def act(self, requests: list[tuple[int, Observation]]) -> list[NDArray[np.float32]]:
         """One (execute_steps, d_a) array of raw actions for every (slot, observation)."""
         saved, slots = self.saved, [self.episodes[slot] for slot, _ in requests]
         images = torch.from_numpy(np.stack([self._images(observation) for _, observation in requests]))
-        state = torch.from_numpy(np.stack([self._state(observation) for _, observation in requests]))
+        state = torch.from_numpy(np.stack([self._state(slot, observation) for slot, (_, observation)
+                                           in zip(slots, requests, strict=True)]))
         words = torch.stack([slot.instruction for slot in slots])
         beliefs = [slot.belief for slot in slots if slot.belief is not None]
         context = saved.policy.contextualise(saved.policy.vision(images), words,
@@ -56,11 +61,11 @@ class PolicyAgent:
         base = saved.config.ptr.base_policy
         noise = torch.stack([torch.randn(base.chunk_length, base.action_dim, generator=slot.generator)
                              for slot in slots])
-        mask = torch.from_numpy(self.embodiment.action_mask).expand(len(slots), -1)
+        mask = torch.from_numpy(np.stack([slot.embodiment.action_mask for slot in slots]))
         actions, hidden = saved.policy.head.sample(context, state, mask, noise, base.denoising_steps)
         self._recur(slots, actions, hidden)
-        raw = self.embodiment.from_unified_action(saved.statistics.restore_actions(actions.numpy()))
-        return list(raw[:, :self.execute_steps])
+        unified = saved.statistics.restore_actions(actions[:, :self.execute_steps].numpy())
+        return [slot.embodiment.from_unified_action(chunk) for slot, chunk in zip(slots, unified, strict=True)]
 
     def _recur(self, slots: list[_Episode], actions: Tensor, hidden: Tensor) -> None:
         if self.saved.tokenizer is None:
@@ -74,6 +79,6 @@ class PolicyAgent:
         size = self.saved.config.network.image_size
         return np.stack([area_average(observation.images[camera], size) for camera in self.saved.cameras])
 
-    def _state(self, observation: Observation) -> NDArray[np.float32]:
-        unified = self.embodiment.to_unified_state(observation.state)
-        return self.saved.statistics.normalise_state(unified) * self.embodiment.state_mask
+    def _state(self, slot: _Episode, observation: Observation) -> NDArray[np.float32]:
+        unified = slot.embodiment.to_unified_state(observation.state)
+        return self.saved.statistics.normalise_state(unified) * slot.embodiment.state_mask

@@ -10,7 +10,7 @@ import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -27,20 +27,26 @@ class Demos:
     """per task"""
     styles: tuple[str, ...] = ("precise", "slow", "hesitant", "noisy", "recovery")
     """taken in turn; recorded as the operator"""
-    out: Path = Path("data/libero")
-    """the suite's files go into a folder below it"""
+    out: Path | None = None
+    """the suite's files go into a folder below it; none means data/WORLD"""
     tasks: tuple[int, ...] = ()
     """indices within the suite; none means all"""
     workers: int = 2
     seed: int = 0
-    image_size: int = 128
+    image_size: int | None = None
+    """pixels; none means the world's own: 128, Tabletop 32"""
+    executed_noise: float = 0.0
+    """Tabletop: sigma of noise that the robot executes, its consequences recorded, in 30 % of the episodes"""
 
     def run(self) -> None:
+        from ptrlib.simulators.protocol import world_named
         from ptrlib.simulators.recording import record
 
+        folder = Path("data") / self.world if self.out is None else self.out
+        options: dict[str, Any] = {"executed_noise": self.executed_noise} if self.executed_noise else {}
         record(world=self.world, suite=self.suite, episodes=self.episodes, styles=list(self.styles),
-               out=self.out / self.suite, workers=self.workers, seed=self.seed,
-               tasks=list(self.tasks) or None, image_size=self.image_size)
+               out=folder / self.suite, workers=self.workers, seed=self.seed, tasks=list(self.tasks) or None,
+               image_size=self.image_size or world_named(self.world).image_size, **options)
 
 
 @dataclass

@@ -22,6 +22,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ptrlib.batched_evaluation import evaluate_batched
 from ptrlib.config import EvaluationConfig
 from ptrlib.simulators.protocol import Observation, Simulator, TaskSpec, choose_tasks, world_named
 from ptrlib.simulators.workers import Workers
@@ -32,8 +33,11 @@ COLUMNS = ("suite", "task", "task_index", "init_state", "seed", "success", "step
 class Agent(Protocol):
     """What acts in the simulators. A slot is one simulator with one episode at a time."""
 
-    def begin(self, slot: int, instruction: str, seed: int) -> None:
-        """Start an episode in ``slot``; ``seed`` fixes all of its randomness."""
+    def begin(self, slot: int, instruction: str, seed: int, embodiment: str | None = None) -> None:
+        """Start an episode in ``slot``; ``seed`` fixes all of its randomness.
+
+        A world of several robots names the ``embodiment``; otherwise it is that of the agent's data.
+        """
         ...
 
     def act(self, requests: list[tuple[int, Observation]]) -> list[NDArray[np.float32]]:
@@ -94,8 +98,12 @@ def evaluate_many(agents: Mapping[str, Agent], config: EvaluationConfig, *,
         ValueError: no such world, suite, task or init state, or a partial file of another evaluation.
         SimulatorMissing: the world's packages are not installed.
     """
-    chosen = choose_tasks(world_named(config.world), config.suite, tasks)
+    world = world_named(config.world)
+    chosen = choose_tasks(world, config.suite, tasks)
     _check_init_states(chosen, config)
+    if world.make_batch is not None:  # takes seconds: nothing is kept of an evaluation that was killed
+        return evaluate_batched(agents, world, chosen, config, columns=COLUMNS, seed_of=episode_seed,
+                                progress=progress)
     ledgers = {name: _Ledger(config, (partial or {}).get(name)) for name in agents}
     jobs = _jobs(chosen, config, ledgers)
     if jobs:

@@ -2,7 +2,7 @@
 
 A robot uses the slots of its own motor components and leaves the rest at zero, so that the same
 component lies in the same dimension whatever the embodiment. The slots are those that Being-H0.5
-publishes; the robots are those of Sections 5.1 and 5.4 (Table 2).
+publishes; the robots are those of Sections 5.1 and 5.4 (Table 2), and those of our Tabletop.
 """
 
 from __future__ import annotations
@@ -99,6 +99,8 @@ def _from_unified(unified: NDArray, used: tuple[int, ...], what: str) -> NDArray
 _BIMANUAL = slots("arm_joints", "left_arm_joints", "dexhand", "left_dexhand")
 _ADAM_U = slots("waist", "head") + _BIMANUAL
 _FR3 = slots("arm_joints", "dexhand")
+_PLANE, _FINGERS = slots("eef_position")[:2], slots("gripper_qpos")[:1]  # Tabletop is planar
+_JOINTS, _GRIPPER = slots("arm_joints"), slots("gripper")
 
 EMBODIMENTS: dict[str, Embodiment] = {
     embodiment.name: embodiment
@@ -110,5 +112,8 @@ EMBODIMENTS: dict[str, Embodiment] = {
         Embodiment("g1", _BIMANUAL, _BIMANUAL),  # 26: arms 7 x 2, hands 6 x 2
         Embodiment("adam_u", _ADAM_U, _ADAM_U),  # 31: waist 3, head 2, then as g1
         Embodiment("fr3", _FR3, _FR3),  # 13: arm 7, hand 6
+        Embodiment("tabletop_gantry", _PLANE + _FINGERS, _PLANE + _GRIPPER),
+        Embodiment("tabletop_two_link", _JOINTS[:2] + _FINGERS, _JOINTS[:2] + _GRIPPER),
+        Embodiment("tabletop_three_link", _JOINTS[:3] + _FINGERS, _JOINTS[:3] + _GRIPPER),
     )
 }

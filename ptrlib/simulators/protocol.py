@@ -1,6 +1,6 @@
 """What every simulated world offers: the one interface that recording, evaluation and demonstrators see.
 
-A *world* ("libero") lists suites of tasks and makes simulators. A *simulator* holds one task
+A *world* ("libero", "tabletop") lists suites of tasks and makes simulators. A *simulator* holds one task
 and is reset to one scene after another. Images cost far more than physics, so they are rendered only when
 ``observe(images=True)`` asks for them.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -88,6 +89,40 @@ class Simulator(Protocol):
         ...
 
 
+class BatchSimulator(Protocol):
+    """Many episodes stepped together, each with a task, an embodiment and a scene of its own.
+
+    Made by ``World.make_batch(suite, task_indices)``, one row per index. An episode is the same, bit for bit,
+    whatever other rows there are.
+    """
+
+    suite: str
+    specs: tuple[TaskSpec, ...]  # of each row
+    embodiments: tuple[str, ...]  # of each row
+    cameras: tuple[str, ...]
+    time_limits: NDArray[np.int64]  # of each row, in steps
+
+    def reset(self, *, init_states: Sequence[int] | None = None, seeds: Sequence[int] | None = None) -> None:
+        """``Simulator.reset`` of every row; exactly one of the two is given."""
+        ...
+
+    def observe(self, rows: NDArray[np.int64], images: bool = True) -> list[Observation]:
+        """The present observations of ``rows``, in that order."""
+        ...
+
+    def step(self, actions: Sequence[NDArray[np.floating[Any]] | None]) -> NDArray[np.bool_]:
+        """One (d_a,) action per row, None for one that shall stay put; (B,) which tasks are solved now."""
+        ...
+
+    def provenance(self) -> dict[str, Any]:
+        """Versions and settings that determine physics and pixels, JSON-serialisable."""
+        ...
+
+    def close(self) -> None:
+        """Free what it holds."""
+        ...
+
+
 @dataclass(frozen=True)
 class World:
     """A benchmark: its suites, their tasks, and a factory of simulators."""
@@ -97,10 +132,13 @@ class World:
     suites: Callable[[], list[str]]
     tasks: Callable[[str], list[TaskSpec]]
     make: Callable[..., Simulator]  # make(suite, task_index, *, image_size=128, render=True)
+    make_batch: Callable[..., BatchSimulator] | None = None  # make_batch(suite, task_indices), where offered
+    record: Callable[..., list[Path]] | None = None  # recording.record for this world, where it has one of its own
+    image_size: int = 128  # pixels of recorded images, unless told otherwise
 
 
 # Worlds are imported when asked for: each drags in a simulator that may not be installed.
-WORLDS = {"libero": "ptrlib.simulators.libero"}
+WORLDS = {"libero": "ptrlib.simulators.libero", "tabletop": "ptrlib.simulators.tabletop"}
 
 
 def world_named(name: str) -> World:

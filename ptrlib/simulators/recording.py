@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -53,24 +54,30 @@ class Recording:
 def record(world: str = "libero", suite: str = "libero_spatial", episodes: int = 50,
            styles: Sequence[str] = ("precise",), out: str | Path = "data/libero/libero_spatial",
            workers: int = 2, seed: int = 0, tasks: Sequence[int] | None = None, image_size: int = 128,
-           images: bool = True) -> list[Path]:
+           images: bool = True, **options: Any) -> list[Path]:
     """Record ``episodes`` successful demonstrations of each task and return the files, in task order.
 
     Styles are taken in turn. The scene of each episode is drawn from ``seed``, the task and the episode's
     number; after a failure another one is drawn, and the failed attempt is kept in ``<out>/failed`` without
-    images. Files that are there already with the same settings are left alone.
+    images. Files that are there already with the same settings are left alone. ``options`` are for worlds
+    that have a recorder, and options, of their own.
 
     Raises:
         ValueError: no such world, suite, task or style, or a file with other settings is in the way.
         RuntimeError: a task failed ten times over for one episode, or a worker was killed.
     """
+    recorder = world_named(world).record
+    if recorder is not None:
+        return recorder(world, suite, episodes, styles, out, workers, seed, tasks, image_size, images, **options)
+    if options:
+        raise ValueError(f"world {world!r} has no {', '.join(options)}; leave it out")
     recording = Recording(world, suite, episodes, tuple(styles), seed, image_size, images)
     if episodes < 1 or workers < 1 or not styles:
         raise ValueError("record needs at least one episode, one worker and one style")
     for style in styles:
         style_named(style)
     chosen = choose_tasks(world_named(world), suite, tasks)
-    missing = deque(task for task in chosen if not _is_recorded(recording, recording.file(Path(out), task)))
+    missing = deque(task for task in chosen if not is_recorded(recording, recording.file(Path(out), task)))
     if missing:
         (Path(out) / "failed").mkdir(parents=True, exist_ok=True)
         with Workers(min(workers, len(missing)), _work, recording, Path(out)) as pool:
@@ -85,7 +92,7 @@ def record_task(simulator: Simulator, recording: Recording, out: Path,
     ``report`` hears of each episode that is in the file (True) and of each failed attempt (False).
     """
     task = simulator.task
-    attributes = simulator.file_attributes() | {"recording": _settings(recording), "code": code_version()}
+    attributes = simulator.file_attributes() | {"recording": settings_of(recording), "code": code_version()}
     with EpisodeWriter(recording.file(out, task), attributes, compression=COMPRESSION) as demonstrations, \
             EpisodeWriter(recording.failures(out, task), attributes, compression=COMPRESSION) as failures:
         done, failed = set(demonstrations.recorded), set(failures.recorded)
@@ -141,17 +148,18 @@ def scene_seed(seed: int, task: int, number: int, attempt: int) -> int:
     return int(np.random.SeedSequence([seed, task, number, attempt]).generate_state(1)[0])
 
 
-def _settings(recording: Recording) -> dict:
+def settings_of(recording: Recording) -> dict:
+    """As a file's attribute ``recording`` holds them."""
     return json.loads(json.dumps(asdict(recording)))
 
 
-def _is_recorded(recording: Recording, file: Path) -> bool:
+def is_recorded(recording: Recording, file: Path) -> bool:
     """True if ``file`` is there with these settings, False if it is not there."""
     if not file.exists():
         return False
     with h5py.File(file, "r") as handle:
         found = json.loads(handle["data"].attrs.get("recording", "{}"))
-    wanted = _settings(recording)
+    wanted = settings_of(recording)
     differing = [f"{key} {found.get(key)} instead of {value}" for key, value in wanted.items()
                  if found.get(key) != value]
     if differing:
