@@ -16,6 +16,7 @@ seed, task, instruction, embodiment, source, ``truth/`` masks and the simulator'
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -23,7 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import h5py
 import numpy as np
@@ -378,6 +379,7 @@ class EpisodeWriter:
         self.compression = compression
         self.partial = _partial_of(self.path)
         self.partial.mkdir(parents=True, exist_ok=True)
+        self._lock = _locked(self.partial / "lock", self.path)
         for unfinished in self.partial.glob("*.tmp"):
             unfinished.unlink()
         self._pieces = sorted(self.partial.glob("demo_*.hdf5"))
@@ -392,6 +394,7 @@ class EpisodeWriter:
     def __exit__(self, kind: object, *_: object) -> None:
         if kind is None:
             self.close()
+        self._lock.close()
 
     def append(self, episode: Episode, attrs: Mapping[str, Any] | None = None) -> None:
         """Add an episode; ``attrs`` are further attributes of its group, such as ``model_file``."""
@@ -414,6 +417,7 @@ class EpisodeWriter:
                 self._join(handle.create_group("data"))
             os.replace(whole, self.path)
         _remove(self.partial)
+        self._lock.close()
 
     def _join(self, data: h5py.Group) -> None:
         total = 0
@@ -429,6 +433,17 @@ class EpisodeWriter:
                              "language_instruction": first["instruction"]},
             "env_args": {"type": 1, "env_name": str(self.attrs.get("env_name", "")), "env_kwargs": {}},
             **self.attrs, "num_demos": len(self._pieces), "total": total})
+
+
+def _locked(lock: Path, path: Path) -> IO[str]:
+    """Hold ``lock`` until the returned file is closed, or until this process ends, however it ends."""
+    file = lock.open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise DataError(path, "is being recorded by another process", "wait for it or write elsewhere") from None
+    return file
 
 
 def check_episode(episode: Episode) -> None:

@@ -213,6 +213,15 @@ def test_an_interrupted_recording_is_taken_up_again(tmp_path: Path) -> None:
         assert handle["data/demo_2"].attrs["model_file"] == "<mujoco/>"
 
 
+def test_two_recordings_of_one_file_do_not_mix(tmp_path: Path) -> None:
+    path = tmp_path / "a_demo.hdf5"
+    with EpisodeWriter(path, {}) as writer:
+        writer.append(tiny_episodes(1, steps=4, size=4)[0])
+        with pytest.raises(DataError, match="recorded by another process"):
+            EpisodeWriter(path, {})
+    EpisodeWriter(path, {}).close()  # free again
+
+
 def _record_until_killed(path: Path) -> None:
     writer = EpisodeWriter(path, {})
     first, second = tiny_episodes(2, steps=4, size=4)
