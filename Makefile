@@ -21,8 +21,10 @@ MANIFESTS   := $(sort $(wildcard experiments/*pretrain*.yaml)) $(sort $(filter-o
 # The figures a notebook saves are read off the notebook itself.
 saved_by     = $(shell grep -oE 'save_figure.[^,]*, *\\?"[A-Za-z0-9_-]+' $(1) | sed -E 's/.*"//')
 RUNS        := $(wildcard experiments/runs/*/done)
-# Method pages and the published numbers compute everything on the page; the others read stored runs.
-runs_of      = $(if $(filter book/method/% book/published/%,$(1)),,$(RUNS) $(MANIFESTS))
+ATTEMPTS    := $(wildcard experiments/demonstrators/*.csv)
+# Method pages and the published numbers compute everything on the page, the demonstrators' page reads their
+# recorded attempts, and the others read stored runs.
+runs_of      = $(if $(filter book/method/% book/published/%,$(1)),,$(if $(filter %/demonstrators.ipynb,$(1)),$(ATTEMPTS),$(RUNS) $(MANIFESTS)))
 
 FIGURES     := $(foreach notebook,$(NOTEBOOKS),$(patsubst %,figures/%.pdf,$(call saved_by,$(notebook))))
 

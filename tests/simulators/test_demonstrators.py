@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from ptrlib.simulators.demonstrators import Demonstrator, demonstrate
 from ptrlib.simulators.demonstrators.controller import Command, PoseTracker
 from ptrlib.simulators.demonstrators.grasps import downward, nearest_yaw, obstruction
+from ptrlib.simulators.demonstrators.libero_tasks import check_goals
 from ptrlib.simulators.demonstrators.styles import STYLES, Jitter
+from ptrlib.simulators.demonstrators.trajectories import Trajectories
+from ptrlib.simulators.demonstrators.trajectories import run as run_trajectories
 
 
 def run(simulator, style, seed=1, limit=400, **scene):
@@ -55,6 +60,25 @@ def test_styles_differ_as_they_say(simulator):
     assert swings["noisy"] > 1.5 * swings["precise"]
     closings = np.diff((episodes["recovery"][0][:, 6] > 0).astype(int))
     assert (closings == 1).sum() >= 2  # it closed beside the bowl before it closed on it
+
+
+@pytest.mark.parametrize("goals", [[["turnoff", "flat_stove_1"]], [["open", "microwave_1"]],
+                                   [["on", "mug_1", "tray_1"], ["on", "mug_2", "tray_1"]]])
+def test_a_task_without_a_demonstrator_is_one_sentence(goals):
+    scene = SimpleNamespace(goals=goals, is_site=lambda name: False, owner=lambda name: name)
+    with pytest.raises(ValueError, match=r"^task 'TIDY' has no demonstrator, because no skill reaches its goal "
+                                         rf"\({' '.join(goals[0])}\); .* libero_spatial, .*libero_10$"):
+        check_goals("TIDY", scene)
+    two = [["in", "soup_1", "basket_1_contain_region"], ["in", "sauce_1", "basket_1_contain_region"]]
+    check_goals("known", SimpleNamespace(goals=two, is_site=lambda name: True, owner=lambda name: "basket_1"))
+
+
+def test_every_style_is_followed_through_the_scene(libero, tmp_path):
+    table = run_trajectories(Trajectories(out=tmp_path / "trajectories.csv"))
+    assert list(table["style"].unique()) == list(STYLES) and table.thing.nunique() == 1
+    for _, part in table.groupby("style"):
+        assert part.step.tolist() == list(range(len(part))) and part.distance.min() < 0.1 and part.closing.any()
+    assert not list(tmp_path.glob("*.partial"))
 
 
 def test_demonstrate_ends_at_the_first_success(simulator):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ptrlib.simulators.demonstrators.controller import Command, PoseTracker
-from ptrlib.simulators.demonstrators.libero_tasks import solve
+from ptrlib.simulators.demonstrators.libero_tasks import check_goals, solve
 from ptrlib.simulators.demonstrators.scene import Scene
 from ptrlib.simulators.demonstrators.skills import OPEN, Skills
 from ptrlib.simulators.demonstrators.styles import STYLES, Jitter, style_named
@@ -25,13 +25,14 @@ class Demonstrator:
     ``phase`` names what the action is for. The same scene, style and seed give the same actions.
 
     Raises:
-        ValueError: no such style.
+        ValueError: no such style, or a task whose goals no skill reaches.
     """
 
     def __init__(self, simulator, style: str, seed: int) -> None:
         self.style = style_named(style)
         generator = np.random.default_rng([seed, list(STYLES).index(style)])
         self.scene = Scene(simulator)
+        check_goals(simulator.task.name, self.scene)
         self.tracker = PoseTracker()
         self.jitter = Jitter(self.style.jitter, generator)
         self.skills = Skills(self.scene, self.style, generator)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ptrlib.simulators.demonstrators.grasps import UP, Grasp, GraspSearch, downward, nearest_yaw, pointing
+from ptrlib.simulators.demonstrators.scene import Scene
 from ptrlib.simulators.demonstrators.skills import Commands, Skills
 
 # How each kind of object is held: across its rim or its middle, and how deep under its top (metres).
@@ -27,6 +28,7 @@ USUAL_DEPTH = 0.028
 # Handles, in the object's frame (metres).
 MOKA_POT_HANDLE = np.array([0.0, 0.072, 0.05])
 MUG_HANDLE = np.array([0.06, 0.0, 0.055])
+SUITES = ("libero_spatial", "libero_object", "libero_goal", "libero_10")  # whose 40 tasks have demonstrators
 # Order in which goals are reached: a drawer is closed after something was put into it.
 ORDER = ("turnon", "open", "on", "in", "close")
 DRAWER_TILT, PUSH_TILT, MICROWAVE_TILT = 1.35, 1.05, 0.6  # radians the hand leans back
@@ -36,6 +38,17 @@ SPREAD = {"flat_stove": (0.045, 0.0), "basket": (0.015, 0.0)}  # metres (x, y) o
 def kind_of(name: str) -> str:
     """``akita_black_bowl_1`` -> ``akita_black_bowl``."""
     return re.sub(r"_\d+$", "", name)
+
+
+def check_goals(task: str, scene: Scene) -> None:
+    """Raises ValueError if ``task`` has a goal for which there is no skill."""
+    for goal in scene.goals:
+        predicate, first, target = goal[0], goal[1], goal[-1]
+        sharing = [other for other in scene.goals if other[0] == predicate and other[2:] == [target]]
+        if (predicate not in ORDER or (predicate == "open" and not scene.is_site(first))
+                or (len(sharing) > 1 and kind_of(scene.owner(target)) not in SPREAD)):
+            raise ValueError(f"task {task!r} has no demonstrator, because no skill reaches its goal "
+                             f"({' '.join(goal)}); there are demonstrators for the tasks of {', '.join(SUITES)}")
 
 
 def solve(skills: Skills) -> Commands:
