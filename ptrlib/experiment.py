@@ -6,6 +6,7 @@ face the same scenes.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from ptrlib import runs
 from ptrlib.agent import PolicyAgent
 from ptrlib.config import RunConfig, override
 from ptrlib.evaluation import evaluate_many
+from ptrlib.simulators.protocol import SimulatorMissing, world_named
 from ptrlib.storage import load_policy
 from ptrlib.training import train
 
@@ -31,11 +33,27 @@ def run_manifest(path: str | Path, *, changes: Mapping[str, Any] | None = None, 
     manifest = runs.load_manifest(path, changes)
     configs = [setting.config for setting in manifest.settings]
     if stage != "evaluate":
+        _record_missing([config for config in configs if not runs.is_trained(config, root)])
         _train_missing(Path(path), configs, changes or {}, workers, root)
     folders = [root / runs.folder_name(config) for config in configs]
     if stage != "train":
         evaluate_runs([folder for folder in folders if not (folder / "done").is_file()], workers=workers)
     return folders
+
+
+def _record_missing(configs: list[RunConfig]) -> None:
+    """Record demonstrations that are not there, in worlds where that takes seconds."""
+    wanted: dict[tuple[str, str], int] = {}
+    for config in configs:
+        key = config.evaluation.world, config.data.path
+        wanted[key] = max(wanted.get(key, 0), config.data.episodes_per_task)
+    for (name, path), episodes in wanted.items():
+        if Path(path).exists():
+            continue
+        with contextlib.suppress(SimulatorMissing):  # training says what is missing: the demonstrations
+            world = world_named(name)
+            if world.record_for is not None:
+                world.record_for(path, episodes)
 
 
 def _train_missing(path: Path, configs: list[RunConfig], changes: Mapping[str, Any], workers: int, root: Path) -> None:

@@ -88,8 +88,9 @@ def _apply(episodes: list[Episode], name: str, fraction: float,
     hit[generator.permutation(len(episodes))[:round(fraction * len(episodes))]] = True
     changed = [change(episode, generator) if chosen else episode
                for episode, chosen in zip(episodes, hit, strict=True)]
-    return [dataclasses.replace(episode, truth={**episode.truth, name: np.full(len(episode), chosen)})
-            for episode, chosen in zip(changed, hit, strict=True)]
+    # a recording may have been marked already: Tabletop can execute noise while it records
+    return [dataclasses.replace(episode, truth={**episode.truth, name: chosen | episode.truth.get(
+        name, np.zeros(len(episode), bool))}) for episode, chosen in zip(changed, hit, strict=True)]
 
 
 def _first_steps(episode: Episode, steps: int) -> Episode:

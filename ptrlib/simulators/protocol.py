@@ -134,6 +134,7 @@ class World:
     make: Callable[..., Simulator]  # make(suite, task_index, *, image_size=128, render=True)
     make_batch: Callable[..., BatchSimulator] | None = None  # make_batch(suite, task_indices), where offered
     record: Callable[..., list[Path]] | None = None  # recording.record for this world, where it has one of its own
+    record_for: Callable[[str, int], None] | None = None  # records the data.path of a manifest in seconds
     image_size: int = 128  # pixels of recorded images, unless told otherwise
 
 

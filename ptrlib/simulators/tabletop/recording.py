@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ptrlib.data.episodes import Episode
 from ptrlib.data.hdf5 import EpisodeWriter
 from ptrlib.runs import code_version
-from ptrlib.simulators.demonstrators.styles import style_named
+from ptrlib.simulators.demonstrators.styles import STYLES, style_named
 from ptrlib.simulators.protocol import TaskSpec, choose_tasks, world_named
 from ptrlib.simulators.recording import ATTEMPTS, COMPRESSION, Recording, is_recorded, scene_seed, settings_of
 from ptrlib.simulators.tabletop.demonstrators import Demonstrators
@@ -21,6 +21,12 @@ from ptrlib.simulators.tabletop.robots import MOTORS
 from ptrlib.simulators.tabletop.world import CAMERAS, TabletopBatch, file_attributes, scene_states
 
 ROWS = 256  # episodes stepped together
+EXECUTED_NOISE = 0.5  # of a full action, where a data set is recorded with noise that is executed
+
+# What a manifest's data.path ``data/PURPOSE/SUITE`` stands for: seeds differ, so no scene is in two of them
+# but those of "tabletop_executed", which are "tabletop"'s own.
+PURPOSES = {"tabletop": {"seed": 0}, "tabletop_pretrain": {"seed": 1}, "tabletop_tuning": {"seed": 2},
+            "tabletop_executed": {"seed": 0, "executed_noise": EXECUTED_NOISE}}
 _NOISE = 2  # names the stream of executed noise among those of an episode's seed
 
 
@@ -65,6 +71,20 @@ def record(world: str = "tabletop", suite: str = "easy", episodes: int = 50, sty
         if not is_recorded(recording, recording.file(out, task)):
             _record_task(recording, task, out)
     return [recording.file(out, task) for task in chosen]
+
+
+def record_for(path: str | Path, episodes: int) -> None:
+    """Record the demonstrations that a manifest calls ``path``, ``.../PURPOSE/SUITE``, in all styles in turn.
+
+    Raises:
+        ValueError: no such purpose or suite.
+    """
+    path = Path(path)
+    purpose = path.parent.name
+    if purpose not in PURPOSES:
+        raise ValueError(f"{path}: no demonstrations there, and {purpose!r} names none that can be recorded; name the "
+                         f"folder of a suite in {', '.join(PURPOSES)}, or record some with `ptrlib demos`")
+    record(suite=path.name, episodes=episodes, styles=tuple(STYLES), out=path, **PURPOSES[purpose])  # type: ignore[arg-type]
 
 
 def _record_task(recording: TabletopRecording, task: TaskSpec, out: Path) -> None:

@@ -133,7 +133,7 @@ _SHARED = _choose("put_red_in_yellow", "put_blue_in_purple", "slide_to_black", "
 _PER_ROBOT = {name.removeprefix("tabletop_"): tuple(task.on(name) for task in _SHARED) for name in NAMES}
 
 SUITES: dict[str, tuple[Task, ...]] = {
-    "easy": _EASY, "hard": _HARD, **FAMILIES, **_PER_ROBOT,
+    "easy": _EASY, "hard": _HARD, "standard": (*_EASY, *_HARD), **FAMILIES, **_PER_ROBOT,
     "generalist": tuple(task for tasks in _PER_ROBOT.values() for task in tasks)}
 
 
