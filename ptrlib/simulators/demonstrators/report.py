@@ -18,6 +18,7 @@ import pandas as pd
 import tyro
 from tqdm import tqdm
 
+from ptrlib.runs import code_version
 from ptrlib.simulators.demonstrators import Demonstrator
 from ptrlib.simulators.demonstrators.styles import STYLES, style_named
 from ptrlib.simulators.protocol import choose_tasks, world_named
@@ -41,7 +42,9 @@ class Report:
 
 
 def rows_of(simulator, suite: str, scenes: list[tuple[int, str]]):
-    """One row per (init state, style): success, steps until it, and the last phase."""
+    """One row per (init state, style): success, steps until it, the last phase, and the code's commit."""
+    version = code_version()
+    made_by = version["commit"] + ("-dirty" if version["dirty"] else "")
     for init_state, style in scenes:
         simulator.reset(init_state=init_state)
         demonstrator = Demonstrator(simulator, style, init_state)
@@ -52,7 +55,7 @@ def rows_of(simulator, suite: str, scenes: list[tuple[int, str]]):
         yield {
             "suite": suite, "task": simulator.task.name, "task_index": simulator.task.index,
             "init_state": init_state, "style": style, "success": success, "steps": steps,
-            "phase": demonstrator.phase,
+            "phase": demonstrator.phase, "commit": made_by,
         }  # fmt: skip
 
 
