@@ -3,7 +3,7 @@
 Success rates get a Wilson interval. Differences between methods are paired: every method faces the same
 scenes, so the difference is taken scene by scene and the bootstrap resamples training seeds first and, within
 each drawn seed, the scenes of every task (the tasks are the benchmark's own and stay). Quantities of chunks
-are resampled by episode, because the chunks of one episode resemble each other.
+are resampled by training run and, within each, by episode, because the chunks of one episode resemble each other.
 """
 
 from __future__ import annotations
@@ -105,11 +105,16 @@ def auroc(score: ArrayLike, positive: ArrayLike, episode: ArrayLike, run: ArrayL
             raise ValueError(f"run {name!r} holds no {absent} chunks: AUROC needs both")
         estimates.append(roc_auc_score(chunks.positive, chunks.score))
         resampled.append(_auroc_replicates(chunks, replicates, generator))
-    drawn = generator.integers(len(resampled), size=(replicates, len(resampled)))
-    values = np.stack(resampled)[drawn, np.arange(replicates)[:, None]]
-    with np.errstate(invalid="ignore"):  # nan where no drawn run has both classes
-        means = np.nansum(values, axis=1) / np.isfinite(values).sum(axis=1)
+    means = _over_runs(np.stack(resampled), generator)
     return _percentiles(float(np.mean(estimates)), means, level, len(table))
+
+
+def _over_runs(replicates: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.float64]:
+    """Means over resampled runs, (R,), of replicates (runs, R); a nan is left out of its mean."""
+    runs, count = replicates.shape
+    values = replicates[generator.integers(runs, size=(count, runs)), np.arange(count)[:, None]]
+    with np.errstate(invalid="ignore"):  # nan where no drawn run has a value
+        return np.nansum(values, axis=1) / np.isfinite(values).sum(axis=1)
 
 
 def _auroc_replicates(chunks: pd.DataFrame, replicates: int, generator: np.random.Generator
@@ -131,13 +136,21 @@ def _auroc_replicates(chunks: pd.DataFrame, replicates: int, generator: np.rando
         return ((drawn @ wins) * drawn).sum(1) / pairs
 
 
-def mean_by_episode(value: ArrayLike, episode: ArrayLike, *, replicates: int = REPLICATES,
+def mean_by_episode(value: ArrayLike, episode: ArrayLike, run: ArrayLike, *, replicates: int = REPLICATES,
                     level: float = LEVEL, seed: int = 0) -> Interval:
-    """Mean over chunks (N,), with episodes (N,) as the unit of resampling."""
-    table = pd.DataFrame({"value": np.asarray(value, float), "episode": np.asarray(episode)})
-    sums = table.groupby("episode").value.agg(["sum", "count"]).to_numpy()
-    total, count = (_draw(len(sums), replicates, np.random.default_rng(seed)) @ sums).T
-    return _percentiles(float(table.value.mean()), total / count, level, len(table))
+    """Mean over chunks (N,), averaged over runs; runs are resampled, and within each its episodes.
+
+    With one run the interval says nothing about another training run.
+    """
+    table = pd.DataFrame({"value": np.asarray(value, float), "episode": np.asarray(episode), "run": np.asarray(run)})
+    generator = np.random.default_rng(seed)
+    estimates, resampled = [], []
+    for _, chunks in table.groupby("run", sort=True):
+        sums = chunks.groupby("episode").value.agg(["sum", "count"]).to_numpy()
+        total, count = (_draw(len(sums), replicates, generator) @ sums).T
+        estimates.append(chunks.value.mean())
+        resampled.append(total / count)
+    return _percentiles(float(np.mean(estimates)), _over_runs(np.stack(resampled), generator), level, len(table))
 
 
 def effective_sample_size(weight: ArrayLike) -> float:

@@ -120,10 +120,19 @@ def test_auroc_needs_both_classes():
 
 def test_mean_by_episode_is_wider_than_pretending_chunks_are_independent():
     table = chunks(np.random.default_rng(6), gap=0.0, runs=1)
-    by_episode = statistics.mean_by_episode(table.score, table.episode)
-    by_chunk = statistics.mean_by_episode(table.score, np.arange(len(table)))
+    by_episode = statistics.mean_by_episode(table.score, table.episode, table.run)
+    by_chunk = statistics.mean_by_episode(table.score, np.arange(len(table)), table.run)
     assert by_episode.estimate == pytest.approx(table.score.mean()) == pytest.approx(by_chunk.estimate)
     assert by_episode.high - by_episode.low > 1.5 * (by_chunk.high - by_chunk.low)
+
+
+def test_mean_by_episode_knows_that_training_runs_differ():
+    table = chunks(np.random.default_rng(6), gap=0.0, runs=3)  # the level of a run is 10 above the one before
+    interval = statistics.mean_by_episode(table.score, table.episode, table.run)
+    assert interval.estimate == pytest.approx(table.groupby("run").score.mean().mean())
+    assert interval.low < 5 and interval.high > 15
+    pooled = statistics.mean_by_episode(table.score, table.episode, np.zeros(len(table)))
+    assert interval.high - interval.low > pooled.high - pooled.low
 
 
 def test_effective_sample_size_and_divergence():
