@@ -10,7 +10,8 @@ PUBLISHED = {  # Being-H0.5, the slots that method.md lists
     "gripper_qpos": (44, 46), "arm_joints": (50, 57), "left_arm_joints": (57, 64), "head": (64, 66),
     "waist": (66, 69), "base_position": (70, 73), "base_motion": (70, 74), "control_mode": (74, 75),
 }
-ACTIVE = {"libero": 7, "robocasa": 12, "g1": 26, "adam_u": 31, "fr3": 13}  # Table 2 and Section 5.1
+ACTIVE = {"libero": 7, "robocasa": 12, "g1": 26, "adam_u": 31, "fr3": 13,  # Table 2 and Section 5.1
+          "tabletop_gantry": 3, "tabletop_two_link": 3, "tabletop_three_link": 4}
 
 
 def test_slots_are_those_published() -> None:
@@ -41,6 +42,10 @@ def test_the_robots_share_components() -> None:
     libero, robocasa = (set(EMBODIMENTS[name].action_slots) for name in ("libero", "robocasa"))
     assert robocasa - libero == set(slots("base_motion", "control_mode"))
     assert not libero & g1
+    gantry, two, three = (set(EMBODIMENTS[f"tabletop_{name}"].action_slots)
+                          for name in ("gantry", "two_link", "three_link"))
+    assert gantry < libero and two < three < fr3 | set(slots("gripper"))
+    assert gantry & three == set(slots("gripper"))
 
 
 @pytest.mark.parametrize("name", EMBODIMENTS)

@@ -52,6 +52,7 @@ ARRIVED = 0.025  # distance to a target at which a stage ends
 DWELL = 2  # steps that the fingers take
 MISS = 0.17  # how far beside the object the recovery style closes first
 BESIDE = 0.30  # and how far beside a large block
+STAGES = 12  # of a program, at most
 PAUSE = (4, 8)  # steps that the hesitant style stops, with a step back, on each arrival
 STEP_BACK = 0.10
 BACKING = 0.06  # between pusher and block before a push
@@ -84,7 +85,7 @@ class Demonstrators:
         self.speed = tables._tensor(np.array([style.speed for style in chosen])) * STEP
         self.place = torch.zeros(len(tables), dtype=torch.int64, device=device)  # in the program
         self.waited = torch.zeros_like(self.place)  # steps in a stage of the fingers, or of a pause
-        random = [_draws(style, seed, length, tables.time_limit)
+        random = [_draws(style, seed, tables.time_limit)
                   for style, seed in zip(styles, seeds, strict=True)]
         direction, pauses, noise = (np.stack(parts) for parts in zip(*random, strict=True))
         misses = np.array([style.misses for style in chosen], np.float64)[:, None]
@@ -248,12 +249,13 @@ def _program(task: Task) -> list[tuple[int, int, int, float]]:
     return program + [(int(Stage.REST), *program[-1][1:])]
 
 
-def _draws(style: str, seed: int, stages: int, steps: int) -> tuple[NDArray, NDArray, NDArray]:
-    """Unit vector (2,) of a miss, pauses (stages,) and white noise (steps, 3) of one episode."""
+def _draws(style: str, seed: int, steps: int) -> tuple[NDArray, NDArray, NDArray]:
+    """Unit vector (2,) of a miss, pauses (STAGES,) and white noise (steps, 3) of one episode."""
     generator = np.random.default_rng([seed, list(STYLES).index(style), 1])
     angle = generator.uniform(0, 2 * np.pi)
-    noise = generator.standard_normal((steps, MOTORS))
-    return np.array([np.cos(angle), np.sin(angle)]), generator.integers(*PAUSE, stages, endpoint=True), noise
+    pauses = generator.integers(*PAUSE, STAGES, endpoint=True)
+    noise = generator.standard_normal((steps, MOTORS))  # last, as its length is the batch's
+    return np.array([np.cos(angle), np.sin(angle)]), pauses, noise
 
 
 def _correlated(noise: NDArray) -> NDArray:

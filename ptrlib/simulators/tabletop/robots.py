@@ -42,7 +42,7 @@ _WRIST = 0.5  # angle between the three-link arm's last link and the line from i
 ROBOTS = (
     Robot("tabletop_gantry", (), STEP, 0.02, 0.0, 1.05, (0.0, 0.0)),
     Robot("tabletop_two_link", (1.25, 1.25), 0.06, 0.04, math.radians(20), 1.15, (0.0, 0.0)),
-    Robot("tabletop_three_link", (1.0, 0.9, 0.6), 0.05, 0.03, math.radians(-25), 1.2, (0.05, -0.05)),
+    Robot("tabletop_three_link", (1.05, 0.95, 0.6), 0.05, 0.03, math.radians(-25), 1.2, (0.05, -0.05)),
 )
 NAMES = tuple(robot.name for robot in ROBOTS)
 
@@ -67,9 +67,9 @@ class Kinematics:
         for row, robot in enumerate(ROBOTS):
             lengths[row, :len(robot.links)] = robot.links
             gain[row, :robot.motors] = robot.gain
-            low[row, :robot.motors], high[row, :robot.motors] = ((-2.9, 2.9) if robot.links else (-1.0, 1.0))
+            low[row, :robot.motors], high[row, :robot.motors] = ((-3.6, 3.6) if robot.links else (-1.0, 1.0))
             if robot.links:
-                low[row, 0], high[row, 0] = -1.0, math.pi + 1.0
+                low[row, 0], high[row, 0] = -2.0, math.pi + 2.0
         noise = np.array([[robot.control_noise] for robot in ROBOTS])
         is_arm = np.array([bool(robot.links) for robot in ROBOTS])[index]
         tables = [torch.as_tensor(table[index], dtype=torch.float32, device=device)

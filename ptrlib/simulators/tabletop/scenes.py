@@ -69,7 +69,8 @@ def _draw(task: Task, generator: np.random.Generator, steps: int) -> dict[str, N
     sizes = np.array([OBJECT_RADIUS] * len(table.objects) + [BLOCK_RADIUS] * len(table.blocks)
                      + [ZONE_RADIUS] * len(table.zones) + [RAIL_LENGTH / 2 + HANDLE_RADIUS] * table.slider
                      + [SPOT_RADIUS + SPOT_SPACING * (SPOTS - 1) / 2] * len(table.spills))
-    places = _place(sizes, generator)
+    places, slide = _place(sizes, generator), _start_of_slide(task, generator)
+    # last, as its length is that of the batch's longest task
     noise = generator.standard_normal((steps, MOTORS), dtype=np.float32)
 
     things, zones = np.full((THINGS, 2), AWAY), np.full((ZONES, 2), AWAY)
@@ -88,7 +89,7 @@ def _draw(task: Task, generator: np.random.Generator, steps: int) -> dict[str, N
     graspable = np.append(np.arange(THINGS) < len(table.objects), table.slider)
     return {"hand": hand, "things": things, "angle": angles[:THINGS], "radius": radius,
             "straight": radius * np.where(square, SQUARE, DISC), "graspable": graspable, "zones": zones,
-            "rail": rail, "rail_angle": angles[THINGS], "slide": _start_of_slide(task, generator),
+            "rail": rail, "rail_angle": angles[THINGS], "slide": slide,
             "spills": spills, "spots": spots, "noise": noise}
 
 

@@ -59,8 +59,8 @@ class TabletopBatch:
 
     def observe(self, rows: NDArray[np.int64], images: bool = True) -> list[Observation]:
         """What the robots of ``rows`` see."""
-        states = self.states()
         seen = self.images(torch.as_tensor(rows, device=self.tables.device)).cpu().numpy() if images else None
+        states = self.states()
         return [Observation({} if seen is None else {CAMERAS[0]: seen[place]}, states[row])
                 for place, row in enumerate(rows)]
 
