@@ -113,6 +113,7 @@ class NetworkConfig:
 
     image_size: int = 64  # pixels; images are area-averaged down to it
     width: int = 128  # hidden size d of backbone, action expert and action tokens
+    token_size: int = 16  # pixels of a vision token's side: 8 for small images
     vision_channels: tuple[int, ...] = (32, 64, 128)
     backbone_layers: int = 3
     expert_layers: int = 3
@@ -207,9 +208,19 @@ def from_dict(kind: type[ConfigT], values: Mapping[str, Any]) -> ConfigT:
     return override(kind(), _flatten(values))
 
 
-def fingerprint(config: Any) -> str:
+# Keys that came after runs had been stored. At its default such a key is left out of the fingerprint, so that
+# the stored runs, which were made as if it had that value, keep their names.
+ADDED_LATER = ("network.token_size",)
+
+
+def fingerprint(config: RunConfig) -> str:
     """Eight hexadecimal digits that name a full configuration."""
-    text = json.dumps(to_dict(config), sort_keys=True)
+    values, defaults = to_dict(config), to_dict(RunConfig())
+    for key in ADDED_LATER:
+        group, name = key.split(".")
+        if values[group][name] == defaults[group][name]:
+            del values[group][name]
+    text = json.dumps(values, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 

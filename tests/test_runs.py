@@ -14,6 +14,7 @@ import yaml
 from ptrlib import runs
 from ptrlib.config import PTRConfig, RunConfig, fingerprint, from_dict, keys, override, to_dict
 
+ROOT = Path(__file__).parents[1]
 MANIFEST = {
     "name": "small", "base": {"data.episodes_per_task": 2, "ptr": {"warmup_steps": 1}},
     "methods": {"sft": {"credit": "sft", "network.use_belief": False}, "ptr": {"credit": "ptr"},
@@ -81,6 +82,12 @@ def test_configurations_survive_a_file_and_every_key_changes_the_fingerprint(tmp
     assert from_dict(RunConfig, to_dict(config)) == config
     assert fingerprint(config) != fingerprint(RunConfig())
     assert "data.corruption" in keys(config)
+
+
+def test_keys_that_came_later_do_not_rename_stored_runs():
+    folders = [file.parent for file in sorted((ROOT / "experiments" / "runs").glob("*/config.yaml"))]
+    assert folders and all(runs.folder_name(runs.read_config(folder)) == folder.name for folder in folders)
+    assert fingerprint(override(RunConfig(), {"network.token_size": 8})) != fingerprint(RunConfig())
 
 
 def test_changes_on_the_command_line_are_checked():

@@ -10,7 +10,7 @@ from ptrlib.config import NetworkConfig
 from ptrlib.policy.precision import computing
 from ptrlib.policy.transformer import fourier_features, quiet
 
-STRIDE = 16  # pixels of one token's side: the stem divides by 4, the two merges by 2 each
+MERGES = 4  # the stem's patches are merged 4 x 4 into one token
 TARGET_GRID = 2  # the intermediate map is averaged over 2 x 2 quarters of the image
 
 
@@ -18,21 +18,24 @@ class VisionTower(nn.Module):
     """A convolutional tower shared by all cameras; each camera has its own embedding in the stem and in
     the tokens' positions, so a wrist camera can be read differently from a fixed one.
 
-    Resolutions are 1/4, 1/8 and 1/16 of the image. Every merge is a convolution with a learned weight
-    per offset, so a token keeps where inside its patch something lies.
+    Resolutions are 1/4, 1/8 and 1/16 of the image, or twice as fine with tokens of 8 pixels. Every merge is
+    a convolution with a learned weight per offset, so a token keeps where inside its patch something lies.
     """
 
     def __init__(self, network: NetworkConfig, cameras: int) -> None:
         super().__init__()
-        if network.image_size % STRIDE:
-            raise ValueError(f"network.image_size must be a multiple of {STRIDE}, got {network.image_size}")
+        if network.token_size not in (8, 16):
+            raise ValueError(f"network.token_size must be 8 or 16, got {network.token_size}")
+        if network.image_size % network.token_size:
+            raise ValueError(f"network.image_size must be a multiple of {network.token_size}, "
+                             f"got {network.image_size}")
         early, middle, late = network.vision_channels
-        side = network.image_size // STRIDE
+        side, stride = network.image_size // network.token_size, network.token_size // MERGES
         self.precision = network.precision
         self.image_size = network.image_size
         self.cameras = cameras
         self.target_channels = middle
-        self.stem = nn.Conv2d(3, early, 8, stride=4, padding=2)
+        self.stem = nn.Conv2d(3, early, 2 * stride, stride=stride, padding=stride // 2)
         self.camera_embedding = nn.Parameter(torch.randn(cameras, early, 1, 1) * 0.1)
         self.early = ResidualBlock(early)
         self.early_merge = nn.Conv2d(early, middle, 3, stride=2, padding=1)
@@ -72,7 +75,7 @@ class VisionTower(nn.Module):
         return pooled.flatten(1).unflatten(0, (-1, self.cameras)).flatten(1)
 
     def _intermediate(self, images: Tensor) -> Tensor:
-        """(B * C, middle channels, H / 8, W / 8)."""
+        """(B * C, middle channels, H / 8, W / 8), or twice as fine."""
         expected = (self.cameras, self.image_size, self.image_size, 3)
         if images.shape[1:] != expected:
             raise ValueError(f"images must have shape (batch, {', '.join(map(str, expected))}), "
