@@ -28,7 +28,7 @@ COLOURS = {
     "table": (196, 190, 178), "red": (215, 40, 40), "green": (40, 150, 55), "blue": (35, 75, 215),
     "yellow": (246, 214, 70), "purple": (178, 110, 205), "orange": (240, 130, 20), "cyan": (40, 185, 205),
     "brown": (110, 70, 35), "teal": (15, 110, 100), "rail": (150, 145, 140), "white": (255, 255, 255),
-    "black": (20, 20, 20), "handle": (225, 40, 150), "arm": (135, 140, 155), "hand": (45, 45, 60)}
+    "black": (20, 20, 20), "handle": (225, 40, 150), "arm": (140, 140, 140), "hand": (45, 45, 60)}
 SMALL, LARGE = 9 / 32, 16 / 32  # sides of the windows, as shares of the image's
 ARM_RADIUS = 0.035
 ARM_OPACITY = 0.6  # an arm over an object hides it in part
@@ -47,7 +47,9 @@ class Camera:
         self.sin = tables._tensor(np.array([math.sin(robot.view_rotation) for robot in robots]))
         self.centre_x, self.centre_y = tables._tensor(np.array([robot.view_centre for robot in robots])).unbind(1)
         self.links = max(max(len(robot.links), 1) for robot in robots)
-        self.colours = {name: torch.tensor(rgb, dtype=torch.float32, device=device) for name, rgb in COLOURS.items()}
+        # half a level is added once for all: the last step cuts what follows the point
+        self.colours = {name: torch.tensor(rgb, dtype=torch.float32, device=device) + 0.5
+                        for name, rgb in COLOURS.items()}
         self.small, self.large = round(SMALL * size), round(LARGE * size)
         self._things = self._colours_of([task.table.movable for task in tables.tasks], THINGS)
         self._zones = self._colours_of([task.table.zones for task in tables.tasks], tables.zones_x.shape[1])
@@ -95,7 +97,7 @@ class Camera:
                       tables.corner[chosen, thing][:, None, None], self._things[chosen, thing], self.small)
         self._robot(canvas, chosen)
         self._hand(canvas, chosen)
-        pixels = canvas.add_(0.5).to(torch.uint8)
+        pixels = canvas.to(torch.uint8)
         return pixels.transpose(1, 2).reshape(len(chosen), self.size, self.size, 3)
 
     def _project(self, rows: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -169,22 +171,20 @@ class Camera:
         for (x0, y0), (x1, y1) in self._segments(rows):
             start_column, start_row = self._project(rows, x0, y0)
             end_column, end_row = self._project(rows, x1, y1)
-            along_column, along_row = end_column - start_column, end_row - start_row
-            size = (along_column * along_column + along_row * along_row).clamp(min=1e-6)
-            across = pixels - start_column[:, None]
-            down = pixels - start_row[:, None]
-            share = ((across * (along_column / size)[:, None])[:, None, :]
-                     + (down * (along_row / size)[:, None])[:, :, None]).clamp_(0, 1)
-            off_column = across[:, None, :] - share * along_column[:, None, None]
-            off_row = down[:, :, None] - share.mul_(along_row[:, None, None])
-            squared = off_column.mul_(off_column).add_(off_row.mul_(off_row))
-            nearest = squared if nearest is None else torch.minimum(nearest, squared, out=nearest)
+            column, row = end_column - start_column, end_row - start_row
+            length = (column * column + row * row).sqrt()
+            column, row = column / length.clamp(min=1e-3), row / length.clamp(min=1e-3)
+            from_column = pixels - ((start_column + end_column) / 2)[:, None]
+            from_row = pixels - ((start_row + end_row) / 2)[:, None]
+            along = (from_column * column[:, None])[:, None, :] + (from_row * row[:, None])[:, :, None]
+            across = (from_row * column[:, None])[:, :, None] - (from_column * row[:, None])[:, None, :]
+            along = along.abs_().sub_((length / 2)[:, None, None])  # past the end: a link is a rectangle
+            distance = torch.maximum(across.abs_(), along, out=across)
+            nearest = distance if nearest is None else torch.minimum(nearest, distance, out=nearest)
         assert nearest is not None
-        cover = (nearest.sqrt_().neg_().add_((0.5 + ARM_RADIUS * self.scale[rows])[:, None, None]).clamp_(0, 1)
-                 .mul_(ARM_OPACITY)).flatten(1)
-        for channel, colour in enumerate(COLOURS["arm"]):
-            under = canvas[:, channel]
-            canvas[:, channel] = under + (colour - under) * cover
+        cover = nearest.neg_().add_((0.5 + ARM_RADIUS * self.scale[rows])[:, None, None]).clamp_(0, 1).mul_(ARM_OPACITY)
+        cover = cover.flatten(1)[:, None]
+        canvas.mul_(1 - cover).add_(cover.mul_(self.colours["arm"][0]))
 
     def _segments(self, rows: Tensor) -> list[tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]]:
         """Ends of the rod or the links; what a robot lacks has no length."""
@@ -222,4 +222,4 @@ class Camera:
     def _colours_of(self, names: list[tuple[str, ...]], count: int) -> Tensor:
         """(B, count, 3); what a table lacks is out of view and gets the table's colour."""
         padded = [[COLOURS[name] for name in row] + [COLOURS["table"]] * (count - len(row)) for row in names]
-        return torch.tensor(padded, dtype=torch.float32, device=self.tables.device)
+        return torch.tensor(padded, dtype=torch.float32, device=self.tables.device) + 0.5
