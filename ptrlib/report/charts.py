@@ -104,8 +104,8 @@ def training_chart(metrics: pd.DataFrame, columns: Mapping[str, str], window: in
     drawn = smooth.groupby(["method", "step"], sort=False)[names].agg(["mean", "min", "max"])
     drawn.columns = drawn.columns.map(" ".join)
     drawn = drawn.reset_index()
-    rows = -(-len(columns) // 3)
-    figure, panels = plt.subplots(rows, 3, figsize=(6.8, 1.75 * rows + 0.4), squeeze=False, sharex=True)
+    rows = -(-len(columns) // 2)  # two in a row can still be read on a phone
+    figure, panels = plt.subplots(rows, 2, figsize=(5.4, 1.6 * rows + 0.4), squeeze=False, sharex=True)
     for axes, (column, title) in zip(panels.flat, columns.items(), strict=False):
         for method in in_order(drawn.method):
             line = drawn[drawn.method == method]
@@ -116,8 +116,9 @@ def training_chart(metrics: pd.DataFrame, columns: Mapping[str, str], window: in
         axes.set_title(title)
     for axes in panels.flat[len(columns):]:
         axes.set_visible(False)
-    for axes in panels[-1]:
+    for axes in panels.flat[max(0, len(columns) - 2):len(columns)]:  # the lowest of each column
         axes.set_xlabel("steps")
+        axes.tick_params(labelbottom=True)
     _legend_above(figure, panels[0, 0])
     return figure, drawn
 
@@ -125,25 +126,28 @@ def training_chart(metrics: pd.DataFrame, columns: Mapping[str, str], window: in
 def weight_histograms(weights: pd.DataFrame, bins: int = 24) -> tuple[Figure, pd.DataFrame]:
     """Distribution of the weights at the first and at the last snapshot (Figure 11), a panel per method."""
     edges = np.linspace(0, max(4.0, weights.weight.max()), bins + 1)
-    rows = []
+    counted = []
     for method in in_order(weights.method):
         of_method = weights[weights.method == method]
         for moment, step in (("early", of_method.step.min()), ("late", of_method.step.max())):
             counts, _ = np.histogram(of_method[of_method.step == step].weight, edges)
-            rows.append(pd.DataFrame({"method": method, "moment": moment, "step": step, "low": edges[:-1],
-                                      "high": edges[1:], "share": counts / counts.sum()}))
-    drawn = pd.concat(rows, ignore_index=True)
+            counted.append(pd.DataFrame({"method": method, "moment": moment, "step": step, "low": edges[:-1],
+                                         "high": edges[1:], "share": counts / counts.sum()}))
+    drawn = pd.concat(counted, ignore_index=True)
     methods = in_order(drawn.method)
-    figure, panels = plt.subplots(1, len(methods), figsize=(1.9 * len(methods) + 1.0, 2.0), squeeze=False,
-                                  sharey=True)
-    for axes, method in zip(panels[0], methods, strict=True):
+    rows = -(-len(methods) // 2)
+    figure, panels = plt.subplots(rows, 2, figsize=(5.4, 1.9 * rows), squeeze=False, sharey=True)
+    for axes in panels.flat[len(methods):]:
+        axes.set_visible(False)
+    for axes, method in zip(panels.flat, methods, strict=False):
         for moment, colour in (("early", COLOURS["grey"]), ("late", method_colour(method))):
             part = drawn[(drawn.method == method) & (drawn.moment == moment)]
             axes.stairs(part.share, edges, fill=True, alpha=0.55, color=colour,
                         label=f"step {part.step.iloc[0]}")
         axes.set(title=method_label(method), xlabel="weight $w$")
         axes.legend()
-    panels[0, 0].set_ylabel("share of chunks")
+    for axes in panels[:, 0]:
+        axes.set_ylabel("share of chunks")
     return figure, drawn
 
 

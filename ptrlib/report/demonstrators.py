@@ -8,7 +8,7 @@ one scene in every style.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -23,6 +23,7 @@ from ptrlib.report.statistics import wilson_interval
 FOLDER = REPOSITORY / "experiments" / "demonstrators"
 TRAJECTORIES = "trajectories.csv"
 COLUMNS = ("suite", "task", "task_index", "init_state", "style", "success", "steps", "phase")
+SUITES = ("libero_spatial", "libero_object", "libero_goal", "libero_10")  # in the benchmark's order
 TASKS, SCENES = 40, 50  # of the four suites, and of each task: the benchmark's fixed init states
 # The demonstrators were written and tuned while looking at init states 0 to 9 and at scenes drawn from seeds
 # below 100, so success on these scenes says less than success on init states 10 to 49.
@@ -50,7 +51,9 @@ def attempts(folder: str | Path = FOLDER) -> pd.DataFrame:
         if missing:
             raise ValueError(f"{path} has no column '{missing[0]}'; delete it and make it again with: {command} {path}")
         tables.append(table)
-    return pd.concat(tables, ignore_index=True).astype({"success": bool})
+    together = pd.concat(tables, ignore_index=True).astype({"success": bool})
+    return together.sort_values(["suite", "task_index", "init_state"], kind="stable", ignore_index=True,
+                                key=lambda column: column.map(_place(SUITES)) if column.name == "suite" else column)
 
 
 def trajectories(folder: str | Path = FOLDER) -> pd.DataFrame:
@@ -67,15 +70,15 @@ def trajectories(folder: str | Path = FOLDER) -> pd.DataFrame:
 
 
 def coverage(table: pd.DataFrame) -> pd.DataFrame:
-    """How much of the benchmark was attempted, a row per suite: tasks, scenes of 50 per task (fewest and all),
-    and attempts in each style."""
-    rows = []
+    """How much of the benchmark was attempted, a column per suite: tasks, scenes, and attempts in each style."""
+    columns = {}
     for suite, part in table.groupby("suite", sort=False):
         scenes = part.groupby("task_index").init_state.nunique()
-        rows.append({"suite": suite, "tasks": len(scenes), "fewest scenes of a task": scenes.min(),
-                     "scenes in all": scenes.sum(), "of": SCENES * len(scenes), "attempts": len(part),
-                     **{style: int((part["style"] == style).sum()) for style in STYLES}})
-    return pd.DataFrame(rows)
+        columns[suite] = {f"tasks, of {TASKS // len(SUITES)}": len(scenes),
+                          f"scenes of a task, of {SCENES}: fewest": scenes.min(), "scenes in all": scenes.sum(),
+                          "attempts": len(part),
+                          **{f"in style {style}": int((part["style"] == style).sum()) for style in STYLES}}
+    return pd.DataFrame(columns).rename_axis("recorded")
 
 
 def task_rates(table: pd.DataFrame) -> pd.DataFrame:
@@ -92,7 +95,7 @@ def task_rates(table: pd.DataFrame) -> pd.DataFrame:
                      "scenes": part.init_state.nunique(), "attempts": len(part),
                      "successes": int(part.success.sum()), "success": rate.estimate, "low": rate.low,
                      "high": rate.high, "unseen": unseen.success.mean() if len(unseen) else None})
-    return pd.DataFrame(rows).sort_values(["suite", "task_index"], ignore_index=True)
+    return pd.DataFrame(rows)
 
 
 def style_rates(table: pd.DataFrame) -> pd.DataFrame:
@@ -104,9 +107,8 @@ def style_rates(table: pd.DataFrame) -> pd.DataFrame:
         rows.append({"suite": suite, "style": style, "attempts": len(part), "success": rate.estimate,
                      "low": rate.low, "high": rate.high,
                      **dict(zip(("whislo", "q1", "med", "q3", "whishi"), steps, strict=True))})
-    order = list(STYLES)
     return pd.DataFrame(rows).sort_values(["suite", "style"], ignore_index=True, key=lambda names: names.map(
-        lambda name: order.index(name) if name in order else name) if names.name == "style" else names)
+        _place(SUITES if names.name == "suite" else STYLES)))
 
 
 def readable(task: str) -> str:
@@ -174,7 +176,13 @@ def style_measures(steps: pd.DataFrame) -> pd.DataFrame:
         rows.append({"style": style, "steps": len(part), "seconds": len(part) / CONTROL_FREQUENCY,
                      "path (m)": moved.sum(), "steps that move less than 1 mm": int((moved < 0.001).sum()),
                      "closings": int((part.closing & ~part.closing.shift(fill_value=False)).sum())})
-    return pd.DataFrame(rows).sort_values("style", key=lambda names: names.map(list(STYLES).index), ignore_index=True)
+    return pd.DataFrame(rows).sort_values("style", key=lambda names: names.map(_place(STYLES)), ignore_index=True)
+
+
+def _place(names: Iterable[str]) -> Callable[[str], int]:
+    """The place of a name in ``names``; unknown ones come last."""
+    known = list(names)
+    return lambda name: known.index(name) if name in known else len(known)
 
 
 def style_colour(style: str) -> str:
