@@ -50,14 +50,14 @@ _PAUSED = (Stage.REACH, Stage.CARRY, Stage.BEHIND, Stage.SPOT)  # where the hesi
 
 ARRIVED = 0.025  # distance to a target at which a stage ends
 DWELL = 2  # steps that the fingers take
-MISS = 0.17  # how far beside the object the recovery style closes first
+MISS = 0.20  # how far beside the object the recovery style closes first
 BESIDE = 0.30  # and how far beside a large block
 STAGES = 12  # of a program, at most
 PAUSE = (4, 8)  # steps that the hesitant style stops, with a step back, on each arrival
 STEP_BACK = 0.10
 BACKING = 0.06  # between pusher and block before a push
 ASTRAY = 0.07  # lateral distance from the line of the push at which it is begun anew
-CENTRED = 0.6  # a block is pushed until its distance to the zone is this share of the tolerance
+CENTRED = 0.55  # a block is pushed until its distance to the zone is this share of the tolerance
 NOISE_REVERSION = 0.15  # of the noisy style's Ornstein-Uhlenbeck noise, per step
 NEAR = 0.10  # within it of a target the noise is halved
 

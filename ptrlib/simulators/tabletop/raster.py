@@ -178,7 +178,8 @@ class Camera:
             from_row = pixels - ((start_row + end_row) / 2)[:, None]
             along = (from_column * column[:, None])[:, None, :] + (from_row * row[:, None])[:, :, None]
             across = (from_row * column[:, None])[:, :, None] - (from_column * row[:, None])[:, None, :]
-            along = along.abs_().sub_((length / 2)[:, None, None])  # past the end: a link is a rectangle
+            half = torch.where(length < 1e-3, -1e6, length / 2)  # what has no length is far away
+            along = along.abs_().sub_(half[:, None, None])  # past the end: a link is a rectangle
             distance = torch.maximum(across.abs_(), along, out=across)
             nearest = distance if nearest is None else torch.minimum(nearest, distance, out=nearest)
         assert nearest is not None
