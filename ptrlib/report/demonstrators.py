@@ -22,7 +22,7 @@ from ptrlib.report.statistics import wilson_interval
 
 FOLDER = REPOSITORY / "experiments" / "demonstrators"
 TRAJECTORIES = "trajectories.csv"
-COLUMNS = ("suite", "task", "task_index", "init_state", "style", "success", "steps", "phase")
+COLUMNS = ("suite", "task", "task_index", "init_state", "style", "success", "steps", "phase", "commit")
 SUITES = ("libero_spatial", "libero_object", "libero_goal", "libero_10")  # in the benchmark's order
 TASKS, SCENES = 40, 50  # of the four suites, and of each task: the benchmark's fixed init states
 # The demonstrators were written and tuned while looking at init states 0 to 9 and at scenes drawn from seeds

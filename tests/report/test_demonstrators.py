@@ -16,7 +16,8 @@ def folder(tmp_path):
     """One suite whole with one failure in ten scenes, one begun."""
     for suite, scenes in (("libero_goal", 50), ("libero_10", 3)):
         rows = [{"suite": suite, "task": f"KITCHEN_SCENE3_open_drawer_{task}", "task_index": task, "init_state": scene,
-                 "style": STYLES[scene % 5], "success": scene % 10 != 9, "steps": 80 + scene % 5, "phase": "place"}
+                 "style": STYLES[scene % 5], "success": scene % 10 != 9, "steps": 80 + scene % 5, "phase": "place",
+                 "commit": "0" * 40}
                 for task in range(2) for scene in range(scenes)]
         pd.DataFrame(rows).to_csv(tmp_path / f"{suite}.csv", index=False)
     return tmp_path
