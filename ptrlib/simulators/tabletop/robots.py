@@ -1,4 +1,4 @@
-"""The three robots of Tabletop: kinematics, control noise and where each one's camera stands.
+"""The three robots of Tabletop: kinematics, control noise and where each one's camera is mounted.
 
 A Cartesian gantry moves its hand directly; two arms, of two and of three links, move it by their joints.
 All three stand at the same table and reach all of it. Motors are padded to three; a motor that a robot lacks
@@ -29,7 +29,7 @@ class Robot:
     control_noise: float  # standard deviation of what is added to each motor's action
     view_rotation: float  # of the camera about the vertical, anticlockwise
     view_extent: float  # half the side of the square that the camera sees
-    view_centre: tuple[float, float]
+    view_centre: tuple[float, float]  # of the image, from the hand, above which the camera rides
 
     @property
     def motors(self) -> int:
@@ -40,9 +40,9 @@ BASE = (0.0, -1.35)  # where both arms are bolted down, below the lower edge of 
 _WRIST = 0.5  # angle between the three-link arm's last link and the line from its base, at the start
 
 ROBOTS = (
-    Robot("tabletop_gantry", (), STEP, 0.02, 0.0, 1.05, (0.0, 0.0)),
-    Robot("tabletop_two_link", (1.25, 1.25), 0.06, 0.04, math.radians(20), 1.15, (0.0, 0.0)),
-    Robot("tabletop_three_link", (1.05, 0.95, 0.6), 0.05, 0.03, math.radians(-25), 1.2, (0.05, -0.05)),
+    Robot("tabletop_gantry", (), STEP, 0.02, 0.0, 1.3, (0.0, 0.0)),
+    Robot("tabletop_two_link", (1.25, 1.25), 0.06, 0.04, math.radians(20), 1.35, (0.0, 0.05)),
+    Robot("tabletop_three_link", (1.05, 0.95, 0.6), 0.05, 0.03, math.radians(-25), 1.4, (0.05, -0.05)),
 )
 NAMES = tuple(robot.name for robot in ROBOTS)
 

@@ -54,8 +54,6 @@ class TabletopBatch:
         self.tables.reset([(kind, int(number)) for number in numbers])
         if self.camera is None:
             self.camera = Camera(self.tables, self.image_size)
-        else:
-            self.camera.begin()
 
     def observe(self, rows: NDArray[np.int64], images: bool = True) -> list[Observation]:
         """What the robots of ``rows`` see."""
