@@ -167,6 +167,8 @@ class Skills:
         """Grasp and lift an object; look again and try another grasp when it did not come along."""
         for attempt in range(attempts):
             found = grasps()
+            if not found:  # no hand gets at it where it lies: the attempt goes on without and fails
+                return
             grasp = found[min(3 * (attempt // 2), len(found) - 1)]
             height = self.scene.position(name)[2]
             yield from self.approach(
