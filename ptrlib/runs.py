@@ -41,7 +41,7 @@ from ptrlib.config import RunConfig, fingerprint, from_dict, keys, override, to_
 
 EXPERIMENTS = Path("experiments")
 RUNS = EXPERIMENTS / "runs"
-MANIFEST_KEYS = ("name", "description", "base", "methods", "grid", "seeds", "skip")
+MANIFEST_KEYS = ("name", "description", "extends", "base", "methods", "grid", "seeds", "skip")
 RECORDED_PACKAGES = ("ptrlib", "torch", "numpy", "pandas", "h5py", "mujoco", "praxis-robosuite", "robosuite",
                      "praxis-libero", "libero")
 
@@ -88,9 +88,21 @@ def folder_name(config: RunConfig) -> str:
 def load_manifest(path: str | Path, changes: Mapping[str, Any] | None = None) -> Manifest:
     """Read ``experiments/NAME.yaml``; ``changes`` override dotted keys of every setting.
 
+    ``extends: OTHER`` takes the ``base`` of ``experiments/OTHER.yaml`` first, then the manifest's own.
+
     Raises:
         ValueError: a key or value that is wrong, named with the file and the nearest valid one.
     """
+    content = read_manifest(path)
+    try:
+        return Manifest(content.get("name", Path(path).stem), content.get("description", ""),
+                        tuple(_settings(content, changes or {})))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def read_manifest(path: str | Path) -> dict[str, Any]:
+    """A manifest as it is written, with the ``base`` that it extends, as dotted keys, put before its own."""
     path = Path(path)
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in EXPERIMENTS.glob("*.yaml"))) or "none"
@@ -105,11 +117,11 @@ def load_manifest(path: str | Path, changes: Mapping[str, Any] | None = None) ->
         if key not in MANIFEST_KEYS:
             near = difflib.get_close_matches(str(key), MANIFEST_KEYS, n=1, cutoff=0.0)[0]
             raise ValueError(f"{path}: unknown key '{key}'; the nearest valid key is '{near}'")
-    try:
-        return Manifest(content.get("name", path.stem), content.get("description", ""),
-                        tuple(_settings(content, changes or {})))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    extended = content.pop("extends", None)
+    if extended is not None:
+        shared = read_manifest(EXPERIMENTS / f"{extended}.yaml").get("base", {})
+        content["base"] = _dotted(shared) | _dotted(content.get("base", {}))
+    return content
 
 
 def _settings(content: Mapping[str, Any], changes: Mapping[str, Any]) -> Iterator[Setting]:

@@ -70,6 +70,19 @@ def test_a_wrong_key_or_value_names_itself_and_the_nearest(tmp_path, change, wor
     assert "small.yaml" in str(error.value) and all(word in str(error.value) for word in words)
 
 
+def test_a_manifest_extends_the_base_of_another(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "EXPERIMENTS", tmp_path)
+    write(tmp_path)
+    other = tmp_path / "other.yaml"
+    other.write_text(yaml.safe_dump({"extends": "small", "base": {"ptr.warmup_steps": 7}, "seeds": [5]}))
+    (setting,) = runs.load_manifest(other).settings
+    assert setting.config.data.episodes_per_task == 2  # small's
+    assert setting.config.ptr.warmup_steps == 7 and setting.config.seed == 5  # its own
+    other.write_text("extends: smal\n")
+    with pytest.raises(ValueError, match="no such manifest; there are: other, small"):
+        runs.load_manifest(other)
+
+
 def test_a_missing_manifest_names_those_there_are(tmp_path):
     with pytest.raises(ValueError, match="no such manifest"):
         runs.load_manifest(tmp_path / "absent.yaml")

@@ -79,7 +79,7 @@ def narrow(manifest: str | Path, *, seeds: int | Sequence[int] | None = None,
     if seeds is None and methods is None and not changes:
         return path
     runs.load_manifest(path)  # says what is wrong with it, if anything
-    content = yaml.safe_load(path.read_text())
+    content = runs.read_manifest(path)
     if seeds is not None:
         content["seeds"] = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     known = content.get("methods", {"run": {}})
