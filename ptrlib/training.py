@@ -105,12 +105,12 @@ def _joined(beliefs: list[BeliefOutput], present: Tensor) -> BeliefOutput | None
 
 
 def _summary(action_loss: Tensor, weighted: Tensor, out: CreditOutput, features: ChunkFeatures) -> dict[str, Any]:
-    weight = out.weight
-    return {"loss_action": action_loss.detach().mean().item(), "loss_weighted": weighted.item(),
+    weight, loss, valid = (distributed.all_gather(rows) for rows in (out.weight, action_loss, features.valid))
+    return {"loss_action": loss.mean().item(), "loss_weighted": weighted.item(),
             "loss_auxiliary": out.auxiliary_loss.item(),
             "weight_mean": weight.mean().item(), "weight_std": weight.std(unbiased=False).item(),
             "weight_max": weight.max().item(), "chunks": len(weight),
-            "chunks_with_target": int(features.valid.sum()), **out.info}
+            "chunks_with_target": int(valid.sum()), **out.info}
 
 
 @dataclass
@@ -150,15 +150,15 @@ def prepare_data(config: RunConfig, episodes: list[Episode], statistics: Statist
 
 
 def describe(dataset: ChunkDataset, episode: NDArray[np.int64], start: NDArray[np.int64]) -> pd.DataFrame:
-    """Where chunks come from, a row each: episode, step, phase in [0, 1), operator, task and, for each
-    corruption, whether it touched the episode there (for analysis only; no rule sees it)."""
+    """Where chunks come from, a row each: episode, step, phase in [0, 1), operator, task, source, embodiment and,
+    for each corruption, whether it touched the episode there (for analysis only; no rule sees it)."""
     chosen = [dataset.episodes[index] for index in episode]
     truth = {f"truth_{kind}": [bool(e.truth[kind][t]) if kind in e.truth else False
                                for e, t in zip(chosen, start, strict=True)] for kind in CORRUPTIONS}
     return pd.DataFrame({"episode": episode, "start": start,
                          "phase": (start / dataset.lengths[episode]).astype(np.float32),
                          "operator": [e.operator for e in chosen], "task": [e.task for e in chosen],
-                         "source": [e.source for e in chosen], **truth})
+                         "source": [e.source for e in chosen], "embodiment": [e.embodiment for e in chosen], **truth})
 
 
 def fingerprint_episodes(episodes: list[Episode]) -> str:
@@ -270,15 +270,16 @@ class Trainer:
 def train(config: RunConfig, *, root: Path = runs.RUNS, progress: bool = True, position: int = 0) -> Path:
     """Train one setting into its run folder, from its last checkpoint if it has one. Returns the folder."""
     runs.check(config)
+    if config.ranks != distributed.world_size():
+        raise ValueError(f"ranks is {config.ranks} and this is a launch of {distributed.world_size()} processes; "
+                         f"train it with: torchrun --nproc-per-node {config.ranks} -m ptrlib train ...")
     final = root / runs.folder_name(config)
     if runs.is_trained(config, root):
         return final
     started, folder = datetime.now(UTC), runs.partial_folder(config, root)
     trainer, source = _prepare(config, root)
     checkpoint = folder / f"checkpoint-{distributed.rank()}.pt"
-    resumed, total = checkpoint.is_file(), config.ptr.optimization.steps
-    if resumed:
-        trainer.load_state_dict(torch.load(checkpoint, weights_only=False))
+    resumed, total = _resume(trainer, checkpoint), config.ptr.optimization.steps
     bar = tqdm(total=total, initial=trainer.step, desc=final.name[:48], position=position, unit="step",
                disable=not progress or distributed.rank() > 0, mininterval=2.0)
     trainer.run(total, on_log=lambda row: _show(bar, row), on_checkpoint=lambda: _save_checkpoint(trainer, checkpoint))
@@ -287,11 +288,21 @@ def train(config: RunConfig, *, root: Path = runs.RUNS, progress: bool = True, p
     if distributed.rank() == 0:
         _write_results(trainer, folder, runs.provenance(
             config, started, data=config.data.path, data_fingerprint=trainer.data.fingerprint,
-            initial_policy=source, resumed=resumed))
+            initial_policy=source, resumed=resumed, ranks=config.ranks))
         for left_over in folder.glob("checkpoint-*"):
             left_over.unlink()
         folder.rename(final)
     return final
+
+
+def _resume(trainer: Trainer, checkpoint: Path) -> bool:
+    """Continue from a checkpoint if every rank has one of the same step; whether it did."""
+    state = torch.load(checkpoint, weights_only=False) if checkpoint.is_file() else {"step": 0}
+    steps = distributed.all_gather(torch.tensor([state["step"]]))
+    if (steps != state["step"]).any() or state["step"] == 0:
+        return False
+    trainer.load_state_dict(state)
+    return True
 
 
 def _prepare(config: RunConfig, root: Path) -> tuple[Trainer, str]:

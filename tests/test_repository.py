@@ -6,6 +6,7 @@ import re
 import subprocess
 import tomllib
 from collections import Counter
+from difflib import get_close_matches
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import torch
 import yaml
 
 import ptrlib
+from ptrlib import runs
 from ptrlib.report import REPOSITORY
 from ptrlib.report.book import notebooks, parameters_of
 
@@ -154,6 +156,19 @@ def test_no_tracked_file_names_a_path_of_some_machine() -> None:
     found = [f"{path.relative_to(REPOSITORY)}: {match.group().decode()}" for path in tracked_files()
              if (match := pattern.search(path.read_bytes()))]
     assert found == []
+
+
+def test_runs_start_from_policies_that_a_manifest_makes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A policy that was pretrained with other settings has another name: its manifest and the ones that start
+    from it change together."""
+    monkeypatch.chdir(REPOSITORY)
+    manifests = [runs.load_manifest(path) for path in sorted(runs.EXPERIMENTS.glob("*.yaml"))]
+    made = {setting.folder_name for manifest in manifests for setting in manifest.settings}
+    for manifest in manifests:
+        for start in {setting.config.initial_policy for setting in manifest.settings} - {"", *made}:
+            near = get_close_matches(start, made, n=1, cutoff=0.0)[0]
+            pytest.fail(f"experiments/{manifest.name}.yaml starts from '{start}', which no manifest makes; the nearest "
+                        f"name is '{near}': set initial_policy to what the pretraining manifest makes")
 
 
 def test_imports_run_one_way() -> None:
