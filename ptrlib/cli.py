@@ -53,10 +53,12 @@ class Demos:
 class Train:
     """Train one setting, e.g. ``ptrlib train credit=ptr data.corruption=combined seed=1``.
 
-    ``torchrun --nproc-per-node N -m ptrlib train ...`` trains it on N processes."""
+    ``torchrun --nproc-per-node N -m ptrlib train ...`` trains it on N processes (``ranks=N``)."""
 
     changes: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
     """key=value of the configuration (ptrlib/config.py)"""
+    root: Path = runs.RUNS
+    """where run folders lie"""
 
     def run(self) -> None:
         from ptrlib import distributed
@@ -64,7 +66,8 @@ class Train:
         from ptrlib.training import train
 
         with distributed.session():
-            print(train(override(RunConfig(), runs.parse_changes(list(self.changes)))))
+            changes = {"ranks": distributed.world_size()} | runs.parse_changes(list(self.changes))
+            print(train(override(RunConfig(), changes), root=self.root))
 
 
 @dataclass

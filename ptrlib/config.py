@@ -103,7 +103,8 @@ class PTRConfig:
         _require(0 <= self.alpha <= 1, f"alpha must lie in [0, 1], got {self.alpha}")
         _require(0 < self.w_min <= 1 <= self.w_max,
                  f"the clip must satisfy 0 < w_min <= 1 <= w_max, got [{self.w_min}, {self.w_max}]")
-        _require(0 <= self.ema_decay < 1, f"ema_decay must lie in [0, 1), got {self.ema_decay}")
+        _require(0 <= self.ema_decay <= 1,
+                 f"ema_decay must lie in [0, 1] (0: no average, 1: frozen), got {self.ema_decay}")
         _require(0 < self.gamma <= 1, f"gamma must lie in (0, 1], got {self.gamma}")
 
 
@@ -171,6 +172,7 @@ class RunConfig:
     detach_scorer: bool = False  # scorer reads sg(h), sg(E): auxiliary losses leave the policy alone
     initial_policy: str = ""  # run folder whose policy every method starts from; "" is from scratch
     log_every: int = 20  # steps; the controller acts at each (Section 4.5)
+    ranks: int = 1  # processes that train together, each on its share of every batch
     ptr: PTRConfig = field(default_factory=PTRConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -210,16 +212,19 @@ def from_dict(kind: type[ConfigT], values: Mapping[str, Any]) -> ConfigT:
 
 # Keys that came after runs had been stored. At its default such a key is left out of the fingerprint, so that
 # the stored runs, which were made as if it had that value, keep their names.
-ADDED_LATER = ("network.token_size",)
+ADDED_LATER = ("network.token_size", "ranks")
 
 
 def fingerprint(config: RunConfig) -> str:
     """Eight hexadecimal digits that name a full configuration."""
     values, defaults = to_dict(config), to_dict(RunConfig())
     for key in ADDED_LATER:
-        group, name = key.split(".")
-        if values[group][name] == defaults[group][name]:
-            del values[group][name]
+        *groups, name = key.split(".")
+        found, default = values, defaults
+        for group in groups:
+            found, default = found[group], default[group]
+        if found[name] == default[name]:
+            del found[name]
     text = json.dumps(values, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 

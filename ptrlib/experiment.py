@@ -86,8 +86,21 @@ def work(configs: list[RunConfig], root: Path = runs.RUNS, position: int = 0) ->
                 continue
             with runs.claimed(runs.folder_name(config), root) as mine:
                 if mine and not runs.is_trained(config, root):
-                    train(config, root=root, position=position)
+                    if config.ranks == 1:
+                        train(config, root=root, position=position)
+                    else:
+                        _train_on_ranks(config, root)
                     worked = True
+
+
+def _train_on_ranks(config: RunConfig, root: Path) -> None:
+    """Train one setting on ``config.ranks`` processes of this machine."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={config.ranks}",
+               "-m", "ptrlib", "train", "--root", str(root), *runs.changes_of(config)]
+    environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    if subprocess.run(command, env=environment).returncode:
+        raise ValueError(f"training {runs.folder_name(config)} on {config.ranks} processes stopped with an error "
+                         "(above); run the same command again to continue")
 
 
 def evaluate_runs(folders: list[Path], *, workers: int = 2) -> None:

@@ -24,6 +24,7 @@ import difflib
 import fcntl
 import itertools
 import json
+import operator
 import os
 import platform
 import subprocess
@@ -152,6 +153,9 @@ def check(config: RunConfig) -> None:
     batch, segment = config.ptr.optimization.batch_size, config.data.segment_chunks
     if batch % segment:
         raise ValueError(f"ptr.optimization.batch_size ({batch}) must be a multiple of data.segment_chunks ({segment})")
+    if config.ranks < 1 or batch // segment % config.ranks:
+        raise ValueError(f"ranks ({config.ranks}) must divide the {batch // segment} segments of a batch; "
+                         "change ranks or ptr.optimization.batch_size")
 
 
 def _one_of(key: str, value: str, valid: tuple[str, ...]) -> None:
@@ -189,6 +193,17 @@ def parse_changes(words: list[str]) -> dict[str, Any]:
             override(RunConfig(), {key: None})  # raises, naming the nearest key
         changes[key] = yaml.safe_load(value)
     return changes
+
+
+def changes_of(config: RunConfig) -> list[str]:
+    """The words of which :func:`parse_changes` makes ``config`` from the defaults."""
+    defaults, words = RunConfig(), []
+    for key in keys(config):
+        value, default = (operator.attrgetter(key)(tree) for tree in (config, defaults))
+        if value != default:
+            plain = list(value) if isinstance(value, tuple) else value
+            words.append(f"{key}={yaml.safe_dump(plain, default_flow_style=True, width=2**20).splitlines()[0]}")
+    return words
 
 
 def read_config(folder: Path) -> RunConfig:

@@ -63,6 +63,8 @@ def test_a_grid_becomes_settings_with_distinct_folders(tmp_path):
     ({"base": {"ptr.tau": "cold"}}, ("ptr.tau", "float")),
     ({"base": {"ptr.tau": -1.0}}, ("tau", "positive")),
     ({"base": {"ptr.optimization.batch_size": 30}}, ("batch_size", "segment_chunks")),
+    ({"base": {"ptr.ema_decay": 1.1}}, ("ema_decay", "[0, 1]")),
+    ({"base": {"ptr.optimization.batch_size": 64, "ranks": 3}}, ("ranks (3)", "16 segments")),
     ({"skip": [{"methd": "ptr"}]}, ("methd",))])
 def test_a_wrong_key_or_value_names_itself_and_the_nearest(tmp_path, change, words):
     with pytest.raises(ValueError) as error:
@@ -98,9 +100,10 @@ def test_configurations_survive_a_file_and_every_key_changes_the_fingerprint(tmp
 
 
 def test_keys_that_came_later_do_not_rename_stored_runs():
-    folders = [file.parent for file in sorted((ROOT / "experiments" / "runs").glob("*/config.yaml"))]
+    folders = [file.parent for file in sorted((ROOT / "experiments" / "runs").glob("[!.]*/config.yaml"))]
     assert folders and all(runs.folder_name(runs.read_config(folder)) == folder.name for folder in folders)
-    assert fingerprint(override(RunConfig(), {"network.token_size": 8})) != fingerprint(RunConfig())
+    for change in ({"network.token_size": 8}, {"ranks": 2}):
+        assert fingerprint(override(RunConfig(), change)) != fingerprint(RunConfig())
 
 
 def test_changes_on_the_command_line_are_checked():
@@ -110,6 +113,14 @@ def test_changes_on_the_command_line_are_checked():
         runs.parse_changes(["sead=3"])
     with pytest.raises(ValueError, match="key=value"):
         runs.parse_changes(["seed"])
+
+
+def test_changes_of_a_configuration_make_it_again():
+    config = override(RunConfig(), {"seed": 3, "ptr.w_min": 1e-6, "ptr.ema_decay": 1.0, "ranks": 2,
+                                    "data.path": "a b/c", "network.vision_channels": [8, 16, 16],
+                                    "ptr.cross_rank_gather": False})
+    assert override(RunConfig(), runs.parse_changes(runs.changes_of(config))) == config
+    assert runs.changes_of(RunConfig()) == []
 
 
 def _hold(root: Path, ready, release) -> None:

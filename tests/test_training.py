@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from ptrlib import runs
 from ptrlib.config import RunConfig, override
 from ptrlib.credit import CREDITS
 from ptrlib.data.hdf5 import write_episodes
+from ptrlib.experiment import work
 from ptrlib.gallery import load_gallery
 from ptrlib.storage import load_policy
 from ptrlib.training import Trainer, learning_rate_factor, load_data, prepare_data, train
@@ -186,6 +188,35 @@ def test_every_method_can_start_from_one_policy(dataset, tmp_path):
     other = tiny_config(credit="ptr", initial_policy=first.name, **{"data.path": str(dataset), "network.width": 64})
     with pytest.raises(ValueError, match="another network"):
         train(other, root=tmp_path, progress=False)
+
+
+def test_a_setting_of_two_ranks_is_trained_by_two_processes(dataset, tmp_path):
+    config = tiny_config(credit="ptr", ranks=2, **{"ptr.cross_rank_gather": False, "data.path": str(dataset)})
+    with pytest.raises(ValueError, match="ranks is 2 and this is a launch of 1 processes; .*--nproc-per-node 2"):
+        train(config, root=tmp_path, progress=False)
+    work([config], tmp_path)
+    assert runs.is_trained(config, tmp_path) and not list(tmp_path.glob(".partial-*"))
+    folder = tmp_path / runs.folder_name(config)
+    assert runs.read_config(folder) == config
+    record, metrics = json.loads((folder / "provenance.json").read_text()), pd.read_parquet(folder / "metrics.parquet")
+    assert record["ranks"] == 2 and "ranks=2" in record["command"]
+    alone = train(override(config, {"ranks": 1}), root=tmp_path, progress=False)
+    whole = pd.read_parquet(alone / "metrics.parquet")
+    assert metrics.step.tolist() == whole.step.tolist()
+    assert metrics.chunks.tolist() == whole.chunks.tolist()  # both ranks' shares of the same batches
+    assert metrics.chunks_with_target.tolist() == whole.chunks_with_target.tolist()
+    assert json.loads((alone / "provenance.json").read_text())["ranks"] == 1
+
+
+def test_the_gathering_switch_changes_nothing_on_one_process(episodes):
+    """So its row of Table 5 needs two ranks."""
+    tracks = []
+    for gather in (True, False):
+        config = tiny_config(credit="ptr", **{"ptr.cross_rank_gather": gather})
+        trainer = Trainer(config, prepare_data(config, episodes))
+        trainer.run(6)
+        tracks.append(losses(trainer))
+    assert tracks[0] == tracks[1]
 
 
 def test_a_killed_run_is_taken_up_again(dataset, tmp_path):

@@ -134,7 +134,8 @@ def provenance_frame(stored: Sequence[StoredRun]) -> pd.DataFrame:
         row = {**_identity(run), "commit": training["commit"], "dirty": training["dirty"],
                "started": training["started"], "training_seconds": training["wall_seconds"],
                "data": training["data"], "data_fingerprint": training["data_fingerprint"],
-               "initial_policy": training["initial_policy"], "python": training["python"],
+               "initial_policy": training["initial_policy"], "ranks": training.get("ranks", 1),
+               "python": training["python"],
                "evaluation_episodes": 0, "evaluation_seconds": 0.0, "evaluation_commit": None,
                **training["packages"], **training["machine"]}
         if (run.folder / "done").is_file():

@@ -40,6 +40,18 @@ def test_closed_form_after_n_updates_toward_a_constant():
     assert encoder.tower.counter.item() == 7
 
 
+@pytest.mark.parametrize(("decay", "followed"), [(1.0, False), (0.0, True)])
+def test_a_decay_of_one_is_frozen_and_of_zero_follows_at_once(decay, followed):
+    """Two readings of "without EMA": Table 5's frozen encoder, and Section 5.6's drifting target space."""
+    tower = Tower()
+    encoder = EMATargetEncoder(tower, PTRConfig(ema_decay=decay))
+    before = encoder.tower.linear.weight.clone()
+    with torch.no_grad():
+        tower.linear.weight.add_(1.0)
+    encoder.update(tower)
+    assert torch.equal(encoder.tower.linear.weight, tower.linear.weight if followed else before)
+
+
 def test_targets_have_unit_length_and_no_gradient():
     encoder = EMATargetEncoder(Tower())
     images = torch.randn(5, 3, requires_grad=True)
