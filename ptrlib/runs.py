@@ -6,8 +6,9 @@ its full configuration::
     config.yaml         the whole RunConfig
     provenance.json     commit, versions, machine, seed, start, wall time, command, data fingerprint
     metrics.parquet     a row per logging step
-    weights.parquet     snapshots: a row per chunk (score, weight, source, truth masks)
+    weights.parquet     snapshots: a row per chunk (score, weight, embodiment, truth masks)
     gallery.npz         of a rule that ranks chunks: the highest and the lowest of the last snapshot, with images
+    correspondence.npz  of such a rule on several robots: whose consequences it takes for whose, with images
     episodes.parquet    a row per evaluation episode
     policy.safetensors  the trained policy
     done                written last

@@ -25,7 +25,8 @@ from tqdm import tqdm
 
 from ptrlib import distributed, runs
 from ptrlib.config import RunConfig, to_dict
-from ptrlib.credit import ChunkFeatures, Credit, CreditOutput, FeatureSizes, credit_class, make_credit
+from ptrlib.correspondence import Correspondence, make_correspondence, save_correspondence
+from ptrlib.credit import PTR, ChunkFeatures, Credit, CreditOutput, FeatureSizes, credit_class, make_credit
 from ptrlib.data.chunks import Batch, ChunkDataset, SegmentSampler, Statistics, hold_out
 from ptrlib.data.corruption import CORRUPTIONS, corrupt
 from ptrlib.data.episodes import Episode
@@ -253,6 +254,18 @@ class Trainer:
         return table.assign(step=self.step, split=split, valid=features.valid.numpy(), score=score.float().numpy(),
                             weight=out.weight.float().numpy(), loss=action_loss.float().numpy())
 
+    def correspondence(self) -> Correspondence | None:
+        """Whose consequences the scorer takes for whose (Figure 5); None of a run on one robot, or of a rule that
+        does not rank chunks by their consequence."""
+        learner, dataset = self.learner, self.data.train
+        robots = {episode.embodiment for episode in dataset.episodes}
+        if not (isinstance(learner.credit, PTR) and learner.credit.ranks_chunks and len(robots) > 1):
+            return None
+        generator = torch.Generator().manual_seed(self.config.seed)
+        return make_correspondence(learner.credit.overlay, dataset,
+                                   lambda batch: learner.features(batch, generator)[1],
+                                   segments=self.sampler.segments, seed=self.config.seed)
+
     def state_dict(self) -> dict[str, Any]:
         return {"step": self.step, "learner": self.learner.state_dict(), "optimizer": self.optimizer.state_dict(),
                 "schedule": self.schedule.state_dict(), "sampler": self.sampler.state_dict(),
@@ -336,5 +349,7 @@ def _write_results(trainer: Trainer, folder: Path, record: dict[str, Any]) -> No
                                                                compression="zstd")
     if learner.credit.ranks_chunks:
         save_gallery(folder, make_gallery(trainer.snapshots[-1], trainer.data.train))
+    if correspondence := trainer.correspondence():
+        save_correspondence(folder, correspondence)
     runs.write_provenance(folder, record)
     pd.DataFrame(trainer.metrics).to_parquet(folder / "metrics.parquet", index=False)
