@@ -18,7 +18,10 @@ from ptrlib.report.figures import COLOURS
 
 # Names and colours of the methods, the same in every chart and table.
 METHODS = {"sft": ("SFT", "grey"), "sft_belief": ("SFT+Belief", "sky"), "ptr": ("PTR", "blue"),
-           "ptr_alpha0": ("PTR, α = 0", "green"), "ptr_detached": ("PTR, detached scorer", "orange"),
+           "no_belief": ("w/o belief tokens", "black"), "no_gather": ("w/o cross-rank gather", "sky"),
+           "no_ema": ("w/o EMA, frozen encoder", "orange"), "no_refiner": ("w/o refiner", "yellow"),
+           "no_clipping": ("w/o clipping", "vermillion"), "ptr_alpha0": ("PTR, α = 0", "green"),
+           "no_average": ("w/o EMA, drifting encoder", "purple"), "ptr_detached": ("PTR, detached scorer", "orange"),
            "random": ("random weights", "purple"), "oracle": ("oracle filter", "vermillion")}
 CORRUPTIONS = {"none": "clean data", "action_noise": "action noise", "truncation": "truncation",
                "label_noise": "label noise", "combined": "combined corruption"}
@@ -55,11 +58,15 @@ def success_chart(rates: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     return figure, drawn
 
 
-def difference_chart(differences: pd.DataFrame, unit: str) -> tuple[Figure, pd.DataFrame]:
-    """Differences of success (points): columns method, corruption, estimate, low, high (as proportions)."""
+def difference_chart(differences: pd.DataFrame, unit: str,
+                     labels: Mapping[str, str] = CORRUPTIONS) -> tuple[Figure, pd.DataFrame]:
+    """Differences of success (points): columns method, corruption, estimate, low, high (as proportions).
+
+    ``labels`` names the values of ``corruption``, in the order of the markers.
+    """
     drawn = differences.assign(**{name: 100 * differences[name] for name in ("estimate", "low", "high")})
     figure, axes = plt.subplots(figsize=(5.2, 0.36 * differences.method.nunique() + 0.9))
-    _dots(axes, drawn, "estimate", "corruption", CORRUPTIONS)
+    _dots(axes, drawn, "estimate", "corruption", labels)
     axes.axvline(0, color=COLOURS["grey"], linewidth=0.8)
     axes.set(xlabel=unit)
     return figure, drawn

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm
+from scipy.stats import t as student
 from sklearn.metrics import roc_auc_score
 
 REPLICATES = 4000
@@ -35,8 +36,11 @@ class Interval:
         return self.low > value or self.high < value
 
     def text(self, scale: float = 1.0, digits: int = 1, sign: bool = False) -> str:
-        """``12.3 [4.5, 20.1]``, times ``scale``; ``sign`` writes the plus of positive numbers."""
+        """``12.3 [4.5, 20.1]``, times ``scale``; ``sign`` writes the plus of positive numbers. An interval without
+        ends (nan) is left out."""
         form = f"{'+' if sign else ''}.{digits}f"
+        if math.isnan(self.low):
+            return f"{scale * self.estimate:{form}}"
         return f"{scale * self.estimate:{form}} [{scale * self.low:{form}}, {scale * self.high:{form}}]"
 
 
@@ -134,6 +138,18 @@ def _auroc_replicates(chunks: pd.DataFrame, replicates: int, generator: np.rando
              * (drawn @ np.bincount(code[~positive], minlength=len(episodes))))
     with np.errstate(invalid="ignore"):
         return ((drawn @ wins) * drawn).sum(1) / pairs
+
+
+def mean_over_runs(values: ArrayLike, level: float = LEVEL) -> Interval:
+    """Mean of one number per training run (N,), with Student's interval; a single run has no ends (nan).
+
+    For quantities of a whole run, such as a loss or a spread: with a handful of runs a bootstrap is too narrow.
+    """
+    numbers = np.asarray(values, float)
+    mean, count = float(numbers.mean()), len(numbers)
+    half = float(student.ppf(0.5 + level / 2, count - 1) * numbers.std(ddof=1) / math.sqrt(count)) if count > 1 \
+        else math.nan
+    return Interval(mean, mean - half, mean + half, count)
 
 
 def mean_by_episode(value: ArrayLike, episode: ArrayLike, run: ArrayLike, *, replicates: int = REPLICATES,

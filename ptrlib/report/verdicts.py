@@ -43,10 +43,10 @@ def headline(episodes: pd.DataFrame, corruption: str, *, published_gain: float) 
              for method in ("ptr", "sft", "sft_belief")}
     if cells["ptr"].empty or cells["sft"].empty:
         return "PTR and SFT are not both among the methods shown, so there is nothing to conclude."
-    scope = _scope(episodes)
+    where = scope(episodes)
     gain = contrast(episodes, {("ptr", corruption): 1.0, ("sft", corruption): -1.0})
-    told = _answer(gain.low, gain.high, f"PTR succeeds more often{scope}", f"SFT succeeds more often{scope}",
-                   "which of the two is better cannot be told from these runs")
+    told = answer(gain.low, gain.high, f"PTR succeeds more often{where}", f"SFT succeeds more often{where}",
+                  "which of the two is better cannot be told from these runs")
     place = "holds" if 100 * gain.low <= published_gain <= 100 * gain.high else "excludes"
     rates = {method: f"{100 * cell.success.mean():.1f} %" for method, cell in cells.items()}
     text = (f"With {corruption_label(corruption)} PTR succeeds in {rates['ptr']} and SFT in {rates['sft']} of "
@@ -56,8 +56,8 @@ def headline(episodes: pd.DataFrame, corruption: str, *, published_gain: float) 
             f"{50 * (gain.high - gain.low):.0f} points.")
     if not cells["sft_belief"].empty:
         alone = contrast(episodes, {("ptr", corruption): 1.0, ("sft_belief", corruption): -1.0})
-        told = _answer(alone.low, alone.high, f"reweighting helps{scope}", f"reweighting hurts{scope}",
-                       "what reweighting alone does cannot be told")
+        told = answer(alone.low, alone.high, f"reweighting helps{where}", f"reweighting hurts{where}",
+                      "what reweighting alone does cannot be told")
         text += (f" Against SFT+Belief ({rates['sft_belief']}), which has the same belief tokens and no weights, "
                  f"the difference is {alone.text(100, sign=True)} points: **{told}**.")
     return text
@@ -82,7 +82,7 @@ def score_verdicts(weights: pd.DataFrame, method: str) -> pd.DataFrame:
             f"{method_label(method)}: do clean chunks score above those with "
             f"{corruption_label(row['corruption'])}?",
             f"AUROC {interval.text(digits=2)}",
-            _answer(interval.low - 0.5, interval.high - 0.5, "yes", "no, below"),
+            answer(interval.low - 0.5, interval.high - 0.5, "yes", "no, below"),
             interval.estimate, interval.low, interval.high))
     return pd.DataFrame([asdict(verdict) for verdict in verdicts])
 
@@ -127,18 +127,19 @@ def _success(episodes: pd.DataFrame, corruption: str) -> Iterator[Verdict]:
          pair("oracle", "sft"), "yes", "no, filtering hurts"))
     for question, terms, more, less in questions:
         if set(terms) <= present:
-            interval, scope = contrast(episodes, terms), _scope(episodes)
+            interval, where = contrast(episodes, terms), scope(episodes)
             yield Verdict(question, f"{interval.text(100, sign=True)} points",
-                          _answer(interval.low, interval.high, more + scope, less + scope),
+                          answer(interval.low, interval.high, more + where, less + where),
                           interval.estimate, interval.low, interval.high)
 
 
-def _scope(episodes: pd.DataFrame) -> str:
+def scope(episodes: pd.DataFrame) -> str:
     """What an answer on success holds for: with one seed an interval covers scenes and not training."""
     return ", in this one training run of each" if episodes.training_seed.nunique() == 1 else ""
 
 
-def _answer(low: float, high: float, more: str, less: str, neither: str = "cannot be told") -> str:
+def answer(low: float, high: float, more: str, less: str, neither: str = "cannot be told") -> str:
+    """``more`` for an interval above zero, ``less`` for one below; an interval without ends (nan) tells nothing."""
     if low > 0:
         return more
     return less if high < 0 else neither

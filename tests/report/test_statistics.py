@@ -22,6 +22,15 @@ def test_wilson_interval_matches_newcombe(successes, trials, low, high):
     assert (interval.low, interval.high) == pytest.approx((low, high), abs=1e-4)
 
 
+def test_mean_over_runs_is_students_interval_and_one_run_has_none():
+    interval = statistics.mean_over_runs([1.0, 2.0, 3.0, 4.0, 5.0])  # t(4, 0.975) = 2.776, standard error 0.7071
+    assert (interval.estimate, interval.low, interval.high, interval.count) == pytest.approx(
+        (3.0, 3.0 - 1.9632, 3.0 + 1.9632, 5), abs=1e-3)
+    alone = statistics.mean_over_runs([1.5])
+    assert np.isnan(alone.low) and np.isnan(alone.high) and not alone.excludes(0.0)
+    assert alone.text() == "1.5" and interval.text() == "3.0 [1.0, 5.0]"
+
+
 def test_wilson_interval_refuses_what_is_no_proportion():
     for successes, trials in ((3, 2), (-1, 5), (0, 0)):
         with pytest.raises(ValueError, match="not a proportion"):
