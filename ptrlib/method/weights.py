@@ -100,6 +100,29 @@ def source_shares(prior: Tensor, weight: Tensor, source: Tensor) -> Tensor:
     return mass / mass.sum()
 
 
+def share_bounds(w_min: float, w_max: float, alpha: float = PTRConfig.alpha) -> tuple[float, float]:
+    """The paper's bounds on q(m) / pi_m of any source (Eq 30): lowest over highest weight, and its inverse."""
+    low, high = weight_bounds(w_min, w_max, alpha)
+    return low / high, high / low
+
+
+def sharp_share_bounds(prior: float, w_min: float, w_max: float, alpha: float = PTRConfig.alpha
+                       ) -> tuple[float, float]:
+    """The infimum and the supremum of q(m) / pi_m of a source with the proportion ``prior``.
+
+    q(m) / pi_m = E_m[w] / (pi_m E_m[w] + (1 - pi_m) E_rest[w]) grows with the source's mean weight and falls with
+    that of the rest, so the ends are taken where all weights of the source lie at one end of Eq 24's range and
+    all others at the other. Eq 30 is the limit of a source that is nearly absent.
+
+    Raises:
+        ValueError: ``prior`` is no proportion, or the clip is out of range.
+    """
+    if not 0 < prior <= 1:
+        raise ValueError(f"prior must lie in (0, 1], got {prior}")
+    low, high = weight_bounds(w_min, w_max, alpha)
+    return low / (prior * low + (1 - prior) * high), high / (prior * high + (1 - prior) * low)
+
+
 def _check_range(w_min: float, w_max: float, alpha: float) -> None:
     if not 0 < w_min <= 1 <= w_max < math.inf:
         raise ValueError(f"the clip must satisfy 0 < w_min <= 1 <= w_max, got [{w_min}, {w_max}]")

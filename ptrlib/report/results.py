@@ -157,23 +157,25 @@ def success_rates(episodes: pd.DataFrame, by: Sequence[str] = ("corruption", "me
     return pd.DataFrame(rows)
 
 
-def contrast(episodes: pd.DataFrame, terms: Mapping[tuple[str, str], float]) -> Interval:
+def contrast(episodes: pd.DataFrame, terms: Mapping[tuple[str, str], float],
+             by: tuple[str, str] = ("method", "corruption")) -> Interval:
     """Paired contrast of success rates, e.g. ``{("ptr", "combined"): 1, ("sft", "combined"): -1}``.
 
     Args:
-        terms: a coefficient for each (method, corruption).
+        terms: a coefficient for each cell.
+        by: the two columns whose values name a cell.
 
     Raises:
         ValueError: a term has no episodes, or not the scenes and seeds of the others.
     """
     cells = {}
-    for method, corruption in terms:
-        cell = episodes[(episodes.method == method) & (episodes.corruption == corruption)]
+    for one, other in terms:
+        cell = episodes[(episodes[by[0]] == one) & (episodes[by[1]] == other)]
         if cell.empty:
-            raise ValueError(f"there are no episodes of '{method}' on '{corruption}' data to compare; "
+            raise ValueError(f"there are no episodes of '{one}' on '{other}' data to compare; "
                              "keep its runs in the manifest")
         scene = cell.set_index(["training_seed", "task", "init_state"])
-        cells[method, corruption] = scene.success.astype(float)
+        cells[one, other] = scene.success.astype(float)
     first = next(iter(cells.values()))
     if any(not cell.index.sort_values().equals(first.index.sort_values()) for cell in cells.values()):
         raise ValueError("the methods were not evaluated on the same scenes with the same training seeds; "

@@ -13,7 +13,9 @@ from ptrlib.method.weights import (
     conservative_weights,
     kl_bound,
     self_normalised_mean,
+    share_bounds,
     sharp_kl_bound,
+    sharp_share_bounds,
     source_shares,
     weight_bounds,
 )
@@ -162,13 +164,25 @@ def test_source_shares_are_a_distribution_within_the_bounds(seed, alpha, sources
     ratio = share / (prior / prior.sum())
     low, high = weight_bounds(0.25, 4.0, alpha)
     assert share.sum().item() == pytest.approx(1)
-    assert ((ratio >= low / high - 1e-9) & (ratio <= high / low + 1e-9)).all()
+    assert share_bounds(0.25, 4.0, alpha) == pytest.approx((low / high, high / low))
+    for value, proportion in zip(ratio.tolist(), (prior / prior.sum()).tolist(), strict=True):
+        lowest, highest = sharp_share_bounds(proportion, 0.25, 4.0, alpha)
+        assert low / high - 1e-9 <= lowest - 1e-9 <= value <= highest + 1e-9 <= high / low + 1e-9
 
 
 def test_source_shares_by_hand():
     share = source_shares(torch.tensor([0.5, 0.5]), torch.tensor([4.0, 4.0, 0.25, 0.25, 0.25]),
                           torch.tensor([0, 0, 1, 1, 1]))
     torch.testing.assert_close(share, torch.tensor([16 / 17, 1 / 17]))
+
+
+def test_sharp_share_bounds_are_reached_and_a_rare_source_has_the_papers():
+    assert sharp_share_bounds(0.5, 0.25, 4.0)[1] == pytest.approx(2 * 16 / 17)  # the case by hand above
+    assert sharp_share_bounds(1 / 3, 0.25, 4.0) == pytest.approx((1 / 11, 8 / 3))
+    assert sharp_share_bounds(1e-9, 0.25, 4.0) == pytest.approx(share_bounds(0.25, 4.0), rel=1e-6)
+    assert sharp_share_bounds(1.0, 0.25, 4.0) == (1, 1)
+    with pytest.raises(ValueError, match="prior must lie in"):
+        sharp_share_bounds(0.0, 0.25, 4.0)
 
 
 def test_a_source_without_samples():
