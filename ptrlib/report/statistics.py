@@ -169,6 +169,44 @@ def mean_by_episode(value: ArrayLike, episode: ArrayLike, run: ArrayLike, *, rep
     return _percentiles(float(np.mean(estimates)), _over_runs(np.stack(resampled), generator), level, len(table))
 
 
+def source_ratios(weight: ArrayLike, source: ArrayLike, episode: ArrayLike, run: ArrayLike, *,
+                  replicates: int = REPLICATES, level: float = LEVEL, seed: int = 0) -> dict[str, Interval]:
+    """q(m) / pi_m of every source m (Eq 29): the mean weight of its chunks over the mean weight of all.
+
+    Averaged over runs. Runs are resampled, and within each the episodes of every source; the proportions pi_m are
+    the run's own and stay. With one run the interval says nothing about another training run.
+
+    Args:
+        weight: (N,) weights; also exp(T / beta), for the shares that Proposition 3 predicts.
+        source: (N,) where each chunk comes from; every episode has one source.
+        episode: (N,) the episode of each chunk.
+        run: (N,) the training run of each chunk.
+
+    Raises:
+        ValueError: a run lacks a source that another one has.
+    """
+    table = pd.DataFrame({"weight": np.asarray(weight, float), "source": np.asarray(source, str),
+                          "episode": np.asarray(episode), "run": np.asarray(run)})
+    generator, names = np.random.default_rng(seed), sorted(table.source.unique())
+    estimates, resampled = [], []
+    for name, chunks in table.groupby("run", sort=True):
+        prior = chunks.source.value_counts(normalize=True).reindex(names)
+        if prior.isna().any():
+            raise ValueError(f"run {name!r} holds no chunks of source {prior.index[prior.isna()][0]!r}; "
+                             "compare runs on the same sources")
+        means = []
+        for _, part in chunks.groupby("source", sort=True):
+            sums = part.groupby("episode").weight.agg(["sum", "count"]).to_numpy()
+            total, count = (_draw(len(sums), replicates, generator) @ sums).T
+            means.append(total / count)
+        estimates.append(chunks.groupby("source").weight.mean()[names].to_numpy() / chunks.weight.mean())
+        resampled.append(np.stack(means) / (prior.to_numpy() @ np.stack(means)))
+    return {name: _percentiles(float(np.mean([found[m] for found in estimates])),
+                               _over_runs(np.stack([found[m] for found in resampled]), generator), level,
+                               int((table.source == name).sum()))
+            for m, name in enumerate(names)}
+
+
 def effective_sample_size(weight: ArrayLike) -> float:
     """(sum w)^2 / sum w^2: how many equally weighted samples hold as much information."""
     values = np.asarray(weight, float)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.metrics import roc_auc_score
 
+from ptrlib.method.weights import source_shares
 from ptrlib.report import statistics
 
 
@@ -155,3 +157,34 @@ def test_interval_text():
     interval = statistics.Interval(0.123, -0.04, 0.2, 10)
     assert interval.text(100, 1, sign=True) == "+12.3 [-4.0, +20.0]"
     assert not interval.excludes(0) and interval.excludes(0.3)
+
+
+def test_source_ratios_by_hand_and_against_the_methods_own_shares():
+    weight = [4.0, 4.0, 0.25, 0.25, 0.25, 1.0]
+    source, episode = ["a", "a", "b", "b", "b", "b"], [0, 1, 2, 2, 3, 4]
+    ratios = statistics.source_ratios(weight, source, episode, ["run"] * 6)
+    mean = (8 + 1.75) / 6
+    assert {name: ratio.estimate for name, ratio in ratios.items()} == pytest.approx(
+        {"a": 4 / mean, "b": 1.75 / 4 / mean})
+    assert (ratios["a"].count, ratios["b"].count) == (2, 4)
+    shares = source_shares(torch.tensor([2 / 6, 4 / 6]), torch.tensor(weight), torch.tensor([0, 0, 1, 1, 1, 1]))
+    assert [ratios["a"].estimate * 2 / 6, ratios["b"].estimate * 4 / 6] == pytest.approx(shares.tolist())
+    # whatever is drawn, all weights of a are 4, and the mean of b lies between those of its episodes
+    assert 4 / (4 * 2 / 6 + 1.0 * 4 / 6) <= ratios["a"].low <= ratios["a"].high <= 4 / (4 * 2 / 6 + 0.25 * 4 / 6) + 1e-9
+
+
+def test_source_ratios_are_one_without_information_and_their_intervals_cover_it():
+    covered = 0
+    for seed in range(100):
+        generator = np.random.default_rng(seed)
+        episode = np.repeat(np.arange(60), 5)
+        weight = generator.lognormal(0, 0.5, 60)[episode] * generator.lognormal(0, 0.3, 300)
+        ratio = statistics.source_ratios(weight, np.where(episode < 20, "a", "b"), episode, np.zeros(300),
+                                         replicates=300)["a"]
+        covered += ratio.low <= 1 <= ratio.high
+    assert 87 <= covered <= 100
+
+
+def test_source_ratios_refuse_runs_on_other_sources():
+    with pytest.raises(ValueError, match="run 1 holds no chunks of source 'b'"):
+        statistics.source_ratios([1.0, 2.0, 1.0], ["a", "b", "a"], [0, 1, 2], [0, 0, 1])
