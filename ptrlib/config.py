@@ -127,6 +127,7 @@ class NetworkConfig:
     diffusion_clip: float = 5.0  # bound of a normalised action while sampling
     precision: str = "auto"  # "float32" | "bfloat16" | "auto": bfloat16 where the processor multiplies it
     use_belief: bool = True
+    fusion: str = "attention"  # "film": the instruction also gates the vision tokens, and the expert is given h_t
 
 
 @dataclass(frozen=True)
@@ -212,7 +213,7 @@ def from_dict(kind: type[ConfigT], values: Mapping[str, Any]) -> ConfigT:
 
 # Keys that came after runs had been stored. At its default such a key is left out of the fingerprint, so that
 # the stored runs, which were made as if it had that value, keep their names.
-ADDED_LATER = ("network.token_size", "ranks")
+ADDED_LATER = ("network.token_size", "network.fusion", "ranks")
 
 
 def fingerprint(config: RunConfig) -> str:

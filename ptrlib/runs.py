@@ -151,6 +151,7 @@ def check(config: RunConfig) -> None:
     credit_class(config.credit)
     _one_of("data.corruption", config.data.corruption, ("none", *CORRUPTIONS, "combined"))
     _one_of("network.head", config.network.head, ("flow", "diffusion"))
+    _one_of("network.fusion", config.network.fusion, ("attention", "film"))
     batch, segment = config.ptr.optimization.batch_size, config.data.segment_chunks
     if batch % segment:
         raise ValueError(f"ptr.optimization.batch_size ({batch}) must be a multiple of data.segment_chunks ({segment})")

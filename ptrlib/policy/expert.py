@@ -18,8 +18,15 @@ from ptrlib.policy.backbone import Context
 from ptrlib.policy.precision import computing
 from ptrlib.policy.transformer import Attention, FeedForward, attention_bias, fourier_features, quiet
 
-Memory = list[tuple[Tensor, Tensor]]  # each layer's keys and values of the context
 USUAL_SLOTS = 16  # slots that a robot uses, roughly; scales the projections of unified vectors
+
+
+@dataclass
+class Memory:
+    """What the expert keeps of a context: computed once, used at every denoising step."""
+
+    keys_values: list[tuple[Tensor, Tensor]]  # of each layer
+    summary: Tensor | None  # (B, 1, d), added to every token
 
 
 @dataclass
@@ -108,12 +115,14 @@ class ActionExpert(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.output = nn.Linear(width, base.action_dim)
         quiet(self.output, 0.1)
+        self.summary = nn.Linear(width, width) if network.fusion == "film" else None
 
     def remember(self, context: Context) -> Memory:
-        """Each layer's keys and values of the context: computed once, used at every denoising step."""
+        """What every denoising step reads of the context."""
         with computing(self.precision, context.hidden.device):
-            return [cast(ExpertLayer, layer).cross_attention.keys_values(context.hidden)
-                    for layer in self.layers]
+            keys_values = [cast(ExpertLayer, layer).cross_attention.keys_values(context.hidden)
+                           for layer in self.layers]
+        return Memory(keys_values, None if self.summary is None else self.summary(context.pooled)[:, None])
 
     def forward(self, noisy: Tensor, time: Tensor, state: Tensor, memory: Memory, context_mask: Tensor,
                 step_mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -125,7 +134,9 @@ class ActionExpert(nn.Module):
         with computing(self.precision, noisy.device):
             tokens = torch.cat([self.projector(noisy), self.state(state)[:, None]], dim=1).float()
             tokens = tokens + self.time(fourier_features(time, tokens.shape[-1], 0.01, 4.0))[:, None]
-            for layer, keys_values in zip(self.layers, memory, strict=True):
+            if memory.summary is not None:
+                tokens = tokens + memory.summary
+            for layer, keys_values in zip(self.layers, memory.keys_values, strict=True):
                 tokens = layer(tokens, bias, keys_values, context_bias)
             hidden = self.norm(tokens[:, :-1])
             return self.output(hidden).float(), hidden

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ptrlib.config import BasePolicyConfig, NetworkConfig
-from ptrlib.policy.backbone import Backbone, Context
+from ptrlib.policy.backbone import FUSIONS, Backbone, Context
 from ptrlib.policy.diffusion import DiffusionHead
 from ptrlib.policy.encoder import VisionTower
 from ptrlib.policy.expert import ActionHead
@@ -29,8 +29,10 @@ class Policy(nn.Module):
         super().__init__()
         if network.head not in HEADS:
             raise ValueError(f"network.head must be one of {', '.join(HEADS)}, got {network.head!r}")
+        if network.fusion not in FUSIONS:
+            raise ValueError(f"network.fusion must be one of {', '.join(FUSIONS)}, got {network.fusion!r}")
         self.vision_tower = VisionTower(network, cameras)
-        self.backbone = Backbone(network, belief_tokens)
+        self.backbone = Backbone(network, belief_tokens, self.vision_tower.tokens)
         self.head = HEADS[network.head](network, base)
         self.z_init = nn.Parameter(torch.randn(belief_tokens, network.width) * 0.2)  # z_{t_0}, Section 4.1
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,8 +25,9 @@ ROWS = 256  # episodes stepped together
 EXECUTED_NOISE = 0.5  # of a full action, where a data set is recorded with noise that is executed
 
 # What a manifest's data.path ``data/PURPOSE/SUITE`` stands for: seeds differ, so no scene is in two of them
-# but those of "tabletop_executed", which are "tabletop"'s own.
-PURPOSES = {"tabletop": {"seed": 0}, "tabletop_pretrain": {"seed": 1}, "tabletop_tuning": {"seed": 2},
+# but those of "tabletop_executed", which are "tabletop"'s own. Styles: all in turn, but for pretraining.
+PURPOSES: dict[str, dict[str, Any]] = {"tabletop": {"seed": 0}, "tabletop_pretrain": {"seed": 1, "styles": ("precise",)},
+            "tabletop_tuning": {"seed": 2},
             "tabletop_executed": {"seed": 0, "executed_noise": EXECUTED_NOISE}}
 _NOISE = 2  # names the stream of executed noise among those of an episode's seed
 
@@ -74,7 +76,7 @@ def record(world: str = "tabletop", suite: str = "easy", episodes: int = 50, sty
 
 
 def record_for(path: str | Path, episodes: int) -> None:
-    """Record the demonstrations that a manifest calls ``path``, ``.../PURPOSE/SUITE``, in all styles in turn.
+    """Record the demonstrations that a manifest calls ``path``, ``.../PURPOSE/SUITE``.
 
     Raises:
         ValueError: no such purpose or suite.
@@ -84,7 +86,8 @@ def record_for(path: str | Path, episodes: int) -> None:
     if purpose not in PURPOSES:
         raise ValueError(f"{path}: no demonstrations there, and {purpose!r} names none that can be recorded; name the "
                          f"folder of a suite in {', '.join(PURPOSES)}, or record some with `ptrlib demos`")
-    record(suite=path.name, episodes=episodes, styles=tuple(STYLES), out=path, **PURPOSES[purpose])  # type: ignore[arg-type]
+    settings: dict[str, Any] = {"styles": tuple(STYLES), **PURPOSES[purpose]}
+    record(suite=path.name, episodes=episodes, out=path, **settings)
 
 
 def _record_task(recording: TabletopRecording, task: TaskSpec, out: Path) -> None:
