@@ -62,7 +62,8 @@ def _weights(setting: runs.Setting, generator: np.random.Generator) -> pd.DataFr
                     rows.append({"step": step, "split": split, "episode": episode, "start": start,
                                  "phase": start / 40, "operator": ("precise", "slow")[episode % 2],
                                  "task": "task", "source": "made up", "embodiment": "libero",
-                                 "truth_action_noise": noisy, "truth_truncation": False, "truth_label_noise": False, "valid": start < 32,
+                                 "truth_action_noise": noisy, "truth_truncation": False,
+                                 "truth_label_noise": False, "valid": start < 32,
                                  "score": np.nan if plain else score, "loss": 1.0 + noisy,
                                  "weight": 1.0 if plain else float(np.exp(score).clip(0.25, 4))})
     return pd.DataFrame(rows)
