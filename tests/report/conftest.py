@@ -1,0 +1,14 @@
+"""Shared by the tests of the pages: one set of tiny Tabletop runs, whatever number of processes run the tests."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.report.tiny_book import TinyBook, make_tiny_book
+
+
+@pytest.fixture(scope="session")
+def tiny_book(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> TinyBook:
+    """Each manifest's runs are made when the first test asks for them with ``tiny_book.make``."""
+    base = tmp_path_factory.getbasetemp()
+    return make_tiny_book((base if worker_id == "master" else base.parent) / "tiny_book")
