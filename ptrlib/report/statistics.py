@@ -19,6 +19,7 @@ from scipy.stats import t as student
 from sklearn.metrics import roc_auc_score
 
 REPLICATES = 4000
+CHUNK_REPLICATES = 1000  # of quantities of chunks, of which a page shows many
 LEVEL = 0.95
 
 
@@ -86,7 +87,7 @@ def paired_bootstrap(values: pd.Series, *, replicates: int = REPLICATES, level: 
 
 
 def auroc(score: ArrayLike, positive: ArrayLike, episode: ArrayLike, run: ArrayLike, *,
-          replicates: int = REPLICATES, level: float = LEVEL, seed: int = 0) -> Interval:
+          replicates: int = CHUNK_REPLICATES, level: float = LEVEL, seed: int = 0) -> Interval:
     """Chance that a positive chunk scores above a negative one (ties count half), a mean over runs.
 
     Args:
@@ -152,7 +153,7 @@ def mean_over_runs(values: ArrayLike, level: float = LEVEL) -> Interval:
     return Interval(mean, mean - half, mean + half, count)
 
 
-def mean_by_episode(value: ArrayLike, episode: ArrayLike, run: ArrayLike, *, replicates: int = REPLICATES,
+def mean_by_episode(value: ArrayLike, episode: ArrayLike, run: ArrayLike, *, replicates: int = CHUNK_REPLICATES,
                     level: float = LEVEL, seed: int = 0) -> Interval:
     """Mean over chunks (N,), averaged over runs; runs are resampled, and within each its episodes.
 
@@ -170,7 +171,7 @@ def mean_by_episode(value: ArrayLike, episode: ArrayLike, run: ArrayLike, *, rep
 
 
 def source_ratios(weight: ArrayLike, source: ArrayLike, episode: ArrayLike, run: ArrayLike, *,
-                  replicates: int = REPLICATES, level: float = LEVEL, seed: int = 0) -> dict[str, Interval]:
+                  replicates: int = CHUNK_REPLICATES, level: float = LEVEL, seed: int = 0) -> dict[str, Interval]:
     """q(m) / pi_m of every source m (Eq 29): the mean weight of its chunks over the mean weight of all.
 
     Averaged over runs. Runs are resampled, and within each the episodes of every source; the proportions pi_m are
@@ -220,9 +221,9 @@ def divergence(weight: ArrayLike) -> float:
     return float((share * np.log(share * values.size)).sum())
 
 
-def _draw(count: int, replicates: int, generator: np.random.Generator) -> NDArray[np.int64]:
+def _draw(count: int, replicates: int, generator: np.random.Generator) -> NDArray[np.float64]:
     """How often each of ``count`` things is drawn in a resample with replacement: (replicates, count)."""
-    return generator.multinomial(count, np.full(count, 1 / count), size=replicates)
+    return generator.multinomial(count, np.full(count, 1 / count), size=replicates).astype(float)
 
 
 def _percentiles(estimate: float, replicates: NDArray[np.float64], level: float, count: int) -> Interval:
