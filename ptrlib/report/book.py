@@ -105,6 +105,10 @@ def run_notebook(name: str, parameters: Mapping[str, object] | None = None) -> P
     ``name`` is its path in the book or the last part of it. Without ``parameters`` the copy becomes the
     book's page and the figures go to ``figures/``; with them, both go to a folder of ``build/notebooks``
     named by the parameters, and the book is left alone.
+
+    Raises:
+        ValueError: a parameter that the notebook refuses, or a run that it misses.
+        RuntimeError: the notebook stopped for another reason; the sentence names the cell.
     """
     import papermill
 
@@ -127,6 +131,8 @@ def run_notebook(name: str, parameters: Mapping[str, object] | None = None) -> P
                                    extra_arguments=["--log-level=CRITICAL"])  # errors come as exceptions
     except papermill.PapermillExecutionError as error:
         failed = temporary.replace(target.with_name(f"{target.stem}.failed.ipynb"))
+        if error.ename == "ValueError":  # a wrong parameter or a missing run: the sentence says it all
+            raise ValueError(f"{full}: {error.evalue}") from error
         raise RuntimeError(f"{full} stopped in cell {error.cell_index}: {error.ename}: {error.evalue} "
                            f"(executed so far: {failed})") from error
     return temporary.replace(target)

@@ -94,6 +94,13 @@ def test_a_failing_notebook_names_its_cell(small_book: Path) -> None:
     assert not (small_book / "build" / "book" / "broken.ipynb").exists()
 
 
+def test_what_a_notebook_refuses_is_one_sentence(small_book: Path) -> None:
+    write_notebook(small_book / "book" / "strict.ipynb", "limit = 3  # above 0",
+                   "if limit <= 0:\n    raise ValueError(f'limit must be above 0, got {limit}')")
+    with pytest.raises(ValueError, match=r"^strict: limit must be above 0, got -1$"):
+        book.run_notebook("strict", {"limit": -1})
+
+
 def test_unexecuted_notebooks_stop_the_build(small_book: Path) -> None:
     with pytest.raises(ValueError, match="Not executed yet: broken, results/page"):
         book.build()
