@@ -24,7 +24,8 @@ METHODS = {"sft": ("SFT", "grey"), "sft_belief": ("SFT+Belief", "sky"), "ptr": (
            "no_average": ("w/o EMA, drifting encoder", "purple"), "ptr_detached": ("PTR, detached scorer", "orange"),
            "random": ("random weights", "purple"), "oracle": ("oracle filter", "vermillion")}
 CORRUPTIONS = {"none": "clean data", "action_noise": "action noise", "truncation": "truncation",
-               "label_noise": "label noise", "combined": "combined corruption"}
+               "label_noise": "label noise", "combined": "combined corruption", "executed_noise": "executed noise"}
+WORLDS = {"tabletop": "Tabletop", "libero": "LIBERO", "robocasa": "RoboCasa"}
 
 
 def method_label(method: str) -> str:
@@ -34,6 +35,11 @@ def method_label(method: str) -> str:
 
 def corruption_label(corruption: str) -> str:
     return CORRUPTIONS.get(corruption, corruption)
+
+
+def world_label(world: str, suite: str) -> str:
+    """``Tabletop (easy)``, ``LIBERO (spatial)``: the simulator and the suite that a number comes from."""
+    return f"{WORLDS.get(world, world)} ({suite.removeprefix(f'{world}_')})"
 
 
 def method_colour(method: str) -> str:
@@ -52,7 +58,7 @@ def success_chart(rates: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     ``rates`` is :func:`ptrlib.report.results.success_rates`.
     """
     drawn = rates.assign(**{name: 100 * rates[name] for name in ("success", "low", "high")})
-    figure, axes = plt.subplots(figsize=(5.2, 0.36 * rates.method.nunique() + 0.9))
+    figure, axes = plt.subplots(figsize=(5.2, _height(rates)))
     _dots(axes, drawn, "success", "corruption", CORRUPTIONS)
     axes.set(xlabel="success (%), 95 % interval", xlim=(-2, 102))
     return figure, drawn
@@ -65,7 +71,7 @@ def difference_chart(differences: pd.DataFrame, unit: str,
     ``labels`` names the values of ``corruption``, in the order of the markers.
     """
     drawn = differences.assign(**{name: 100 * differences[name] for name in ("estimate", "low", "high")})
-    figure, axes = plt.subplots(figsize=(5.2, 0.36 * differences.method.nunique() + 0.9))
+    figure, axes = plt.subplots(figsize=(5.2, _height(differences)))
     _dots(axes, drawn, "estimate", "corruption", labels)
     axes.axvline(0, color=COLOURS["grey"], linewidth=0.8)
     axes.set(xlabel=unit)
@@ -158,6 +164,12 @@ def weight_histograms(weights: pd.DataFrame, bins: int = 24) -> tuple[Figure, pd
     return figure, drawn
 
 
+def _height(table: pd.DataFrame) -> float:
+    """Inches for a row per method that holds a mark per corruption."""
+    marks = table.groupby("method").corruption.nunique().max()
+    return max(0.36, 0.13 * marks + 0.06) * table.method.nunique() + 0.9
+
+
 def _dots(axes: Axes, table: pd.DataFrame, value: str, by: str, labels: Mapping[str, str]) -> None:
     """A row per method, a dot with interval per value of ``by``."""
     methods = in_order(table.method)
@@ -170,7 +182,8 @@ def _dots(axes: Axes, table: pd.DataFrame, value: str, by: str, labels: Mapping[
     axes.set(yticks=range(len(methods)), yticklabels=[method_label(method) for method in methods],
              ylim=(len(methods) - 0.5, -0.5))
     axes.grid(axis="y", visible=False)
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(groups))
+    longest = max(len(labels[group]) for group in groups)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=max(1, min(len(groups), 60 // (longest + 2))))
 
 
 def _bars(axes: Axes, cells: pd.DataFrame, value: str, height: np.ndarray, colour: str, label: str,
