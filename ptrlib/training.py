@@ -146,7 +146,7 @@ def prepare_data(config: RunConfig, episodes: list[Episode], statistics: Statist
     statistics = statistics or Statistics.of(train)
     kept = [episode for episode in train if credit_class(config.credit).keeps(episode)]
     return TrainingData(ChunkDataset(kept, data, chunk_length, statistics),
-                        ChunkDataset(held_out, data, chunk_length, statistics) if held_out else None,
+                        ChunkDataset(held_out, data, chunk_length, statistics, len(kept)) if held_out else None,
                         statistics, tuple(episodes[0].images), fingerprint_episodes(episodes))
 
 
@@ -185,9 +185,10 @@ class Trainer:
         optimization = config.ptr.optimization
         self.config, self.data = config, data
         self.learner = Learner(config, len(data.cameras), start_from)
+        self.learner.credit.prepare(self.learner.policy, [data.train, *([data.held_out] if data.held_out else [])])
         self.model: nn.Module = distributed.wrap(self.learner)
         self.optimizer = torch.optim.AdamW(self.learner.parameters(), lr=optimization.learning_rate,
-                                           weight_decay=optimization.weight_decay)
+                                           weight_decay=optimization.weight_decay, fused=True)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda step: learning_rate_factor(step, optimization.lr_warmup_steps, optimization.steps))
         self.sampler = SegmentSampler(data.train, optimization.batch_size // config.data.segment_chunks,
@@ -249,7 +250,7 @@ class Trainer:
         action_loss, features = self.learner.features(batch, generator)
         out = self.learner.credit(features)
         start = batch.starts.flatten()[batch.present.flatten()]
-        table = describe(dataset, features.episode_ids.numpy(), start.numpy())
+        table = describe(dataset, features.episode_ids.numpy() - dataset.first_id, start.numpy())
         score = out.score if out.score is not None else torch.full_like(out.weight, math.nan)
         return table.assign(step=self.step, split=split, valid=features.valid.numpy(), score=score.float().numpy(),
                             weight=out.weight.float().numpy(), loss=action_loss.float().numpy())
