@@ -26,9 +26,9 @@ EXECUTED_NOISE = 0.5  # of a full action, where a data set is recorded with nois
 
 # What a manifest's data.path ``data/PURPOSE/SUITE`` stands for: seeds differ, so no scene is in two of them
 # but those of "tabletop_executed", which are "tabletop"'s own. Styles: all in turn, but for pretraining.
-PURPOSES: dict[str, dict[str, Any]] = {"tabletop": {"seed": 0}, "tabletop_pretrain": {"seed": 1, "styles": ("precise",)},
-            "tabletop_tuning": {"seed": 2},
-            "tabletop_executed": {"seed": 0, "executed_noise": EXECUTED_NOISE}}
+PURPOSES: dict[str, dict[str, Any]] = {
+    "tabletop": {"seed": 0}, "tabletop_pretrain": {"seed": 1, "styles": ("precise",)}, "tabletop_tuning": {"seed": 2},
+    "tabletop_executed": {"seed": 0, "executed_noise": EXECUTED_NOISE}}
 _NOISE = 2  # names the stream of executed noise among those of an episode's seed
 
 

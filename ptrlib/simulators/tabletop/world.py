@@ -18,7 +18,7 @@ from ptrlib.simulators.tabletop.tasks import EVALUATION_SCENES, Task, suite_name
 
 CAMERAS = ("scene",)
 IMAGE_SIZE = 32
-VERSION = 1  # of dynamics, scenes and pictures together: counts up whenever the same seed gives other bytes
+VERSION = 2  # of dynamics, scenes and pictures together: counts up whenever the same seed gives other bytes
 _EVALUATION, _RECORDING = 0, 1  # first number of a scene's seed: evaluation never meets a recorded scene
 
 
