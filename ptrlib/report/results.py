@@ -54,6 +54,11 @@ def runs_of(manifest: str | Path, root: Path = runs.RUNS, *, evaluated: bool = T
     return [StoredRun(setting, root / setting.folder_name) for setting in settings]
 
 
+def is_stored(manifest: str | Path, root: Path = runs.RUNS) -> bool:
+    """Whether every run of a manifest is there, trained and evaluated."""
+    return all(runs.is_done(setting.config, root) for setting in runs.load_manifest(manifest_path(manifest)).settings)
+
+
 def manifest_path(manifest: str | Path) -> Path:
     """``experiments/NAME.yaml`` for a bare name, the path itself otherwise."""
     path = Path(manifest)
