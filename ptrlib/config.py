@@ -152,6 +152,27 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
+class CrossFitConfig:
+    """Our own rule, credit "crossfit" (ptrlib/credit/crossfit.py). Bounds and mixture are PTRConfig's."""
+
+    questions: tuple[str, ...] = ("action", "instruction")  # also "consequence", "likelihood"
+    folds: int = 2  # scorers never judge what they learned from; 1: they do
+    pooling: str = "episode"  # "episode": a mean over its chunks | "chunk"
+    beta: float = 0.5  # nats of score that change the weight by a factor e
+    full_weight_quantile: float = 0.5  # of the training chunks' scores: there and above the weight is w_max
+    every: int = 4  # steps between scored chunks
+    steps: int = 400  # of training a scorer
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.1
+    width: int = 128  # of a scorer's hidden layer
+    embedding: int = 32
+    dropout: float = 0.5
+    temperature: float = 0.1
+    neighbours: int = 16  # candidates of the action question
+
+
+@dataclass(frozen=True)
 class EvaluationConfig:
     """Rollouts in the simulator (experiments/protocol.md)."""
 
@@ -177,6 +198,7 @@ class RunConfig:
     ptr: PTRConfig = field(default_factory=PTRConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    crossfit: CrossFitConfig = field(default_factory=CrossFitConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
 
@@ -213,7 +235,7 @@ def from_dict(kind: type[ConfigT], values: Mapping[str, Any]) -> ConfigT:
 
 # Keys that came after runs had been stored. At its default such a key is left out of the fingerprint, so that
 # the stored runs, which were made as if it had that value, keep their names.
-ADDED_LATER = ("network.token_size", "network.fusion", "ranks")
+ADDED_LATER = ("network.token_size", "network.fusion", "ranks", "crossfit")
 
 
 def fingerprint(config: RunConfig) -> str:

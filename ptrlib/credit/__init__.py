@@ -9,18 +9,23 @@ action loss and in the auxiliary losses it adds.
               losses and switches its weights off
 ``random``    control: PTR's own weights, shuffled among the chunks of the batch that have a target
 ``oracle``    control: SFT on the episodes that the truth mask does not mark
+``crossfit``  ours: weights fixed before training, from cross-fitted contrasts of the start policy's features
 ============  =====================================================================================
+
+``crossfit_random`` is the last one's control: its weights, given to other episodes.
 """
 
 import difflib
 
 from ptrlib.config import RunConfig
 from ptrlib.credit.controls import Oracle, RandomWeights
+from ptrlib.credit.crossfit import CrossFit, RandomCrossFit
 from ptrlib.credit.interface import ChunkFeatures, Credit, CreditOutput, FeatureSizes
 from ptrlib.credit.ptr import PTR
 from ptrlib.credit.sft import SFT
 
-CREDITS: dict[str, type[Credit]] = {"sft": SFT, "ptr": PTR, "random": RandomWeights, "oracle": Oracle}
+CREDITS: dict[str, type[Credit]] = {"sft": SFT, "ptr": PTR, "random": RandomWeights, "oracle": Oracle,
+                                   "crossfit": CrossFit, "crossfit_random": RandomCrossFit}
 
 
 def credit_class(name: str) -> type[Credit]:
@@ -36,5 +41,5 @@ def make_credit(config: RunConfig, sizes: FeatureSizes) -> Credit:
     return credit_class(config.credit)(config, sizes)
 
 
-__all__ = ["CREDITS", "ChunkFeatures", "Credit", "CreditOutput", "FeatureSizes", "Oracle", "PTR", "RandomWeights",
-           "SFT", "credit_class", "make_credit"]
+__all__ = ["CREDITS", "ChunkFeatures", "Credit", "CreditOutput", "CrossFit", "FeatureSizes", "Oracle", "PTR",
+           "RandomCrossFit", "RandomWeights", "SFT", "credit_class", "make_credit"]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from ptrlib.config import RunConfig
+from ptrlib.data.chunks import ChunkDataset
 from ptrlib.data.episodes import Episode
 from ptrlib.method.belief import BeliefOutput
 from ptrlib.method.weights import self_normalised_mean
+from ptrlib.policy.policy import Policy
 
 
 class FeatureSizes(NamedTuple):
@@ -64,6 +66,10 @@ class Credit(nn.Module):
     def __init__(self, config: RunConfig, sizes: FeatureSizes) -> None:
         super().__init__()
         self.config = config
+
+    def prepare(self, policy: Policy, datasets: Sequence[ChunkDataset]) -> None:
+        """Called once before training with the policy that it starts from, the training chunks and, where there
+        are any, the held-out ones."""
 
     def forward(self, features: ChunkFeatures) -> CreditOutput:
         raise NotImplementedError

@@ -130,7 +130,7 @@ class Batch:
     target_images: Tensor  # (S, N, cameras, height, width, 3) uint8, o_{t+Delta}
     valid: Tensor  # (S, N) bool, there is an o_{t+Delta}
     present: Tensor  # (S, N) bool, there is an o_t
-    episode_ids: Tensor  # (S,) int64 index into the data set's episodes
+    episode_ids: Tensor  # (S,) int64 the data set's first_id and the index into its episodes
     starts: Tensor  # (S, N) int64, t
     frames: Tensor  # (S, N) int64, t + Delta
     offset: Tensor  # (S, N) int64, Delta
@@ -150,8 +150,10 @@ class ChunkDataset:
     """
 
     def __init__(self, episodes: Sequence[Episode], data: DataConfig, chunk_length: int,
-                 statistics: Statistics) -> None:
+                 statistics: Statistics, first_id: int = 0) -> None:
+        """``first_id`` is the first episode's, where episodes of several data sets must be told apart."""
         self.episodes = list(episodes)
+        self.first_id = first_id
         self.data = data
         self.chunk_length = chunk_length
         self.statistics = statistics
@@ -196,10 +198,18 @@ class ChunkDataset:
             "state": self._states[self._first_state[episode][:, None] + here],
             "instruction": self.instructions[episode], "actions": self._actions[rows],
             "action_mask": self._action_masks[episode], "step_mask": taken, "learn_mask": learned,
-            "valid": present & (frame <= length), "present": present, "episode_ids": episode, "starts": start,
+            "valid": present & (frame <= length), "present": present,
+            "episode_ids": episode + self.first_id, "starts": start,
             "frames": frame, "offset": np.full_like(start, self.data.offset),
             "task_ids": self.task_ids[episode], "source_ids": self.source_ids[episode]}
         return Batch(**{key: torch.from_numpy(np.ascontiguousarray(array)) for key, array in arrays.items()})
+
+    def following_states(self, episode: Tensor, start: Tensor) -> Tensor:
+        """Normalised states (n, Delta, 200) after each of the Delta steps from ``start`` (n,) on in the episodes with
+        indices ``episode`` (n,); the last one is repeated past the end."""
+        step = start[:, None] + torch.arange(1, self.data.offset + 1)
+        step = torch.minimum(step, torch.as_tensor(self.lengths)[episode][:, None])
+        return torch.from_numpy(self._states)[torch.as_tensor(self._first_state)[episode][:, None] + step]
 
     def _gather_images(self, episode: NDArray[np.int64], here: NDArray[np.int64], there: NDArray[np.int64],
                        shifts: NDArray[np.int64] | None) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

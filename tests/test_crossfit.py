@@ -1,0 +1,108 @@
+"""Our own rule: what its scorers notice, what its weights are held to."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from ptrlib.config import RunConfig, override
+from ptrlib.credit import CrossFit
+from ptrlib.data.episodes import Episode
+from ptrlib.data.hdf5 import read_episodes
+from ptrlib.simulators.tabletop import record
+from ptrlib.training import Trainer, prepare_data
+
+SMALL = {"credit": "crossfit", "network.use_belief": False, "network.image_size": 32, "network.token_size": 8,
+         "network.width": 16, "network.vision_channels": [4, 4, 8], "network.backbone_layers": 1,
+         "network.expert_layers": 1, "data.random_shift": 0, "data.embodiment": "tabletop_gantry",
+         "ptr.optimization.batch_size": 16, "ptr.optimization.steps": 2, "data.noise_sigma": 0.5,
+         "crossfit.batch_size": 128,
+         "crossfit.questions": ["action"], "crossfit.steps": 100}
+
+
+@pytest.fixture(scope="module")
+def episodes(tmp_path_factory: pytest.TempPathFactory) -> list[Episode]:
+    folder = tmp_path_factory.mktemp("crossfit")
+    record(suite="gantry", episodes=9, styles=("slow", "precise"), out=folder)
+    return read_episodes(folder)
+
+
+def trainer(episodes: list[Episode], **changes: object) -> Trainer:
+    config = override(RunConfig(), SMALL | {key.replace("__", "."): value for key, value in changes.items()})
+    return Trainer(config, prepare_data(config, episodes))
+
+
+def rule(trained: Trainer) -> CrossFit:
+    assert isinstance(trained.learner.credit, CrossFit)
+    return trained.learner.credit
+
+
+def by_episode(values: torch.Tensor, trained: Trainer) -> np.ndarray:
+    lengths = trained.data.train.lengths
+    return np.array([part.mean().item() for part in values[:lengths.sum()].split(lengths.tolist())])
+
+
+def test_noisy_labels_do_not_belong_to_the_motion_that_followed(episodes):
+    trained = trainer(episodes, data__corruption="action_noise")
+    untouched = [not episode.truth["action_noise"].any() for episode in trained.data.train.episodes]
+    assert roc_auc_score(untouched, by_episode(rule(trained).score, trained)) > 0.95
+
+
+def test_weights_keep_their_bounds_and_half_of_the_chunks_their_full_weight(episodes):
+    trained = trainer(episodes, data__corruption="action_noise")
+    weight = rule(trained).weight
+    assert weight.min() >= 0.25 and weight.max() == 4.0
+    train = weight[:len(trained.data.train)]
+    assert 0.5 <= (train > 4.0 - 1e-4).float().mean() < 0.75
+    assert len(weight) == len(trained.data.train) + len(trained.data.held_out)
+
+
+def test_a_chunk_is_given_the_weight_of_its_own_episode_in_either_split(episodes):
+    trained = trainer(episodes, crossfit__pooling="chunk")
+    table = trained.snapshot()
+    credit = rule(trained)
+    for split, dataset in (("train", trained.data.train), ("held_out", trained.data.held_out)):
+        rows = table[table.split == split]
+        index = credit.first[rows.episode.to_numpy() + dataset.first_id] + torch.tensor(rows.start.tolist())
+        np.testing.assert_array_equal(rows.weight.to_numpy(), credit.weight[index].numpy())
+    assert rows.weight.nunique() > 1
+
+
+def test_the_control_gives_the_same_weights_to_other_episodes(episodes):
+    ours, control = trainer(episodes), trainer(episodes, credit="crossfit_random")
+    mine, other = by_episode(rule(ours).weight, ours), by_episode(rule(control).weight, control)
+    assert not np.allclose(mine, other)
+    everyone = [np.sort([part.mean().item() for part in rule(each).weight.split(
+        [*each.data.train.lengths, *each.data.held_out.lengths])]) for each in (ours, control)]
+    np.testing.assert_allclose(*everyone, rtol=1e-6)
+
+
+def test_in_sample_scores_are_higher_than_cross_fitted_ones(episodes):
+    """Why scorers must not judge what they learned from; the instruction question is the easiest to learn by heart."""
+    asked = {"crossfit__questions": ["instruction"], "crossfit__dropout": 0.0, "crossfit__full_weight_quantile": 0.0}
+    scores = []
+    for folds in (1, 2):
+        credit = rule(trained := trainer(episodes, crossfit__folds=folds, **asked))
+        scores.append(by_episode(credit.score, trained))
+    assert np.ptp(scores[0]) < np.ptp(scores[1])  # everything is recognised in the sample
+
+
+def test_the_rule_asks_what_it_is_told_to(episodes):
+    with pytest.raises(ValueError, match="crossfit.questions has no 'reward'; choose from action, instruction"):
+        trainer(episodes, crossfit__questions=["reward"])
+    for questions in (["consequence"], ["likelihood"]):
+        weight = rule(trainer(episodes, crossfit__questions=questions, crossfit__steps=5)).weight
+        assert 0.25 <= weight.min() < weight.max() <= 4.0
+
+
+def test_short_episodes_that_nothing_is_known_about_keep_the_full_weight(episodes):
+    short = [dataclasses.replace(e, actions=e.actions[:8], state=e.state[:9], simulator_states=None,
+                                 images={camera: images[:9] for camera, images in e.images.items()})
+             for e in episodes[:4]]
+    trained = trainer(short + episodes[4:], data__held_out_fraction=0.0)
+    weight = by_episode(rule(trained).weight, trained)
+    np.testing.assert_allclose(weight[trained.data.train.lengths == 8], 4.0, rtol=1e-5)
