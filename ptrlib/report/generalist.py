@@ -1,0 +1,245 @@
+"""Tables 3 and 4 and source shares: one generalist against a specialist for each robot of Tabletop.
+
+A method of ``experiments/tabletop_generalist.yaml`` is a rule and what it was trained on (``ptr@gantry``,
+``ptr@generalist``), and a task is one task for one robot (``wipe_brown@gantry``). Here the two parts are columns:
+``method`` (the rule), ``setting`` (specialist or generalist) and ``robot``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ptrlib import runs
+from ptrlib.policy.action_space import EMBODIMENTS, SLOTS
+from ptrlib.report import published
+from ptrlib.report.charts import in_order, method_label
+from ptrlib.report.correspondence import ALL, robot_label
+from ptrlib.report.results import contrast, last_snapshot, manifest_path, narrow, success_rates
+from ptrlib.report.statistics import Interval, source_ratios
+from ptrlib.report.verdicts import Verdict, answer, scope
+
+SPECIALIST, GENERALIST = "specialist", "generalist"
+BY = ("method", "setting")
+Terms = Mapping[tuple[str, str], float]
+
+# What Section 5.4 compares, as contrasts of success rates between (rule, setting).
+CONTRASTS: dict[str, Terms] = {
+    "PTR − SFT, specialists": {("ptr", SPECIALIST): 1, ("sft", SPECIALIST): -1},
+    "PTR − SFT, generalists": {("ptr", GENERALIST): 1, ("sft", GENERALIST): -1},
+    "what pooling adds to PTR − SFT": {("ptr", GENERALIST): 1, ("sft", GENERALIST): -1, ("ptr", SPECIALIST): -1,
+                                       ("sft", SPECIALIST): 1},
+    "what pooling costs SFT": {("sft", SPECIALIST): 1, ("sft", GENERALIST): -1},
+    "what pooling costs PTR": {("ptr", SPECIALIST): 1, ("ptr", GENERALIST): -1},
+    "PTR generalist − SFT specialists": {("ptr", GENERALIST): 1, ("sft", SPECIALIST): -1},
+    "PTR − random weights, generalists": {("ptr", GENERALIST): 1, ("random", GENERALIST): -1}}
+
+
+def narrowed(manifest: str | Path, *, methods: Sequence[str] | None, seeds: int | Sequence[int] | None,
+             changes: Mapping[str, Any], generalist_changes: Mapping[str, Any]) -> list[Path]:
+    """:func:`ptrlib.report.results.narrow` for rules (``["sft", "ptr"]``), with changes of the generalists' own.
+
+    Returns one manifest, or one for the specialists and one for the generalists.
+
+    Raises:
+        ValueError: a rule that the manifest does not have.
+    """
+    path = manifest_path(manifest)
+    if methods is None and not any(value is not None for value in generalist_changes.values()):
+        return [narrow(path, seeds=seeds, changes=changes)]
+    names = list(dict.fromkeys(setting.method for setting in runs.load_manifest(path).settings))
+    known = list(dict.fromkeys(name.partition("@")[0] for name in names))
+    unknown = [rule for rule in methods or () if rule not in known]
+    if unknown:
+        raise ValueError(f"{path} has no rule '{unknown[0]}'; it has {', '.join(known)}")
+    chosen = [name for name in names if name.partition("@")[0] in (methods or known)]
+    pooled = [name for name in chosen if name.endswith(f"@{GENERALIST}")]
+    own = {key: value for key, value in generalist_changes.items() if value is not None}
+    groups = (([name for name in chosen if name not in pooled], changes), (pooled, {**changes, **own}))
+    return [narrow(path, seeds=seeds, methods=group, changes=of_group) for group, of_group in groups if group]
+
+
+def by_setting(table: pd.DataFrame) -> pd.DataFrame:
+    """A frame of :mod:`ptrlib.report.results` with ``method``, ``setting``, ``robot`` and ``job``, the robot's task."""
+    rule = table.method.str.partition("@")
+    task = table.task.str.partition("@")
+    return table.assign(method=rule[0], setting=np.where(rule[2] == GENERALIST, GENERALIST, SPECIALIST),
+                        robot=task[2].map(robot_label), job=task[0].str.replace("_", " "))
+
+
+def rates(episodes: pd.DataFrame, by: Sequence[str] = ("robot",)) -> pd.DataFrame:
+    """Success with its Wilson interval per setting, rule and ``by``, and of all robots together."""
+    everything = pd.concat([episodes, episodes.assign(robot=ALL)], ignore_index=True) if "robot" in by else episodes
+    return success_rates(everything, by=("setting", "method", *by))
+
+
+def contrasts(episodes: pd.DataFrame) -> pd.DataFrame:
+    """Every contrast that the runs allow, of each robot and of all, paired by scene; and the paper's, in points."""
+    rows = []
+    for name, terms in CONTRASTS.items():
+        for robot, part in [*episodes.groupby("robot", sort=False), (ALL, episodes)]:
+            if set(terms) <= set(zip(part.method, part.setting, strict=True)):
+                rows.append({"contrast": name, "robot": robot, **asdict(contrast(part, terms, BY)),
+                             "paper": published_contrast(terms)})
+    return pd.DataFrame(rows)
+
+
+def published_contrast(terms: Terms) -> float:
+    """The paper's number on its real robots, twelve tasks, in points; nan for a rule it did not run."""
+    if not {rule for rule, _ in terms} <= {"sft", "ptr"}:
+        return float("nan")
+    return sum(factor * published.cell(f"{published.REAL_ROBOT} | {rule.upper()}-{setting.capitalize()} | Overall | "
+                                       "Overall average") for (rule, setting), factor in terms.items())
+
+
+def task_gaps(episodes: pd.DataFrame) -> pd.DataFrame:
+    """PTR minus SFT of every task and robot (``method``) as specialist and as generalist (``corruption``), named as
+    :func:`ptrlib.report.charts.difference_chart` has its columns."""
+    rows = []
+    for (setting, robot, job), part in episodes.groupby(["setting", "robot", "job"], sort=False):
+        if {"ptr", "sft"} <= set(part.method):
+            gap = contrast(part, {("ptr", setting): 1.0, ("sft", setting): -1.0}, BY)
+            rows.append({"method": f"{robot}: {job}", "corruption": setting, **asdict(gap)})
+    return pd.DataFrame(rows)
+
+
+def task_counts(episodes: pd.DataFrame) -> pd.DataFrame:
+    """Tasks on which the first of two policies is ahead, level or behind, and ahead or behind beyond the interval.
+
+    The paper's counts over its twelve tasks stand beside ours.
+    """
+    rows = []
+    for name, identifier in (("PTR − SFT, specialists", "specialist"), ("PTR − SFT, generalists", "generalist"),
+                             ("PTR generalist − SFT specialists", "cross")):
+        terms = CONTRASTS[name]
+        if not set(terms) <= set(zip(episodes.method, episodes.setting, strict=True)):
+            continue
+        found = [contrast(part, terms, BY) for _, part in episodes.groupby("task")]
+        stated = published.read("statements").set_index("id").value
+        rows.append({
+            "comparison": name, "tasks": len(found), "ahead": sum(each.estimate > 0 for each in found),
+            "level": sum(each.estimate == 0 for each in found), "behind": sum(each.estimate < 0 for each in found),
+            "ahead beyond the interval": sum(each.low > 0 for each in found),
+            "behind beyond the interval": sum(each.high < 0 for each in found),
+            "paper: ahead of 12": stated.get(f"{identifier}_wins"), "paper: level": stated.get(f"{identifier}_ties")})
+    return pd.DataFrame(rows)
+
+
+def shared_slots(robots: Sequence[str]) -> pd.DataFrame:
+    """Which robots use which part of the unified action space, a row per slot that any of them uses."""
+    chosen = {name: EMBODIMENTS[name] for name in robots}
+    rows = []
+    for part, (first, end) in SLOTS.items():
+        for slot in range(first, end):
+            uses = {robot_label(name): " and ".join(
+                what for what, slots in (("state", robot.state_slots), ("action", robot.action_slots)) if slot in slots)
+                for name, robot in chosen.items()}
+            if any(uses.values()):
+                rows.append({"slot": slot, "meaning": f"{part}, {slot - first + 1} of {end - first}", **uses})
+    return pd.DataFrame(rows).drop_duplicates("slot")
+
+
+def generalist_chunks(weights: pd.DataFrame) -> pd.DataFrame:
+    """The training chunks of each generalist's last snapshot, ``robot`` taken from their embodiment.
+
+    Raises:
+        ValueError: the runs were stored before snapshots named the embodiment.
+    """
+    chunks = last_snapshot(weights[weights.setting == GENERALIST]).query("split == 'train'")
+    unknown = chunks.run if "embodiment" not in chunks else chunks.run[chunks.embodiment.isna()]
+    if len(unknown):
+        raise ValueError(f"weights.parquet of {unknown.iloc[0]} does not say which robot a chunk is from: it was "
+                         "stored before chunks named their embodiment; delete the run and run its manifest again")
+    return chunks.assign(robot=chunks.embodiment.map(robot_label))
+
+
+def tilted(chunks: pd.DataFrame, beta: Mapping[str, float]) -> pd.Series:
+    """exp(T / beta) of every chunk, Proposition 3's weight without clip; T = 0 where no consequence was recorded.
+
+    ``beta`` is each run's, by its name.
+    """
+    return np.exp(chunks.score.where(chunks.valid, 0.0) / chunks.run.map(beta))
+
+
+def source_table(chunks: pd.DataFrame, beta: Mapping[str, float]) -> pd.DataFrame:
+    """q(m) / pi_m of every robot, of each training seed and of all (Eq 29), with intervals.
+
+    Columns ``method``, ``seed`` ("all" or the training seed), ``robot``, ``quantity`` ("measured", or "Proposition 3"
+    for the rules whose weights follow the chunk's score), ``prior`` (pi_m), and the interval's.
+    """
+    rows = []
+    for method in in_order(chunks.method):
+        mine = chunks[chunks.method == method]
+        values = {"measured": mine.weight} | ({"Proposition 3": tilted(mine, beta)} if method == "ptr" else {})
+        for quantity, value in values.items():
+            for seed in ("all", *sorted(mine.training_seed.unique())):
+                part = mine if seed == "all" else mine[mine.training_seed == seed]
+                prior = part.robot.value_counts(normalize=True)
+                ratios = source_ratios(value[part.index], part.robot, part.episode, part.run)
+                rows += [{"method": method, "seed": str(seed), "robot": robot, "quantity": quantity,
+                          "prior": prior[robot], **asdict(ratio)} for robot, ratio in ratios.items()]
+    return pd.DataFrame(rows)
+
+
+def success_verdicts(episodes: pd.DataFrame) -> pd.DataFrame:
+    """The paper's questions on success that the runs can answer, all robots together."""
+    questions = {
+        "PTR − SFT, specialists": ("Does PTR succeed more often than SFT when each robot trains alone?", "yes",
+                                   "no, less often"),
+        "PTR − SFT, generalists": ("Does it when one checkpoint learns all robots?", "yes", "no, less often"),
+        "what pooling costs SFT": ("Does pooling the robots cost SFT?", "yes", "no, SFT gains by it"),
+        "what pooling costs PTR": ("Does pooling the robots cost PTR?", "yes", "no, PTR gains by it"),
+        "what pooling adds to PTR − SFT": ("Does pooling cost PTR less than SFT, and so widen the gap?", "yes",
+                                           "no, it costs PTR more"),
+        "PTR generalist − SFT specialists": ("Is the PTR generalist better than SFT's specialists?", "yes",
+                                             "no, worse"),
+        "PTR − random weights, generalists": ("Is it what the weights say? (PTR against random weights, generalists)",
+                                              "yes", "no, random weights do better")}
+    present = set(zip(episodes.method, episodes.setting, strict=True))
+    rows = []
+    for name, (question, more, less) in questions.items():
+        if set(CONTRASTS[name]) <= present:
+            found, where = contrast(episodes, CONTRASTS[name], BY), scope(episodes)
+            rows.append(asdict(Verdict(question, f"{found.text(100, sign=True)} points",
+                                       answer(found.low, found.high, more + where, less + where), found.estimate,
+                                       found.low, found.high)))
+    return pd.DataFrame(rows)
+
+
+def source_verdicts(shares: pd.DataFrame) -> pd.DataFrame:
+    """Which robots gain or lose weight as a source, by the intervals over all seeds."""
+    return pd.DataFrame([asdict(verdict) for verdict in _source_verdicts(shares)])
+
+
+def _source_verdicts(shares: pd.DataFrame) -> Iterator[Verdict]:
+    measured = shares[(shares.seed == "all") & (shares.quantity == "measured")]
+    for row in measured.itertuples():
+        ratio = Interval(row.estimate, row.low, row.high, row.count)
+        question = f"{method_label(row.method)}: does the {row.robot} robot get more weight than its share of the data?"
+        yield Verdict(question, f"q(m)/π = {ratio.text(digits=3)}",
+                      answer(ratio.low - 1, ratio.high - 1, "yes, more", "no, less"), ratio.estimate, ratio.low,
+                      ratio.high)
+
+
+def headline(episodes: pd.DataFrame) -> str:
+    """A paragraph (Markdown): what pooling the robots does to the gap between PTR and SFT, ours and the paper's."""
+    needed = CONTRASTS["what pooling adds to PTR − SFT"]
+    if not set(needed) <= set(zip(episodes.method, episodes.setting, strict=True)):
+        return "PTR and SFT are not both shown as specialists and as generalists, so there is nothing to conclude."
+    alone, pooled = (contrast(episodes, CONTRASTS[f"PTR − SFT, {each}s"], BY) for each in (SPECIALIST, GENERALIST))
+    added = contrast(episodes, needed, BY)
+    widened = ("the claim holds here: pooling the robots widens PTR's lead" if pooled.low > 0 else
+               "pooling the robots moves the gap in PTR's favour, but does not put PTR ahead of SFT")
+    told = answer(added.low, added.high, widened, "the claim does not hold here: pooling the robots favours SFT",
+                  "whether pooling the robots changes the gap cannot be told from these runs")
+    paper = {name: published_contrast(CONTRASTS[name]) for name in CONTRASTS}
+    return (f"PTR minus SFT is {alone.text(100, sign=True)} points with specialists and "
+            f"{pooled.text(100, sign=True)} with one generalist, a change of {added.text(100, sign=True)} points over "
+            f"{added.count} pairs of scene and training seed: **{told}**{scope(episodes)}. The paper prints "
+            f"{paper['PTR − SFT, specialists']:+.1f} and {paper['PTR − SFT, generalists']:+.1f} on its real robots, a "
+            f"change of {paper['what pooling adds to PTR − SFT']:+.1f}; it gives no interval.")
