@@ -199,8 +199,10 @@ def _offset(index: int, count: int) -> float:
 
 
 def _legend_above(figure: Figure, axes: Axes) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    if len(handles) > 1:
-        figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 3))
+    """One legend for all panels; a single entry goes into the title of the first, ``axes``."""
+    found = {label: handle for panel in figure.axes
+             for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)}
+    if len(found) > 1:
+        figure.legend(found.values(), found.keys(), loc="outside upper center", ncols=min(len(found), 3))
     else:
-        axes.set_title(f"{axes.get_title()} ({labels[0]})" if labels else axes.get_title())
+        axes.set_title(f"{axes.get_title()} ({next(iter(found))})" if found else axes.get_title())
