@@ -22,7 +22,14 @@ METHODS = {"sft": ("SFT", "grey"), "sft_belief": ("SFT+Belief", "sky"), "ptr": (
            "no_ema": ("w/o EMA, frozen encoder", "orange"), "no_refiner": ("w/o refiner", "yellow"),
            "no_clipping": ("w/o clipping", "vermillion"), "ptr_alpha0": ("PTR, α = 0", "green"),
            "no_average": ("w/o EMA, drifting encoder", "purple"), "ptr_detached": ("PTR, detached scorer", "orange"),
-           "random": ("random weights", "purple"), "oracle": ("oracle filter", "vermillion")}
+           "ptr_tenth": ("PTR, losses at a tenth", "sky"), "random": ("random weights", "purple"),
+           "sft_masked": ("SFT without padding", "black"), "crossfit": ("cross-fitted contrasts", "green"),
+           "crossfit_random": ("the same weights, shuffled", "purple"),
+           "crossfit_padded": ("… with padding", "yellow"), "crossfit_likelihood": ("… start policy's loss", "sky"),
+           "crossfit_consequence": ("… PTR's question", "blue"), "crossfit_action": ("… action only", "orange"),
+           "crossfit_instruction": ("… instruction only", "yellow"), "crossfit_insample": ("… in sample", "black"),
+           "crossfit_chunk": ("… chunk by chunk", "grey"), "crossfit_narrow": ("… w in [1/2, 2]", "orange"),
+           "crossfit_wide": ("… w in [1/20, 20]", "purple"), "oracle": ("oracle filter", "vermillion")}
 CORRUPTIONS = {"none": "clean data", "action_noise": "action noise", "truncation": "truncation",
                "label_noise": "label noise", "combined": "combined corruption", "executed_noise": "executed noise"}
 WORLDS = {"tabletop": "Tabletop", "libero": "LIBERO", "robocasa": "RoboCasa"}

@@ -1,0 +1,39 @@
+"""What it costs to make a page afresh, computed from the runs it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ptrlib.report.results import StoredRun, provenance_frame
+
+MINUTES = 10.0  # what a page may take at one training seed
+WORKERS = 2
+
+
+def cost(stored: Sequence[StoredRun], page: str, *, arguments: str = "", minutes: float = MINUTES,
+         workers: int = WORKERS) -> str:
+    """Two sentences of Markdown: what a whole training seed of ``page`` takes afresh on ``workers`` cores, and the
+    command that stays within ``minutes``, with fewer steps where it must.
+
+    Args:
+        arguments: parameters of the page that the command must repeat.
+
+    Training is taken as proportional to its steps; evaluation keeps its time. A setting of several ranks occupies
+    as many cores.
+    """
+    frame = provenance_frame(stored)
+    frame["training_seconds"] *= frame.ranks
+    training, evaluation = (frame.groupby("training_seed")[name].sum().median() / 60 / workers
+                            for name in ("training_seconds", "evaluation_seconds"))
+    count = frame.groupby("training_seed").size().median()
+    steps = stored[0].setting.config.ptr.optimization.steps
+    share = min(1.0, (minutes - evaluation) / training)
+    command = " ".join(part for part in (f"ptrlib notebook {page} source=fresh seeds=1", arguments) if part)
+    whole = (f"One training seed of this page is {count:.0f} runs: {training + evaluation:.0f} min on {workers} cores "
+             f"like those of the stored runs ({training:.0f} min to train, {evaluation:.0f} min to evaluate).")
+    if share <= 0:
+        return f"{whole} Evaluation alone takes more than {minutes:.0f} minutes; ask for fewer methods."
+    fewer = max(1, int(share * steps) // 10 * 10)
+    shortened = "" if share == 1.0 else f" steps={fewer}"
+    return (f"{whole} `{command}{shortened}` makes all that is not stored yet in at most {minutes:.0f} minutes"
+            + (f" ({fewer} of the {steps} steps, so other numbers than above)." if shortened else "."))
