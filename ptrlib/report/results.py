@@ -173,6 +173,12 @@ def contrast(episodes: pd.DataFrame, terms: Mapping[tuple[str, str], float],
     Raises:
         ValueError: a term has no episodes, or not the scenes and seeds of the others.
     """
+    return paired_bootstrap(paired_values(episodes, terms, by))
+
+
+def paired_values(episodes: pd.DataFrame, terms: Mapping[tuple[str, str], float],
+                  by: tuple[str, str] = ("method", "corruption")) -> pd.Series:
+    """What :func:`contrast` is the mean of: one value per (training seed, task, init state)."""
     cells = {}
     for one, other in terms:
         cell = episodes[(episodes[by[0]] == one) & (episodes[by[1]] == other)]
@@ -186,7 +192,7 @@ def contrast(episodes: pd.DataFrame, terms: Mapping[tuple[str, str], float],
         raise ValueError("the methods were not evaluated on the same scenes with the same training seeds; "
                          "a paired comparison needs both")
     total = sum(terms[key] * cell.reindex(first.index).to_numpy() for key, cell in cells.items())
-    return paired_bootstrap(pd.Series(total, index=first.index))
+    return pd.Series(total, index=first.index)
 
 
 def difference(episodes: pd.DataFrame, method: str, baseline: str, corruption: str) -> Interval:

@@ -72,6 +72,33 @@ def paired_bootstrap(values: pd.Series, *, replicates: int = REPLICATES, level: 
     Raises:
         ValueError: a seed lacks scenes that another has.
     """
+    means, count = _resampled_means(values, replicates, seed)
+    return _percentiles(float(values.mean()), means, level, count)
+
+
+def paired_ratio(numerator: pd.Series, denominator: pd.Series, *, replicates: int = REPLICATES, level: float = LEVEL,
+                 seed: int = 0) -> Interval:
+    """Ratio of two means of paired differences, both as in :func:`paired_bootstrap` and resampled together.
+
+    A replicate whose denominator is not positive counts as infinitely far from what the estimate says, so an
+    interval that cannot be told is wide and not wrong.
+
+    Raises:
+        ValueError: the two are not indexed alike.
+    """
+    if not numerator.index.equals(denominator.index):
+        raise ValueError("numerator and denominator must be differences on the same scenes")
+    above, count = _resampled_means(numerator, replicates, seed)
+    below, _ = _resampled_means(denominator, replicates, seed)
+    either_way = np.where(np.arange(replicates) % 2, np.inf, -np.inf)
+    ratio = np.where(below > 0, above / np.where(below > 0, below, 1.0), either_way)
+    estimate = numerator.mean() / denominator.mean() if denominator.mean() > 0 else math.nan
+    return _percentiles(float(estimate), ratio, level, count)
+
+
+def _resampled_means(values: pd.Series, replicates: int, seed: int) -> tuple[NDArray[np.float64], int]:
+    """Bootstrap means (replicates,) of values indexed by (training seed, task, scene), and their number. The draws
+    depend on the index and the seed alone."""
     table = values.unstack(level=0)
     if table.isna().any().any():
         raise ValueError("the differences are not paired: some training seeds lack scenes that others have; "
@@ -83,7 +110,7 @@ def paired_bootstrap(values: pd.Series, *, replicates: int = REPLICATES, level: 
     for block in tasks:
         scenes = generator.integers(len(block), size=(replicates, table.shape[1], len(block)))
         total += block[scenes, seeds[:, :, None]].sum((1, 2))
-    return _percentiles(float(values.mean()), total / table.size, level, table.size)
+    return total / table.size, table.size
 
 
 def auroc(score: ArrayLike, positive: ArrayLike, episode: ArrayLike, run: ArrayLike, *,
