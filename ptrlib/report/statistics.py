@@ -9,7 +9,7 @@ are resampled by training run and, within each, by episode, because the chunks o
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
@@ -80,8 +80,7 @@ def paired_ratio(numerator: pd.Series, denominator: pd.Series, *, replicates: in
                  seed: int = 0) -> Interval:
     """Ratio of two means of paired differences, both as in :func:`paired_bootstrap` and resampled together.
 
-    A replicate whose denominator is not positive counts as infinitely far from what the estimate says, so an
-    interval that cannot be told is wide and not wrong.
+    Where the denominator itself cannot be told from zero, its ratio has no interval: the ends are nan.
 
     Raises:
         ValueError: the two are not indexed alike.
@@ -90,10 +89,12 @@ def paired_ratio(numerator: pd.Series, denominator: pd.Series, *, replicates: in
         raise ValueError("numerator and denominator must be differences on the same scenes")
     above, count = _resampled_means(numerator, replicates, seed)
     below, _ = _resampled_means(denominator, replicates, seed)
-    either_way = np.where(np.arange(replicates) % 2, np.inf, -np.inf)
-    ratio = np.where(below > 0, above / np.where(below > 0, below, 1.0), either_way)
-    estimate = numerator.mean() / denominator.mean() if denominator.mean() > 0 else math.nan
-    return _percentiles(float(estimate), ratio, level, count)
+    if denominator.mean() <= 0 or (below <= 0).mean() > (1 - level) / 2:
+        estimate = numerator.mean() / denominator.mean() if denominator.mean() > 0 else math.nan
+        return Interval(float(estimate), math.nan, math.nan, count)
+    positive = below > 0
+    ratio = above[positive] / below[positive]
+    return _percentiles(float(numerator.mean() / denominator.mean()), ratio, level, count)
 
 
 def _resampled_means(values: pd.Series, replicates: int, seed: int) -> tuple[NDArray[np.float64], int]:
@@ -198,11 +199,8 @@ def mean_by_episode(value: ArrayLike, episode: ArrayLike, run: ArrayLike, *, rep
 
 
 def source_ratios(weight: ArrayLike, source: ArrayLike, episode: ArrayLike, run: ArrayLike, *,
-                  replicates: int = CHUNK_REPLICATES, level: float = LEVEL, seed: int = 0) -> dict[str, Interval]:
+                  replicates: int = REPLICATES, level: float = LEVEL, seed: int = 0) -> pd.DataFrame:
     """q(m) / pi_m of every source m (Eq 29): the mean weight of its chunks over the mean weight of all.
-
-    Averaged over runs. Runs are resampled, and within each the episodes of every source; the proportions pi_m are
-    the run's own and stay. With one run the interval says nothing about another training run.
 
     Args:
         weight: (N,) weights; also exp(T / beta), for the shares that Proposition 3 predicts.
@@ -210,13 +208,17 @@ def source_ratios(weight: ArrayLike, source: ArrayLike, episode: ArrayLike, run:
         episode: (N,) the episode of each chunk.
         run: (N,) the training run of each chunk.
 
+    Returns a row per run and source, with ``prior`` pi_m, ``estimate``, ``low``, ``high`` and ``count``; then a row per
+    source of the mean over runs, with ``run`` missing. Within a run the episodes of every source are resampled, the
+    proportions pi_m stay; for the mean the runs are resampled first.
+
     Raises:
         ValueError: a run lacks a source that another one has.
     """
     table = pd.DataFrame({"weight": np.asarray(weight, float), "source": np.asarray(source, str),
                           "episode": np.asarray(episode), "run": np.asarray(run)})
     generator, names = np.random.default_rng(seed), sorted(table.source.unique())
-    estimates, resampled = [], []
+    rows, resampled = [], []
     for name, chunks in table.groupby("run", sort=True):
         prior = chunks.source.value_counts(normalize=True).reindex(names)
         if prior.isna().any():
@@ -227,12 +229,20 @@ def source_ratios(weight: ArrayLike, source: ArrayLike, episode: ArrayLike, run:
             sums = part.groupby("episode").weight.agg(["sum", "count"]).to_numpy()
             total, count = (_draw(len(sums), replicates, generator) @ sums).T
             means.append(total / count)
-        estimates.append(chunks.groupby("source").weight.mean()[names].to_numpy() / chunks.weight.mean())
-        resampled.append(np.stack(means) / (prior.to_numpy() @ np.stack(means)))
-    return {name: _percentiles(float(np.mean([found[m] for found in estimates])),
-                               _over_runs(np.stack([found[m] for found in resampled]), generator), level,
-                               int((table.source == name).sum()))
-            for m, name in enumerate(names)}
+        ratios = np.stack(means) / (prior.to_numpy() @ np.stack(means))
+        estimates = chunks.groupby("source").weight.mean() / chunks.weight.mean()
+        counts = chunks.source.value_counts()
+        rows += [{"run": name, "source": each, "prior": prior[each],
+                  **asdict(_percentiles(estimates[each], ratios[m], level, int(counts[each])))}
+                 for m, each in enumerate(names)]
+        resampled.append(ratios)
+    of_runs = pd.DataFrame(rows).groupby("source")
+    for m, each in enumerate(names):
+        mine = of_runs.get_group(each)
+        over = _over_runs(np.stack([ratios[m] for ratios in resampled]), generator)
+        rows.append({"run": None, "source": each, "prior": mine.prior.mean(),
+                     **asdict(_percentiles(mine.estimate.mean(), over, level, int(mine["count"].sum())))})
+    return pd.DataFrame(rows)
 
 
 def effective_sample_size(weight: ArrayLike) -> float:

@@ -21,7 +21,7 @@ TINY = {"initial_policy": "", "log_every": 1, "data.episodes_per_task": 4,
         "network.width": 16, "network.heads": 2, "network.vision_channels": [4, 8, 8], "network.backbone_layers": 1,
         "network.expert_layers": 1, "ptr.optimization.steps": 6, "ptr.optimization.batch_size": 32,
         "ptr.optimization.lr_warmup_steps": 1, "ptr.warmup_steps": 2,
-        "evaluation.episodes_per_task": 2, "evaluation.max_steps": 8}
+        "evaluation.episodes_per_task": 2, "evaluation.max_steps": 8, "crossfit.steps": 5, "crossfit.every": 8}
 SNAPSHOT_BATCHES = {"train": 5, "held_out": 1}
 
 
