@@ -143,34 +143,6 @@ def training_chart(metrics: pd.DataFrame, columns: Mapping[str, str], window: in
     return figure, drawn
 
 
-def weight_histograms(weights: pd.DataFrame, bins: int = 24) -> tuple[Figure, pd.DataFrame]:
-    """Distribution of the weights at the first and at the last snapshot (Figure 11), a panel per method."""
-    edges = np.linspace(0, max(4.0, weights.weight.max()), bins + 1)
-    counted = []
-    for method in in_order(weights.method):
-        of_method = weights[weights.method == method]
-        for moment, step in (("early", of_method.step.min()), ("late", of_method.step.max())):
-            counts, _ = np.histogram(of_method[of_method.step == step].weight, edges)
-            counted.append(pd.DataFrame({"method": method, "moment": moment, "step": step, "low": edges[:-1],
-                                         "high": edges[1:], "share": counts / counts.sum()}))
-    drawn = pd.concat(counted, ignore_index=True)
-    methods = in_order(drawn.method)
-    rows = -(-len(methods) // 2)
-    figure, panels = plt.subplots(rows, 2, figsize=(5.4, 1.9 * rows), squeeze=False, sharey=True)
-    for axes in panels.flat[len(methods):]:
-        axes.set_visible(False)
-    for axes, method in zip(panels.flat, methods, strict=False):
-        for moment, colour in (("early", COLOURS["grey"]), ("late", method_colour(method))):
-            part = drawn[(drawn.method == method) & (drawn.moment == moment)]
-            axes.stairs(part.share, edges, fill=True, alpha=0.55, color=colour,
-                        label=f"step {part.step.iloc[0]}")
-        axes.set(title=method_label(method), xlabel="weight $w$")
-        axes.legend()
-    for axes in panels[:, 0]:
-        axes.set_ylabel("share of chunks")
-    return figure, drawn
-
-
 def _height(table: pd.DataFrame) -> float:
     """Inches for a row per method that holds a mark per corruption."""
     marks = table.groupby("method").corruption.nunique().max()

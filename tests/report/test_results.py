@@ -218,8 +218,6 @@ def test_charts_draw_the_numbers_of_their_frame_and_keep_their_runs(stored, tmp_
     assert drawn["nce_acc mean"].iloc[-1] == pytest.approx(ends.mean())
     _, smooth = charts.training_chart(metrics, {"nce_acc": "accuracy"}, window=2)
     assert smooth["nce_acc mean"].iloc[-1] == pytest.approx(metrics.nce_acc.mean())
-    figure, drawn = charts.weight_histograms(weights[weights.method == "ptr"])
-    assert drawn.groupby("moment").share.sum().to_numpy() == pytest.approx(1.0)
 
 
 def test_the_made_up_tables_have_the_columns_that_training_writes(stored):
