@@ -13,8 +13,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from ptrlib.config import PTRConfig
 from ptrlib.correspondence import Correspondence
 from ptrlib.report.statistics import mean_by_episode
+from ptrlib.simulators.tabletop.robots import NAMES as ROBOTS
 
 ALL = "all robots"
 HEATMAPS = {"mass": "share of the mass on others", "task": "of it, on the own task", "weight": "weight among them"}
@@ -23,6 +25,13 @@ HEATMAPS = {"mass": "share of the mass on others", "task": "of it, on the own ta
 def robot_label(name: str) -> str:
     """``tabletop_two_link`` or ``two_link`` as the page writes it."""
     return name.removeprefix("tabletop_").replace("_", "-")
+
+
+def in_robot_order(table: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    """Rows sorted by robot, in the simulator's order and the sum of all last; by ``robot`` or these columns."""
+    order = {name: place for place, name in enumerate([*map(robot_label, ROBOTS), ALL])}
+    by = list(columns or ("robot",))
+    return table.sort_values(by, key=lambda names: names.map(order), kind="stable").reset_index(drop=True)
 
 
 def correspondence_table(found: Mapping[str, Correspondence]) -> pd.DataFrame:
@@ -40,7 +49,7 @@ def correspondence_table(found: Mapping[str, Correspondence]) -> pd.DataFrame:
             interval = mean_by_episode(known.value, known.episode, known.run)
             rows.append({"quantity": quantity, "query": query, "candidate": candidate, **asdict(interval),
                          "chance": known.chance.mean()})
-    return pd.DataFrame(rows)
+    return in_robot_order(pd.DataFrame(rows), "query", "candidate")
 
 
 def _by_query(run: str, found: Correspondence) -> pd.DataFrame:
@@ -81,28 +90,29 @@ def score_parts(found: Mapping[str, Correspondence]) -> pd.DataFrame:
                  for name in ("score", "robot alone", "within the robot")}
         rows.append({"robot": robot, "queries": len(part), **parts,
                      "most that the robot alone can give": part.most.mean()})
-    return pd.DataFrame(rows)
+    return in_robot_order(pd.DataFrame(rows))
 
 
 def correspondence_chart(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     """A matrix for each quantity of :func:`correspondence_table`: a row per robot of the query."""
     robots = list(dict.fromkeys(table["query"]))
-    figure, panels = plt.subplots(1, len(HEATMAPS), figsize=(6.4, 2.5))
+    figure, panels = plt.subplots(1, len(HEATMAPS), figsize=(6.4, 2.9))
     for axes, (quantity, title) in zip(panels, HEATMAPS.items(), strict=True):
         part = table[table.quantity == quantity]
         cells = part.pivot(index="query", columns="candidate", values="estimate").reindex(index=robots, columns=robots)
-        axes.imshow(cells, cmap="cividis", vmin=0 if quantity != "weight" else None)
-        middle = np.nanmean(axes.images[0].get_clim())
+        highest = 1.0 if quantity != "weight" else max(PTRConfig.w_max, cells.max(axis=None))
+        axes.imshow(cells, cmap="cividis", vmin=0, vmax=highest)
+        middle = highest / 2
         for row in range(len(robots)):
             for column in range(len(robots)):
                 value = cells.iloc[row, column]
                 axes.text(column, row, "–" if np.isnan(value) else f"{value:.2f}", ha="center", va="center", fontsize=9,
                           color="black" if value > middle else "white")
         chance = part.chance.mean()
-        axes.set(title=f"{title}\n({'neutral: 1' if quantity == 'weight' else f'chance: {chance:.2f}'})",
-                 xticks=range(len(robots)), xticklabels=robots, yticks=range(len(robots)),
+        told = "neutral: 1" if quantity == "weight" else f"chance: {chance:.2f}"
+        axes.set_title(f"{title}\n({told})", fontsize=9)
+        axes.set(xticks=range(len(robots)), xticklabels=robots, yticks=range(len(robots)),
                  yticklabels=robots if axes is panels[0] else [])
-        axes.title.set_fontsize(9)
         axes.tick_params(axis="x", rotation=30)
         axes.grid(visible=False)
     panels[0].set_ylabel("robot of the query")

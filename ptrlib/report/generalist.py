@@ -19,12 +19,12 @@ from ptrlib import runs
 from ptrlib.policy.action_space import EMBODIMENTS, SLOTS
 from ptrlib.report import published
 from ptrlib.report.charts import in_order, method_label
-from ptrlib.report.correspondence import ALL, robot_label
+from ptrlib.report.correspondence import ALL, in_robot_order, robot_label
 from ptrlib.report.results import contrast, last_snapshot, manifest_path, narrow, success_rates
 from ptrlib.report.statistics import Interval, source_ratios
-from ptrlib.report.verdicts import Verdict, answer, scope
+from ptrlib.report.verdicts import Verdict, answer
 
-SPECIALIST, GENERALIST = "specialist", "generalist"
+SPECIALIST, GENERALIST, EVERY = "specialist", "generalist", "all seeds"
 BY = ("method", "setting")
 Terms = Mapping[tuple[str, str], float]
 
@@ -38,6 +38,10 @@ CONTRASTS: dict[str, Terms] = {
     "what pooling costs PTR": {("ptr", SPECIALIST): 1, ("ptr", GENERALIST): -1},
     "PTR generalist − SFT specialists": {("ptr", GENERALIST): 1, ("sft", SPECIALIST): -1},
     "PTR − random weights, generalists": {("ptr", GENERALIST): 1, ("random", GENERALIST): -1}}
+
+# Which of them the paper counts tasks for, and how its statements are called.
+COUNTED = {"PTR − SFT, specialists": "specialist", "PTR − SFT, generalists": "generalist",
+           "PTR generalist − SFT specialists": "cross"}
 
 
 def narrowed(manifest: str | Path, *, methods: Sequence[str] | None, seeds: int | Sequence[int] | None,
@@ -97,36 +101,30 @@ def published_contrast(terms: Terms) -> float:
                                        "Overall average") for (rule, setting), factor in terms.items())
 
 
-def task_gaps(episodes: pd.DataFrame) -> pd.DataFrame:
-    """PTR minus SFT of every task and robot (``method``) as specialist and as generalist (``corruption``), named as
-    :func:`ptrlib.report.charts.difference_chart` has its columns."""
+def task_contrasts(episodes: pd.DataFrame) -> pd.DataFrame:
+    """The contrasts of Table 4 for every task and robot: columns contrast, robot, job, estimate, low, high, count."""
     rows = []
-    for (setting, robot, job), part in episodes.groupby(["setting", "robot", "job"], sort=False):
-        if {"ptr", "sft"} <= set(part.method):
-            gap = contrast(part, {("ptr", setting): 1.0, ("sft", setting): -1.0}, BY)
-            rows.append({"method": f"{robot}: {job}", "corruption": setting, **asdict(gap)})
+    for name in COUNTED:
+        for (robot, job), part in episodes.groupby(["robot", "job"], sort=False):
+            if set(CONTRASTS[name]) <= set(zip(part.method, part.setting, strict=True)):
+                found = contrast(part, CONTRASTS[name], BY)
+                rows.append({"contrast": name, "robot": robot, "job": job, **asdict(found)})
     return pd.DataFrame(rows)
 
 
-def task_counts(episodes: pd.DataFrame) -> pd.DataFrame:
-    """Tasks on which the first of two policies is ahead, level or behind, and ahead or behind beyond the interval.
+def task_counts(of_tasks: pd.DataFrame) -> pd.DataFrame:
+    """Tasks of :func:`task_contrasts` on which the first policy is ahead, level or behind, and beyond the interval.
 
     The paper's counts over its twelve tasks stand beside ours.
     """
-    rows = []
-    for name, identifier in (("PTR − SFT, specialists", "specialist"), ("PTR − SFT, generalists", "generalist"),
-                             ("PTR generalist − SFT specialists", "cross")):
-        terms = CONTRASTS[name]
-        if not set(terms) <= set(zip(episodes.method, episodes.setting, strict=True)):
-            continue
-        found = [contrast(part, terms, BY) for _, part in episodes.groupby("task")]
-        stated = published.read("statements").set_index("id").value
+    stated, rows = published.read("statements").set_index("id").value.astype(float), []
+    for name, found in of_tasks.groupby("contrast", sort=False) if len(of_tasks) else ():
         rows.append({
-            "comparison": name, "tasks": len(found), "ahead": sum(each.estimate > 0 for each in found),
-            "level": sum(each.estimate == 0 for each in found), "behind": sum(each.estimate < 0 for each in found),
-            "ahead beyond the interval": sum(each.low > 0 for each in found),
-            "behind beyond the interval": sum(each.high < 0 for each in found),
-            "paper: ahead of 12": stated.get(f"{identifier}_wins"), "paper: level": stated.get(f"{identifier}_ties")})
+            "comparison": name, "tasks": len(found), "ahead": (found.estimate > 0).sum(),
+            "level": (found.estimate == 0).sum(), "behind": (found.estimate < 0).sum(),
+            "ahead beyond the interval": (found.low > 0).sum(), "behind beyond the interval": (found.high < 0).sum(),
+            "paper: ahead of 12": stated[f"{COUNTED[str(name)]}_wins"],
+            "paper: level": stated.get(f"{COUNTED[str(name)]}_ties", float("nan"))})
     return pd.DataFrame(rows)
 
 
@@ -169,46 +167,52 @@ def tilted(chunks: pd.DataFrame, beta: Mapping[str, float]) -> pd.Series:
 def source_table(chunks: pd.DataFrame, beta: Mapping[str, float]) -> pd.DataFrame:
     """q(m) / pi_m of every robot, of each training seed and of all (Eq 29), with intervals.
 
-    Columns ``method``, ``seed`` ("all" or the training seed), ``robot``, ``quantity`` ("measured", or "Proposition 3"
+    Columns ``method``, ``seed`` (EVERY or the training seed), ``robot``, ``quantity`` ("measured", or "Proposition 3"
     for the rules whose weights follow the chunk's score), ``prior`` (pi_m), and the interval's.
     """
-    rows = []
+    tables, seed_of = [], chunks.drop_duplicates("run").set_index("run").training_seed.astype(str)
     for method in in_order(chunks.method):
         mine = chunks[chunks.method == method]
         values = {"measured": mine.weight} | ({"Proposition 3": tilted(mine, beta)} if method == "ptr" else {})
         for quantity, value in values.items():
-            for seed in ("all", *sorted(mine.training_seed.unique())):
-                part = mine if seed == "all" else mine[mine.training_seed == seed]
-                prior = part.robot.value_counts(normalize=True)
-                ratios = source_ratios(value[part.index], part.robot, part.episode, part.run)
-                rows += [{"method": method, "seed": str(seed), "robot": robot, "quantity": quantity,
-                          "prior": prior[robot], **asdict(ratio)} for robot, ratio in ratios.items()]
-    return pd.DataFrame(rows)
+            ratios = source_ratios(value, mine.robot, mine.episode, mine.run).rename(columns={"source": "robot"})
+            tables.append(ratios.assign(method=method, quantity=quantity, seed=ratios.run.map(seed_of).fillna(EVERY)))
+    return in_robot_order(pd.concat(tables, ignore_index=True).drop(columns="run"))
 
 
-def success_verdicts(episodes: pd.DataFrame) -> pd.DataFrame:
-    """The paper's questions on success that the runs can answer, all robots together."""
-    questions = {
-        "PTR − SFT, specialists": ("Does PTR succeed more often than SFT when each robot trains alone?", "yes",
-                                   "no, less often"),
-        "PTR − SFT, generalists": ("Does it when one checkpoint learns all robots?", "yes", "no, less often"),
-        "what pooling costs SFT": ("Does pooling the robots cost SFT?", "yes", "no, SFT gains by it"),
-        "what pooling costs PTR": ("Does pooling the robots cost PTR?", "yes", "no, PTR gains by it"),
-        "what pooling adds to PTR − SFT": ("Does pooling cost PTR less than SFT, and so widen the gap?", "yes",
-                                           "no, it costs PTR more"),
-        "PTR generalist − SFT specialists": ("Is the PTR generalist better than SFT's specialists?", "yes",
-                                             "no, worse"),
-        "PTR − random weights, generalists": ("Is it what the weights say? (PTR against random weights, generalists)",
-                                              "yes", "no, random weights do better")}
-    present = set(zip(episodes.method, episodes.setting, strict=True))
+QUESTIONS = {
+    "PTR − SFT, specialists": ("Does PTR succeed more often than SFT when each robot trains alone?", "yes",
+                               "no, less often"),
+    "PTR − SFT, generalists": ("Does it when one checkpoint learns all robots?", "yes", "no, less often"),
+    "what pooling costs SFT": ("Does pooling the robots cost SFT?", "yes", "no, SFT gains by it"),
+    "what pooling costs PTR": ("Does pooling the robots cost PTR?", "yes", "no, PTR gains by it"),
+    "what pooling adds to PTR − SFT": ("Does pooling cost PTR less than SFT, and so widen the gap?", "yes",
+                                       "no, it costs PTR more"),
+    "PTR generalist − SFT specialists": ("Is the PTR generalist better than SFT's specialists?", "yes", "no, worse"),
+    "PTR − random weights, generalists": ("Is it what the weights say? (PTR against random weights, generalists)",
+                                          "yes", "no, random weights do better")}
+
+
+def success_verdicts(found: pd.DataFrame, where: str = "") -> pd.DataFrame:
+    """The paper's questions on success that :func:`contrasts` can answer, all robots together.
+
+    ``where`` is :func:`ptrlib.report.verdicts.scope`'s.
+    """
     rows = []
-    for name, (question, more, less) in questions.items():
-        if set(CONTRASTS[name]) <= present:
-            found, where = contrast(episodes, CONTRASTS[name], BY), scope(episodes)
-            rows.append(asdict(Verdict(question, f"{found.text(100, sign=True)} points",
-                                       answer(found.low, found.high, more + where, less + where), found.estimate,
-                                       found.low, found.high)))
+    for name, (question, more, less) in QUESTIONS.items():
+        if interval := _overall(found, name):
+            rows.append(asdict(Verdict(question, f"{interval.text(100, sign=True)} points",
+                                       answer(interval.low, interval.high, more + where, less + where),
+                                       interval.estimate, interval.low, interval.high)))
     return pd.DataFrame(rows)
+
+
+def _overall(found: pd.DataFrame, name: str) -> Interval | None:
+    """The contrast of that name over all robots, if the runs allow it."""
+    if found.empty:
+        return None
+    row = found[(found.contrast == name) & (found.robot == ALL)]
+    return Interval(*row[["estimate", "low", "high", "count"]].iloc[0]) if len(row) else None
 
 
 def source_verdicts(shares: pd.DataFrame) -> pd.DataFrame:
@@ -217,7 +221,7 @@ def source_verdicts(shares: pd.DataFrame) -> pd.DataFrame:
 
 
 def _source_verdicts(shares: pd.DataFrame) -> Iterator[Verdict]:
-    measured = shares[(shares.seed == "all") & (shares.quantity == "measured")]
+    measured = shares[(shares.seed == EVERY) & (shares.quantity == "measured")]
     for row in measured.itertuples():
         ratio = Interval(row.estimate, row.low, row.high, row.count)
         question = f"{method_label(row.method)}: does the {row.robot} robot get more weight than its share of the data?"
@@ -226,20 +230,18 @@ def _source_verdicts(shares: pd.DataFrame) -> Iterator[Verdict]:
                       ratio.high)
 
 
-def headline(episodes: pd.DataFrame) -> str:
+def headline(found: pd.DataFrame, where: str = "") -> str:
     """A paragraph (Markdown): what pooling the robots does to the gap between PTR and SFT, ours and the paper's."""
-    needed = CONTRASTS["what pooling adds to PTR − SFT"]
-    if not set(needed) <= set(zip(episodes.method, episodes.setting, strict=True)):
+    names = ("PTR − SFT, specialists", "PTR − SFT, generalists", "what pooling adds to PTR − SFT")
+    alone, pooled, added = (_overall(found, name) for name in names)
+    if alone is None or pooled is None or added is None:
         return "PTR and SFT are not both shown as specialists and as generalists, so there is nothing to conclude."
-    alone, pooled = (contrast(episodes, CONTRASTS[f"PTR − SFT, {each}s"], BY) for each in (SPECIALIST, GENERALIST))
-    added = contrast(episodes, needed, BY)
     widened = ("the claim holds here: pooling the robots widens PTR's lead" if pooled.low > 0 else
                "pooling the robots moves the gap in PTR's favour, but does not put PTR ahead of SFT")
     told = answer(added.low, added.high, widened, "the claim does not hold here: pooling the robots favours SFT",
                   "whether pooling the robots changes the gap cannot be told from these runs")
-    paper = {name: published_contrast(CONTRASTS[name]) for name in CONTRASTS}
+    paper = [published_contrast(CONTRASTS[name]) for name in names]
     return (f"PTR minus SFT is {alone.text(100, sign=True)} points with specialists and "
             f"{pooled.text(100, sign=True)} with one generalist, a change of {added.text(100, sign=True)} points over "
-            f"{added.count} pairs of scene and training seed: **{told}**{scope(episodes)}. The paper prints "
-            f"{paper['PTR − SFT, specialists']:+.1f} and {paper['PTR − SFT, generalists']:+.1f} on its real robots, a "
-            f"change of {paper['what pooling adds to PTR − SFT']:+.1f}; it gives no interval.")
+            f"{added.count:.0f} pairs of scene and training seed: **{told}**{where}. The paper prints {paper[0]:+.1f} "
+            f"and {paper[1]:+.1f} on its real robots, a change of {paper[2]:+.1f}; it gives no interval.")

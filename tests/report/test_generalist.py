@@ -9,9 +9,9 @@ import torch
 import yaml
 
 from ptrlib import runs
-from ptrlib.correspondence import Correspondence
+from ptrlib.correspondence import Correspondence, load_correspondence
 from ptrlib.method.weights import conservative_weights
-from ptrlib.report import correspondence, generalist
+from ptrlib.report import correspondence, generalist, results
 
 ROBOTS = ("gantry", "two_link")
 SUCCESS = {"sft@gantry": 0.5, "sft@two_link": 0.25, "ptr@gantry": 0.75, "ptr@two_link": 0.5, "sft@generalist": 0.25,
@@ -57,25 +57,31 @@ def test_contrasts_by_hand_and_beside_the_papers(episodes):
 
 
 def test_tasks_are_counted_as_the_paper_counts_them(episodes):
-    counts = generalist.task_counts(episodes).set_index("comparison")
+    of_tasks = generalist.task_contrasts(episodes)
+    assert len(of_tasks) == 3 * 2
+    counts = generalist.task_counts(of_tasks).set_index("comparison")
     assert counts.loc["PTR − SFT, specialists", ["tasks", "ahead", "level", "behind"]].tolist() == [2, 2, 0, 0]
-    assert counts["paper: ahead of 12"].tolist() == [8, 12, 7]
-    gaps = generalist.task_gaps(episodes).set_index(["method", "corruption"])
-    assert gaps.loc[("gantry: wipe brown", "generalist"), "estimate"] == 0.5
+    assert counts["paper: ahead of 12"].tolist() == [8, 12, 7] and counts["paper: level"].tolist()[::2] == [3, 4]
+    gaps = of_tasks.set_index(["contrast", "robot"]).estimate
+    assert gaps["PTR − SFT, generalists", "gantry"] == 0.5
+    assert generalist.task_counts(generalist.task_contrasts(episodes[episodes.method == "sft"])).empty
 
 
 def test_the_headline_follows_the_numbers(episodes):
-    assert "PTR's lead**. The paper prints +6.3 and +13.8" in generalist.headline(episodes)
+    def told(changed: pd.DataFrame) -> str:
+        return generalist.headline(generalist.contrasts(changed), ", in one run")
+
+    assert "holds here: pooling the robots widens PTR's lead**, in one run. The paper prints +6.3 and +13.8 " in told(
+        episodes)
     swapped = episodes.assign(method=episodes.method.map({"sft": "ptr", "ptr": "sft"}))
-    assert "does not hold here: pooling the robots favours SFT**" in generalist.headline(swapped)
+    assert "does not hold here: pooling the robots favours SFT**" in told(swapped)
     # the gap closes from below zero: better for PTR, and no lead
-    ahead = episodes.copy()
-    ahead.loc[(ahead.setting == "generalist") | (ahead.method == "ptr"), "success"] = False
-    assert "does not put PTR ahead of SFT**" in generalist.headline(ahead)
-    level = episodes.assign(success=episodes.init_state < 4)
-    assert "cannot be told" in generalist.headline(level)
-    assert "nothing to conclude" in generalist.headline(episodes[episodes.method == "sft"])
-    verdicts = generalist.success_verdicts(episodes)
+    behind = episodes.copy()
+    behind.loc[(behind.setting == "generalist") | (behind.method == "ptr"), "success"] = False
+    assert "does not put PTR ahead of SFT**" in told(behind)
+    assert "cannot be told" in told(episodes.assign(success=episodes.init_state < 4))
+    assert "nothing to conclude" in told(episodes[episodes.method == "sft"])
+    verdicts = generalist.success_verdicts(generalist.contrasts(episodes))
     assert len(verdicts) == 6 and verdicts.answer.iloc[0] == "yes"
 
 
@@ -125,7 +131,7 @@ def chunks():
 def test_source_shares_and_proposition_3_by_hand(chunks):
     beta = {"run 0": 1.5, "run 1": 1.5}
     table = generalist.source_table(chunks, beta).set_index(["quantity", "seed", "robot"])
-    assert set(table.index.get_level_values("seed")) == {"all", "0", "1"}
+    assert set(table.index.get_level_values("seed")) == {"all seeds", "0", "1"}
     for seed in (0, 1):
         part = chunks[chunks.training_seed == seed]
         arm = part.robot == "two-link"
@@ -138,7 +144,7 @@ def test_source_shares_and_proposition_3_by_hand(chunks):
         shares = table.loc["measured"].loc[str(seed)]
         assert (shares.prior * shares.estimate).sum() == pytest.approx(1)
     mean = np.mean([table.loc[("measured", str(seed), "gantry"), "estimate"] for seed in (0, 1)])
-    assert table.loc[("measured", "all", "gantry"), "estimate"] == pytest.approx(mean)
+    assert table.loc[("measured", "all seeds", "gantry"), "estimate"] == pytest.approx(mean)
     verdicts = generalist.source_verdicts(generalist.source_table(chunks, beta))
     assert verdicts.answer.tolist() == ["yes, more", "no, less"]
 
@@ -206,3 +212,49 @@ def test_charts_draw_the_frames_they_return(found):
     assert len(figure.axes) == 8 and drawn.candidate.tolist() == ["two-link", "two-link", "gantry", "gantry"]
     assert drawn.query_instruction.tolist() == ["wipe", "slide", "wipe", "wipe"]
     assert drawn.posterior.tolist() == [0.1, 0.4, 0.0, 0.0]
+
+
+def test_robots_stand_in_one_order(found):
+    table = pd.DataFrame({"robot": ["all robots", "two-link", "three-link", "gantry"]})
+    assert correspondence.in_robot_order(table).robot.tolist() == ["gantry", "two-link", "three-link", "all robots"]
+
+
+def test_the_page_shows_what_its_runs_hold(tiny_book):
+    stored = tiny_book.make("tabletop_generalist")
+    page = tiny_book.execute("generalist")
+    episodes = generalist.by_setting(results.episodes_frame(stored))
+    rates = generalist.rates(episodes)
+    drawn = page.frame("generalist_success")
+    assert drawn.estimate.tolist() == pytest.approx((100 * rates.success).tolist(), rel=1e-4)
+    assert drawn.episodes.sum() == 2 * len(episodes) == 2 * (2 * 18 + 3 * 18) * 2
+    contrasts = generalist.contrasts(episodes)
+    gaps = contrasts[contrasts.contrast.str.startswith("PTR − SFT")]
+    assert page.frame("generalist_gaps").estimate.tolist() == pytest.approx((100 * gaps.estimate).tolist(), rel=1e-4)
+    assert len(page.frame("generalist_tasks")) == 2 * 18
+
+    weights = generalist.by_setting(results.weights_frame(stored))
+    chunks = generalist.generalist_chunks(weights)
+    chunks = chunks[chunks.method.isin(["ptr", "random"])]
+    metrics = results.metrics_frame(stored).dropna(subset="beta")
+    shares = generalist.source_table(chunks, metrics.sort_values("step").groupby("run").beta.last())
+    expected = shares[shares.seed == generalist.EVERY]
+    pd.testing.assert_frame_equal(page.frame("source_shares")[["robot", "quantity", "estimate", "low", "high"]],
+                                  expected[["robot", "quantity", "estimate", "low", "high"]].reset_index(drop=True),
+                                  rtol=1e-4)
+    [run] = [run for run in stored if run.setting.method == "ptr@generalist"]
+    found = load_correspondence(run.folder)
+    table = correspondence.correspondence_table({run.name: found})
+    pd.testing.assert_frame_equal(page.frame("correspondence"), table, rtol=1e-4)
+    pairs = page.frame("correspondence_pairs")
+    assert pairs.posterior.tolist() == pytest.approx(found.pairs.posterior.tolist(), rel=1e-4)
+    text = page.text()
+    assert "+6.3" in text and "ptrlib notebook generalist source=fresh seeds=1" in text
+    assert "With one training seed" in text
+
+
+def test_the_page_without_ptr_says_what_it_cannot_show(tiny_book):
+    tiny_book.make("tabletop_generalist")
+    page = tiny_book.execute("generalist", methods=["sft"])
+    text = page.text()
+    assert "nothing to conclude" in text and "only PTR's generalists do" in text
+    assert not (page.figures / "correspondence.pdf").exists()

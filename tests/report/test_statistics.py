@@ -162,15 +162,24 @@ def test_interval_text():
 def test_source_ratios_by_hand_and_against_the_methods_own_shares():
     weight = [4.0, 4.0, 0.25, 0.25, 0.25, 1.0]
     source, episode = ["a", "a", "b", "b", "b", "b"], [0, 1, 2, 2, 3, 4]
-    ratios = statistics.source_ratios(weight, source, episode, ["run"] * 6)
+    table = statistics.source_ratios(weight, source, episode, ["run"] * 6)
+    of_run, everything = (table[table.run.isna() == missing].set_index("source") for missing in (False, True))
     mean = (8 + 1.75) / 6
-    assert {name: ratio.estimate for name, ratio in ratios.items()} == pytest.approx(
-        {"a": 4 / mean, "b": 1.75 / 4 / mean})
-    assert (ratios["a"].count, ratios["b"].count) == (2, 4)
+    for ratios in (of_run, everything):
+        assert ratios.estimate.to_dict() == pytest.approx({"a": 4 / mean, "b": 1.75 / 4 / mean})
+        assert ratios["count"].tolist() == [2, 4] and ratios.prior.tolist() == pytest.approx([1 / 3, 2 / 3])
     shares = source_shares(torch.tensor([2 / 6, 4 / 6]), torch.tensor(weight), torch.tensor([0, 0, 1, 1, 1, 1]))
-    assert [ratios["a"].estimate * 2 / 6, ratios["b"].estimate * 4 / 6] == pytest.approx(shares.tolist())
+    assert (of_run.estimate * of_run.prior).tolist() == pytest.approx(shares.tolist())
     # whatever is drawn, all weights of a are 4, and the mean of b lies between those of its episodes
-    assert 4 / (4 * 2 / 6 + 1.0 * 4 / 6) <= ratios["a"].low <= ratios["a"].high <= 4 / (4 * 2 / 6 + 0.25 * 4 / 6) + 1e-9
+    assert 4 / (4 * 2 / 6 + 1.0 * 4 / 6) <= of_run.low["a"] <= of_run.high["a"] <= 4 / (4 * 2 / 6 + 0.25 * 4 / 6) + 1e-9
+
+
+def test_source_ratios_are_averaged_over_runs():
+    table = statistics.source_ratios([4.0, 1.0, 1.0, 1.0], ["a", "b", "a", "b"], [0, 1, 2, 3], [0, 0, 1, 1])
+    ratio = table[table.source == "a"]
+    assert ratio.run.isna().tolist() == [False, False, True]
+    assert ratio.estimate.tolist() == pytest.approx([1.6, 1.0, 1.3])
+    assert (ratio.low.iloc[2], ratio.high.iloc[2]) == pytest.approx((1.0, 1.6))  # either run may be drawn twice
 
 
 def test_source_ratios_are_one_without_information_and_their_intervals_cover_it():
@@ -179,9 +188,9 @@ def test_source_ratios_are_one_without_information_and_their_intervals_cover_it(
         generator = np.random.default_rng(seed)
         episode = np.repeat(np.arange(60), 5)
         weight = generator.lognormal(0, 0.5, 60)[episode] * generator.lognormal(0, 0.3, 300)
-        ratio = statistics.source_ratios(weight, np.where(episode < 20, "a", "b"), episode, np.zeros(300),
-                                         replicates=300)["a"]
-        covered += ratio.low <= 1 <= ratio.high
+        table = statistics.source_ratios(weight, np.where(episode < 20, "a", "b"), episode, np.zeros(300),
+                                         replicates=300)
+        covered += table.low[0] <= 1 <= table.high[0]
     assert 87 <= covered <= 100
 
 
