@@ -155,11 +155,11 @@ class DataConfig:
 class CrossFitConfig:
     """Our own rule, credit "crossfit" (ptrlib/credit/crossfit.py). Bounds and mixture are PTRConfig's."""
 
-    questions: tuple[str, ...] = ("action", "instruction")  # also "consequence", "likelihood"
+    questions: tuple[str, ...] = ("action", "instruction", "ending")  # also "consequence", "likelihood"
     folds: int = 2  # scorers never judge what they learned from; 1: they do
     pooling: str = "episode"  # "episode": a mean over its chunks | "chunk"
-    beta: float = 0.5  # nats of score that change the weight by a factor e
-    full_weight_quantile: float = 0.5  # of the training chunks' scores: there and above the weight is w_max
+    beta: float = 1.0  # nats of score that change the weight by a factor e
+    full_weight_quantile: float = 0.5  # of the training chunks' answers: there and above nothing is missing
     every: int = 4  # steps between scored chunks
     steps: int = 400  # of training a scorer
     batch_size: int = 256
@@ -241,6 +241,8 @@ ADDED_LATER = ("network.token_size", "network.fusion", "ranks", "crossfit")
 def fingerprint(config: RunConfig) -> str:
     """Eight hexadecimal digits that name a full configuration."""
     values, defaults = to_dict(config), to_dict(RunConfig())
+    if not config.credit.startswith("crossfit"):  # nobody reads the group
+        values["crossfit"] = defaults["crossfit"]
     for key in ADDED_LATER:
         *groups, name = key.split(".")
         found, default = values, defaults

@@ -2,7 +2,7 @@
 claim hold?").
 
 PTR asks one question of a chunk while the policy learns from it: can its consequence be picked out of a pool? Here
-two others are asked, once, before training, of features of the policy that training starts from:
+three others are asked, once, before training, of features of the policy that training starts from:
 
 - *action*: can the recorded chunk be picked out among the chunks whose motion looked most like what followed?
   Labels that do not belong to the motion (action noise) fail.
@@ -11,12 +11,14 @@ two others are asked, once, before training, of features of the policy that trai
 
 *consequence* is PTR's own question on these features, and *likelihood* no question at all but the start policy's
 action loss: a control. Each scorer learns from one half of the episodes and judges the other, because a scorer
-knows by heart what it has learned from. The scores of an episode's chunks are added over the questions and
-averaged over the chunks, and the weight is Eq 21's with its bounds:
+knows by heart what it has learned from. A question's scores are averaged over the chunks of the episode. What counts
+is by how much the answer falls short of the usual one, so that a good answer to one question makes up for no bad one to
+another; the weight is Eq 21's with its bounds:
 
-    w = clip(exp(T / beta), w_min, w_max),    T = S - quantile(S) + beta log w_max.
+    w = clip(exp(T / beta), w_min, w_max),    T = beta log w_max + sum_q min(T_q - median(T_q), 0).
 
-Weights are fixed during training, and no gradient reaches the policy but that of the weighted loss.
+Weights are fixed during training, and no gradient reaches the
+policy but that of the weighted loss.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -52,6 +55,8 @@ class Evidence:
     motion: Tensor  # (n, Delta * slots) s_{t+1 .. t+Delta} - s_t
     change: Tensor  # (n, D) g(o_{t+Delta}) - g(o_t)
     loss: Tensor  # (n,) the start policy's action loss
+    view: Tensor  # (n, v) o_t and s_t under the recorded instruction
+    ending: Tensor  # (n, v) the same of the episode's last observation
 
     def __len__(self) -> int:
         return len(self.episode)
@@ -78,11 +83,13 @@ class CrossFit(SFT):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
             evidence = read_evidence(policy, datasets, self.config.crossfit.every)
-            scores = sum_of_scores(evidence, len(datasets[0].lengths), self.config)
-        self.score = self._centred(self._by_chunk(evidence, scores, lengths), len(datasets[0]))
-        ptr = self.config.ptr
+            answers = answered(evidence, len(datasets[0].lengths), self.config)
+        shortfall = torch.stack([self._shortfall(self._by_chunk(evidence, answer, lengths), len(datasets[0]))
+                                 for answer in answers.values()]).sum(0)
+        ptr, beta = self.config.ptr, self.config.crossfit.beta
+        self.score = shortfall + beta * math.log(ptr.w_max)
         self.weight = self._assigned(conservative_weights(
-            self.score, beta=self.config.crossfit.beta, alpha=ptr.alpha, w_min=ptr.w_min, w_max=ptr.w_max), lengths)
+            self.score, beta=beta, alpha=ptr.alpha, w_min=ptr.w_min, w_max=ptr.w_max), lengths)
 
     def forward(self, features: ChunkFeatures) -> CreditOutput:
         out = super().forward(features)
@@ -102,13 +109,11 @@ class CrossFit(SFT):
                 by_chunk[(self.first[evidence.episode] + evidence.start + step)[inside]] = scores[inside]
         return by_chunk
 
-    def _centred(self, score: Tensor, learned_from: int) -> Tensor:
-        """T of scores S (chunks,): at the quantile of the training chunks and above the weight is w_max. Chunks
-        that nothing is known about take the quantile's."""
-        crossfit = self.config.crossfit
-        known = score[:learned_from][~score[:learned_from].isnan()]
-        reference = known.quantile(crossfit.full_weight_quantile) if len(known) else score.new_zeros(())
-        return score.nan_to_num(nan=float(reference)) - reference + crossfit.beta * math.log(self.config.ptr.w_max)
+    def _shortfall(self, answer: Tensor, learned_from: int) -> Tensor:
+        """(chunks,) by how much answers stay below the training chunks' usual one, 0 or less; 0 where none is known."""
+        known = answer[:learned_from][~answer[:learned_from].isnan()]
+        usual = known.quantile(self.config.crossfit.full_weight_quantile) if len(known) else answer.new_zeros(())
+        return (answer - usual).nan_to_num(nan=0.0).clamp(max=0.0)
 
     def _assigned(self, weight: Tensor, lengths: Tensor) -> Tensor:
         """The weights as they are used."""
@@ -135,16 +140,34 @@ def read_evidence(policy: Policy, datasets: Sequence[ChunkDataset], every: int) 
     was_training = policy.training
     policy.eval()
     sentences = torch.unique(torch.cat([torch.from_numpy(dataset.instructions) for dataset in datasets]), dim=0)
-    parts = [_of_batch(policy, batch, dataset, sentences) for dataset in datasets
-             for batch in dataset.scoring_batches(SEGMENTS, every=every)]
+    parts = [_of_batch(policy, batch, dataset, sentences, endings) for dataset in datasets
+             for endings in [_endings(policy, dataset)] for batch in dataset.scoring_batches(SEGMENTS, every=every)]
     policy.train(was_training)
     joined = Evidence(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Evidence)))
     for name in ("context", "action", "motion", "change"):
         setattr(joined, name, _standardised(getattr(joined, name)))
+    joined.view, joined.ending = _standardised(torch.cat([joined.view, joined.ending])).chunk(2)
     return joined
 
 
-def _of_batch(policy: Policy, batch: Batch, dataset: ChunkDataset, sentences: Tensor) -> Evidence:
+def _endings(policy: Policy, dataset: ChunkDataset) -> Tensor:
+    """(episodes, v) what is seen after each episode's last action."""
+    parts = []
+    for episode in torch.arange(len(dataset.lengths)).split(SEGMENTS):
+        last = torch.as_tensor(dataset.lengths)[episode] - 1
+        batch = dataset.batch(episode.numpy(), last[:, None].numpy(), np.ones((len(episode), 1), bool))
+        parts.append(_view(policy, batch.target_images[:, 0], dataset.following_states(episode, last)[:, -1],
+                           batch.instruction))
+    return torch.cat(parts)
+
+
+def _view(policy: Policy, images: Tensor, state: Tensor, words: Tensor) -> Tensor:
+    """(B, v) of images (B, cameras, height, width, 3), states (B, 200) and instructions (B, W)."""
+    context = policy.contextualise(policy.vision(images), words, None).pooled
+    return torch.cat([context, policy.vision_tower.target_features(images), state], 1)
+
+
+def _of_batch(policy: Policy, batch: Batch, dataset: ChunkDataset, sentences: Tensor, endings: Tensor) -> Evidence:
     chosen = batch.valid.flatten()
     of_segment = torch.arange(len(batch.present)).repeat_interleave(batch.present.shape[1])[chosen]
 
@@ -162,7 +185,8 @@ def _of_batch(policy: Policy, batch: Batch, dataset: ChunkDataset, sentences: Te
     return Evidence(
         episode, start, torch.stack(contexts, 1), (words[:, None] == sentences).all(-1).int().argmax(1),
         actions.flatten(1), (following - state[:, None]).flatten(1),
-        tower.target_features(flat(batch.target_images)) - tower.target_features(images), loss)
+        tower.target_features(flat(batch.target_images)) - tower.target_features(images), loss,
+        _view(policy, images, state, words), endings[episode - dataset.first_id])
 
 
 def _standardised(features: Tensor) -> Tensor:
@@ -172,25 +196,33 @@ def _standardised(features: Tensor) -> Tensor:
     return ((features - mean) / deviation.clamp_min(_LEAST_SPREAD))[..., deviation > 0]
 
 
-def sum_of_scores(evidence: Evidence, episodes: int, config: RunConfig) -> Tensor:
-    """S (n,) in nats: the sum over the questions of ``config.crossfit.questions``.
+def answered(evidence: Evidence, episodes: int, config: RunConfig) -> dict[str, Tensor]:
+    """question -> T_q (n,) in nats, for ``config.crossfit.questions``.
 
     Scorers learn from the first ``episodes`` episodes alone. With folds = 1 they judge what they learned from.
+
+    Raises:
+        ValueError: there is no such question.
     """
     crossfit = config.crossfit
-    unknown = [name for name in crossfit.questions if name not in QUESTIONS and name != "likelihood"]
-    if unknown:
-        raise ValueError(f"crossfit.questions has no {unknown[0]!r}; choose from {', '.join(QUESTIONS)}, likelihood")
-    total = torch.zeros(len(evidence))
+    answers = {}
     for name in crossfit.questions:
-        if name == "likelihood":
-            total += _likelihood(evidence)
-            continue
-        fold = (torch.randperm(int(evidence.episode.max()) + 1) % crossfit.folds)[evidence.episode]
-        for held in range(crossfit.folds):
-            learn = (evidence.episode < episodes) & ((fold != held) | (crossfit.folds == 1))
-            total += _judged(QUESTIONS[name](evidence, crossfit), learn, fold == held, crossfit)
-    return total
+        if name not in (*QUESTIONS, "likelihood"):
+            raise ValueError(f"crossfit.questions has no {name!r}; choose from {', '.join(QUESTIONS)}, likelihood")
+        answers[name] = _likelihood(evidence) if name == "likelihood" else _cross_fitted(
+            QUESTIONS[name], evidence, episodes, crossfit)
+    return answers
+
+
+def _cross_fitted(question: Callable[[Evidence, CrossFitConfig], Question], evidence: Evidence, episodes: int,
+                  crossfit: CrossFitConfig) -> Tensor:
+    """Scores (n,), each fold's by a scorer that learned from the others."""
+    fold = (torch.randperm(int(evidence.episode.max()) + 1) % crossfit.folds)[evidence.episode]
+    score = torch.zeros(len(evidence))
+    for held in range(crossfit.folds):
+        learn = (evidence.episode < episodes) & ((fold != held) | (crossfit.folds == 1))
+        score += _judged(question(evidence, crossfit), learn, fold == held, crossfit)
+    return score
 
 
 def _likelihood(evidence: Evidence) -> Tensor:
@@ -267,6 +299,18 @@ class InstructionQuestion(Question):
         return _recorded_first(cosine / self.crossfit.temperature, self.evidence.instruction[chunk])
 
 
+class EndingQuestion(Question):
+    """Is the episode's last view an ending? Candidates are the views from within episodes of the batch."""
+
+    def __init__(self, evidence: Evidence, crossfit: CrossFitConfig) -> None:
+        super().__init__(evidence, crossfit)
+        self.likeness = self._perceptron(evidence.view.shape[1], 1)
+
+    def forward(self, chunk: Tensor) -> Tensor:
+        views = self.likeness(self.evidence.view[chunk]).T.expand(len(chunk), -1)
+        return torch.cat([self.likeness(self.evidence.ending[chunk]), views], 1)
+
+
 class ConsequenceQuestion(Question):
     """PTR's: which change of the view followed? Candidates are those of the other chunks of the batch."""
 
@@ -283,7 +327,8 @@ class ConsequenceQuestion(Question):
 
 
 QUESTIONS: dict[str, Callable[[Evidence, CrossFitConfig], Question]] = {
-    "action": ActionQuestion, "instruction": InstructionQuestion, "consequence": ConsequenceQuestion}
+    "action": ActionQuestion, "instruction": InstructionQuestion, "ending": EndingQuestion,
+    "consequence": ConsequenceQuestion}
 
 
 def _recorded_first(logits: Tensor, recorded: Tensor) -> Tensor:

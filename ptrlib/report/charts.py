@@ -25,9 +25,10 @@ METHODS = {"sft": ("SFT", "grey"), "sft_belief": ("SFT+Belief", "sky"), "ptr": (
            "ptr_tenth": ("PTR, losses at a tenth", "sky"), "random": ("random weights", "purple"),
            "sft_masked": ("SFT without padding", "black"), "crossfit": ("cross-fitted contrasts", "green"),
            "crossfit_random": ("the same weights, shuffled", "purple"),
-           "crossfit_padded": ("… with padding", "yellow"), "crossfit_likelihood": ("… start policy's loss", "sky"),
+           "crossfit_masked": ("… without padding", "yellow"), "crossfit_likelihood": ("… start policy's loss", "sky"),
            "crossfit_consequence": ("… PTR's question", "blue"), "crossfit_action": ("… action only", "orange"),
-           "crossfit_instruction": ("… instruction only", "yellow"), "crossfit_insample": ("… in sample", "black"),
+           "crossfit_instruction": ("… instruction only", "yellow"), "crossfit_ending": ("… ending only", "vermillion"),
+           "crossfit_insample": ("… in sample", "black"),
            "crossfit_chunk": ("… chunk by chunk", "grey"), "crossfit_narrow": ("… w in [1/2, 2]", "orange"),
            "crossfit_wide": ("… w in [1/20, 20]", "purple"), "oracle": ("oracle filter", "vermillion")}
 CORRUPTIONS = {"none": "clean data", "action_noise": "action noise", "truncation": "truncation",
