@@ -11,7 +11,7 @@ from dataclasses import asdict
 
 import pandas as pd
 
-from ptrlib.report import published
+from ptrlib.report import charts, published
 from ptrlib.report.charts import METHODS, method_label
 from ptrlib.report.results import contrast, intervals, success_rates
 from ptrlib.report.statistics import Interval
@@ -49,10 +49,12 @@ def family_differences(episodes: pd.DataFrame, corruption: str, baseline: str = 
 
 
 def in_order(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows by suite, and within it the families as Tabletop lists them, all tasks last."""
-    order = {name: place for place, name in enumerate([*NAMES.values(), ALL])}
-    place = frame.suite.rank(method="dense") * len(order) + frame.family.map(order)
-    return frame.loc[place.sort_values(kind="stable").index]
+    """Rows by suite, within it the families as Tabletop lists them with all tasks last, then the methods as the
+    book does."""
+    families, methods = [*NAMES.values(), ALL], charts.in_order(frame.method)
+    keys = pd.DataFrame({"suite": frame.suite, "family": frame.family.map(families.index),
+                         "method": frame.method.map(methods.index)})
+    return frame.loc[keys.sort_values(["suite", "family", "method"], kind="stable").index]
 
 
 def for_chart(frame: pd.DataFrame, estimate: str = "estimate") -> pd.DataFrame:
