@@ -39,6 +39,7 @@ from ptrlib.storage import SavedPolicy, load_policy, make_policy, make_tokenizer
 # resampled by episode, so most episodes should be met several times.
 SNAPSHOT_BATCHES = {"train": 80, "held_out": 24}
 CHECKPOINT_EVERY = 250  # steps
+Rows = Tensor | slice
 
 
 class Learner(nn.Module):
@@ -64,45 +65,61 @@ class Learner(nn.Module):
     def features(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, ChunkFeatures]:
         """Per-chunk action losses (B,) and what the credit rule sees, for the B chunks that are present.
 
-        The loop is Algorithm 1's: belief tokens of chunk n are made from chunk n - 1 and carry no
-        gradient. Chunks past the end of their episode are computed with the rest and dropped.
+        With belief tokens the passes are Algorithm 1's loop: the tokens of chunk n are made from chunk n - 1
+        and carry no gradient.
         """
-        policy, (segments, chunks) = self.policy, batch.present.shape
-        vision = policy.vision(batch.images.flatten(0, 1)).unflatten(0, (segments, chunks))
-        action_tokens = policy.action_tokens(batch.actions.flatten(0, 1)).unflatten(0, (segments, chunks))
-        belief = policy.z_init.expand(segments, -1, -1) if self.tokenizer is not None else None
+        policy, present = self.policy, batch.present.flatten()
+        segments, chunks = batch.present.shape
+        of_segment = torch.arange(segments).repeat_interleave(chunks)[present]
+
+        def here(values: Tensor) -> Tensor:
+            return values.flatten(0, 1)[present]
+
+        draws = [policy.head.draw(batch.actions[:, n], generator) for n in range(chunks)]
+        noise, times = (here(torch.stack(parts, 1)) for parts in zip(*draws, strict=True))
+        state, actions, action_mask = here(batch.state), here(batch.actions), batch.action_mask[of_segment]
+        step_mask, learn_mask = here(batch.step_mask), here(batch.learn_mask)
+        vision, action_tokens = policy.vision(here(batch.images)), policy.action_tokens(actions)
+        language = policy.backbone.read(batch.instruction).of(of_segment)
+        carried = policy.z_init.expand(segments, -1, -1)
         losses, contexts, beliefs = [], [], []
-        for n in range(chunks):
-            context = policy.contextualise(vision[:, n], batch.instruction, belief)
-            head = policy.head.loss(context, batch.state[:, n], batch.actions[:, n], batch.action_mask,
-                                    batch.learn_mask[:, n], generator)
+        passes, in_order = self._passes(batch.present)
+        for rows in passes:
+            belief = carried[of_segment[rows]] if self.tokenizer is not None else None
+            context = policy.backbone(vision[rows], language.of(rows), belief)
+            head = policy.head.loss_of_draw(context, state[rows], actions[rows], action_mask[rows], learn_mask[rows],
+                                            noise[rows], times[rows])
             losses.append(head.per_sample)
             contexts.append(context.pooled)
             if self.tokenizer is not None:
-                beliefs.append(self.tokenizer(head.hidden, action_tokens[:, n], batch.step_mask[:, n]))
-                belief = beliefs[-1].tokens
-        present = batch.present.flatten()
-        of_segment = torch.arange(segments).repeat_interleave(chunks)[present]
+                beliefs.append(self.tokenizer(head.hidden, action_tokens[rows], step_mask[rows]))
+                carried = carried.detach().index_copy(0, of_segment[rows], beliefs[-1].tokens)
         features = ChunkFeatures(
-            context=torch.stack(contexts, 1).flatten(0, 1)[present],
-            action_tokens=action_tokens.flatten(0, 1)[present],
-            step_mask=batch.step_mask.flatten(0, 1)[present],
-            target_images=batch.target_images.flatten(0, 1)[present],
-            valid=batch.valid.flatten()[present], episode_ids=batch.episode_ids[of_segment],
-            frames=batch.frames.flatten()[present], task_ids=batch.task_ids[of_segment],
-            state=batch.state.flatten(0, 1)[present], offset=batch.offset.flatten()[present],
-            belief=_joined(beliefs, present))
-        return torch.stack(losses, 1).flatten()[present], features
+            context=torch.cat(contexts)[in_order], action_tokens=action_tokens, step_mask=step_mask,
+            target_images=here(batch.target_images), valid=batch.valid.flatten()[present],
+            episode_ids=batch.episode_ids[of_segment], frames=batch.frames.flatten()[present],
+            task_ids=batch.task_ids[of_segment], state=state, offset=batch.offset.flatten()[present],
+            belief=_joined(beliefs, in_order))
+        return torch.cat(losses)[in_order], features
+
+    def _passes(self, present: Tensor) -> tuple[list[Rows], Rows]:
+        """Which of the present chunks (S, N) go through the policy together, and where each is in the passes'
+        joined results: the n-th chunks of all segments with belief tokens, else all at once."""
+        if self.tokenizer is None:
+            return [slice(None)], slice(None)
+        place = (present.flatten().cumsum(0) - 1).unflatten(0, present.shape)
+        passes = [place[here, n] for n, here in enumerate(present.T) if here.any()]
+        return list(passes), torch.cat(passes).argsort()
 
     def after_step(self) -> None:
         self.credit.after_step(self.policy.vision_tower)
 
 
-def _joined(beliefs: list[BeliefOutput], present: Tensor) -> BeliefOutput | None:
-    """The tokenizer's outputs for N chunks of S segments as one for the B chunks that are present."""
+def _joined(beliefs: list[BeliefOutput], in_order: Rows) -> BeliefOutput | None:
+    """The tokenizer's outputs of several passes as one, in the order of the chunks."""
     if not beliefs:
         return None
-    return BeliefOutput(*(torch.stack(parts, 1).flatten(0, 1)[present] for parts in zip(*beliefs, strict=True)))
+    return BeliefOutput(*(torch.cat(parts)[in_order] for parts in zip(*beliefs, strict=True)))
 
 
 def _summary(action_loss: Tensor, weighted: Tensor, out: CreditOutput, features: ChunkFeatures) -> dict[str, Any]:

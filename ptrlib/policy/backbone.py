@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ptrlib.config import NetworkConfig
 from ptrlib.policy.instruction import PADDING
@@ -21,6 +22,25 @@ class Context:
     hidden: Tensor  # H_t (B, S, d)
     mask: Tensor  # (B, S) bool, False at padding words
     pooled: Tensor  # h_t (B, d)
+
+
+@dataclass
+class Language:
+    """Instructions as the backbone has read them, each distinct one of U once.
+
+    Words come first and see only words, so that what the backbone makes of them holds for every moment at which
+    the instruction is given.
+    """
+
+    hidden: Tensor  # (U, W, d) the words' part of H_t
+    mask: Tensor  # (U, W) bool, False at padding
+    sentence: Tensor  # (U, d)
+    keys_values: list[Tensor]  # of each layer, (U, W, 2 d)
+    rows: Tensor  # (B,) which of the U each of B samples was given
+
+    def of(self, samples: Tensor | slice) -> Language:
+        """The language of a selection of the samples."""
+        return replace(self, rows=self.rows[samples])
 
 
 class Backbone(nn.Module):
@@ -41,24 +61,35 @@ class Backbone(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.fusion = FUSIONS[network.fusion](width, vision_tokens)
 
-    def forward(self, vision: Tensor, instruction: Tensor, belief: Tensor | None) -> Context:
-        """Context of vision tokens (B, N, d), word identifiers (B, W) and belief tokens (B, M, d) or None."""
-        longest = int((instruction != PADDING).any(0).sum())
-        words = instruction[:, :longest]  # columns that are padding for the whole batch cost time for nothing
-        language = self._embed(words)
-        sentence = (language * (words != PADDING)[..., None]).sum(1) / (words != PADDING).sum(1, keepdim=True).sqrt()
-        parts = [language, self.fusion.before(vision, sentence)]
-        if belief is not None:
-            parts.insert(1, belief.to(vision.dtype) + self.belief_position)
-        tokens = torch.cat(parts, dim=1)
-        mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
-        mask[:, :longest] = words != PADDING
-        bias = attention_bias(context_mask(mask, vision.shape[1]))[:, None]
+    def read(self, instruction: Tensor) -> Language:
+        """The words' part of the context, for word identifiers (B, W) of :func:`hash_words`."""
+        words, rows = instruction.unique(dim=0, return_inverse=True)
+        words = words[:, :int((words != PADDING).any(0).sum())]  # columns of padding alone cost time for nothing
+        mask, tokens = words != PADDING, self._embed(words)
+        sentence = (tokens * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp_min(1).sqrt()
+        bias = attention_bias(context_mask(mask, vision_tokens=0))[:, None]
+        keys_values = []
         with computing(self.precision, tokens.device):
             for layer in self.layers:
-                tokens = layer(tokens, bias)
-        hidden = self.norm(tokens)
-        return Context(hidden, mask, self.fusion.pooled(hidden[:, -vision.shape[1]:], sentence))
+                tokens, seen = layer(tokens, bias)
+                keys_values.append(seen)
+        return Language(self.norm(tokens), mask, sentence, keys_values, rows)
+
+    def forward(self, vision: Tensor, language: Language, belief: Tensor | None) -> Context:
+        """Context of vision tokens (B, N, d), the words given to B samples and belief tokens (B, M, d) or None."""
+        rows, longest = language.rows, language.mask.shape[1]
+        sentence = language.sentence.index_select(0, rows)
+        tokens = self.fusion.before(vision, sentence)
+        if belief is not None:
+            tokens = torch.cat([belief.to(vision.dtype) + self.belief_position, tokens], dim=1)
+        mask = functional.pad(language.mask[rows], (0, tokens.shape[1]), value=True)
+        bias = attention_bias(context_mask(mask, vision.shape[1])[:, longest:])[:, None]
+        with computing(self.precision, tokens.device):
+            for layer, words in zip(self.layers, language.keys_values, strict=True):
+                tokens, _ = layer(tokens, bias, words.index_select(0, rows))
+        tokens = self.norm(tokens)
+        hidden = torch.cat([language.hidden.index_select(0, rows), tokens], dim=1)
+        return Context(hidden, mask, self.fusion.pooled(tokens[:, -vision.shape[1]:], sentence))
 
     def _embed(self, words: Tensor) -> Tensor:
         """Two buckets per word: two words are confused only if they collide in both."""
@@ -136,7 +167,13 @@ class BackboneLayer(nn.Module):
         for branch in (self.attention.output, self.feed_forward.fall):
             quiet(branch, network.backbone_layers**-0.5)
 
-    def forward(self, tokens: Tensor, bias: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, bias: Tensor, earlier: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The tokens' (B, S, d) next states, and the keys and values (B, S, 2 d) that later tokens see of them.
+
+        ``earlier`` holds the keys and values of tokens before them.
+        """
         normed = self.attention_norm(tokens)
-        tokens = tokens + self.attention(normed, self.attention.keys_values(normed), bias)
-        return tokens + self.feed_forward(self.feed_forward_norm(tokens))
+        own = self.attention.to_keys_values(normed)
+        seen = own if earlier is None else torch.cat([earlier, own], dim=1)
+        tokens = tokens + self.attention(normed, seen, bias)
+        return tokens + self.feed_forward(self.feed_forward_norm(tokens)), own

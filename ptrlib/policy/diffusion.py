@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from ptrlib.config import BasePolicyConfig, NetworkConfig
-from ptrlib.policy.backbone import Context
-from ptrlib.policy.expert import ActionHead
+from ptrlib.policy.expert import ActionHead, Predict
 
 
 class DiffusionHead(ActionHead):
@@ -45,19 +44,13 @@ class DiffusionHead(ActionHead):
         signal = self.signal(time)
         return (1 - signal).sqrt() * noisy + signal.sqrt() * output
 
-    @torch.no_grad()
-    def sample(self, context: Context, state: Tensor, action_mask: Tensor, noise: Tensor,
-               steps: int) -> tuple[Tensor, Tensor]:
+    def denoised(self, chunk: Tensor, predict: Predict, steps: int) -> tuple[Tensor, Tensor]:
         """``steps`` deterministic DDIM steps over evenly spaced levels, the noisiest first."""
-        chunk = noise.masked_fill(~action_mask[:, None], 0)
-        memory = self.expert.remember(context)
-        step_mask = torch.ones(chunk.shape[:2], dtype=torch.bool, device=chunk.device)
         levels = torch.linspace(self.levels - 1, 0, steps, device=chunk.device).round()
         # after the last step nothing of the noise is left: a signal of 1
         signals = torch.cat([self.signal(levels / self.levels), levels.new_ones(1)])
         for step, level in enumerate(levels):
-            time = (level / self.levels).expand(len(chunk))
-            estimate, hidden = self.predict(chunk, time, state, action_mask, memory, context.mask, step_mask)
+            estimate, hidden = predict(chunk, (level / self.levels).expand(len(chunk)))
             clean = (chunk - (1 - signals[step]).sqrt() * estimate) / signals[step].sqrt()
             clean = clean.clamp(-self.clip, self.clip)
             estimate = (chunk - signals[step].sqrt() * clean) / (1 - signals[step]).sqrt()

@@ -6,6 +6,7 @@ head asks for. The head decides how noise is mixed in, what is predicted, and ho
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -18,6 +19,7 @@ from ptrlib.policy.backbone import Context
 from ptrlib.policy.precision import computing
 from ptrlib.policy.transformer import Attention, FeedForward, attention_bias, fourier_features, quiet
 
+Predict = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # (chunk, time (B,)) to the target and hidden states
 USUAL_SLOTS = 16  # slots that a robot uses, roughly; scales the projections of unified vectors
 
 
@@ -25,7 +27,7 @@ USUAL_SLOTS = 16  # slots that a robot uses, roughly; scales the projections of 
 class Memory:
     """What the expert keeps of a context: computed once, used at every denoising step."""
 
-    keys_values: list[tuple[Tensor, Tensor]]  # of each layer
+    keys_values: list[Tensor]  # of each layer, (B, S, 2 d)
     summary: Tensor | None  # (B, 1, d), added to every token
 
 
@@ -48,7 +50,8 @@ class ActionHead(nn.Module):
     def action_tokens(self, actions: Tensor) -> Tensor:
         """E_t (B, L, d) of clean chunks (B, L, 200), zero in unused slots (Eq 4)."""
         with computing(self.expert.precision, actions.device):
-            return self.expert.projector(actions).float()
+            slots = slots_in_use(actions)
+            return self.expert.projector(actions[..., slots], slots).float()
 
     def sample_time(self, batch: int, generator: torch.Generator) -> Tensor:
         """(batch,) noise times in [0, 1], on the generator's device."""
@@ -62,36 +65,65 @@ class ActionHead(nn.Module):
         """The head's estimate of its target from the expert's output, the noisy chunk and time (B, 1, 1)."""
         raise NotImplementedError
 
+    def denoised(self, chunk: Tensor, predict: Predict, steps: int) -> tuple[Tensor, Tensor]:
+        """Standard normal noise (B, L, n) in n slots, zero where unused, brought to actions in ``steps`` calls of
+        ``predict``; and the hidden states (B, L, d) of the last call."""
+        raise NotImplementedError
+
+    @torch.no_grad()
     def sample(self, context: Context, state: Tensor, action_mask: Tensor, noise: Tensor,
                steps: int) -> tuple[Tensor, Tensor]:
         """From standard normal ``noise`` (B, L, 200), drawn by the caller so that a sample does not depend on
         the batch it is in: actions (B, L, 200), exactly zero in unused slots, and hidden states (B, L, d)."""
-        raise NotImplementedError
+        slots, memory = slots_in_use(action_mask), self.expert.remember(context)
+        used = action_mask[:, slots]
+        step_mask = torch.ones(noise.shape[:2], dtype=torch.bool, device=noise.device)
+
+        def predict(chunk: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
+            return self.predict(chunk, time, state, used, slots, memory, context.mask, step_mask)
+
+        chunk, hidden = self.denoised(noise[..., slots].masked_fill(~used[:, None], 0), predict, steps)
+        return torch.zeros_like(noise).index_copy_(2, slots, chunk), hidden
+
+    def draw(self, actions: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """What is random in the loss of chunks (B, L, 200): noise of that shape and times (B,)."""
+        noise = draw_normal(actions, generator)
+        return noise, self.sample_time(len(actions), generator).to(actions.device)
 
     def loss(self, context: Context, state: Tensor, actions: Tensor, action_mask: Tensor, step_mask: Tensor,
              generator: torch.Generator) -> HeadLoss:
+        """:meth:`loss_of_draw` of a draw from ``generator``."""
+        return self.loss_of_draw(context, state, actions, action_mask, step_mask, *self.draw(actions, generator))
+
+    def loss_of_draw(self, context: Context, state: Tensor, actions: Tensor, action_mask: Tensor, step_mask: Tensor,
+                     noise: Tensor, time: Tensor) -> HeadLoss:
         """Per-sample loss of clean chunks ``actions`` (B, L, 200) (Eq 1 for the flow head).
 
         ``state`` is (B, 200); ``action_mask`` (B, 200) marks the robot's slots and ``step_mask`` (B, L)
         the steps that count. Neither the values of unused slots nor those of masked steps matter. The mean
         over slots and steps replaces Eq 1's sum, so that robots with many joints do not count for more.
         """
-        noise = draw_normal(actions, generator)
-        time = self.sample_time(len(actions), generator).to(actions.device)
-        noisy, target = self.noised(actions, noise, time[:, None, None])
-        counts = step_mask[:, :, None] & action_mask[:, None]
-        predicted, hidden = self.predict(noisy, time, state, action_mask, self.expert.remember(context),
+        slots = slots_in_use(action_mask)  # the others would be multiplied by zero
+        used = action_mask[:, slots]
+        noisy, target = self.noised(actions[..., slots], noise[..., slots], time[:, None, None])
+        counts = step_mask[:, :, None] & used[:, None]
+        predicted, hidden = self.predict(noisy, time, state, used, slots, self.expert.remember(context),
                                          context.mask, step_mask)
         error = (predicted - target).square().masked_fill(~counts, 0).sum((1, 2))
         return HeadLoss(error / counts.sum((1, 2)).clamp(min=1), hidden)
 
-    def predict(self, noisy: Tensor, time: Tensor, state: Tensor, action_mask: Tensor, memory: Memory,
+    def predict(self, noisy: Tensor, time: Tensor, state: Tensor, used: Tensor, slots: Tensor, memory: Memory,
                 context_mask: Tensor, step_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Estimated target (B, L, 200) and hidden states (B, L, d); unused slots stay zero."""
-        unused = ~action_mask[:, None]
+        """Estimated target (B, L, n) in ``slots`` (n,), zero where not ``used`` (B, n); hidden states (B, L, d)."""
+        unused = ~used[:, None]
         noisy = noisy.masked_fill(unused, 0)
-        output, hidden = self.expert(noisy, time, state, memory, context_mask, step_mask)
+        output, hidden = self.expert(noisy, slots, time, state, memory, context_mask, step_mask)
         return self.estimate(output, noisy, time[:, None, None]).masked_fill(unused, 0), hidden
+
+
+def slots_in_use(values: Tensor) -> Tensor:
+    """Indices (n,) of the columns of (..., 200) that are not zero or False everywhere."""
+    return values.flatten(0, -2).any(0).nonzero().squeeze(1)
 
 
 def draw_normal(like: Tensor, generator: torch.Generator) -> Tensor:
@@ -120,30 +152,31 @@ class ActionExpert(nn.Module):
     def remember(self, context: Context) -> Memory:
         """What every denoising step reads of the context."""
         with computing(self.precision, context.hidden.device):
-            keys_values = [cast(ExpertLayer, layer).cross_attention.keys_values(context.hidden)
+            keys_values = [cast(ExpertLayer, layer).cross_attention.to_keys_values(context.hidden)
                            for layer in self.layers]
         return Memory(keys_values, None if self.summary is None else self.summary(context.pooled)[:, None])
 
-    def forward(self, noisy: Tensor, time: Tensor, state: Tensor, memory: Memory, context_mask: Tensor,
-                step_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Output (B, L, 200) and hidden states (B, L, d) of the noisy chunk (B, L, 200) at time (B,)."""
+    def forward(self, noisy: Tensor, slots: Tensor, time: Tensor, state: Tensor, memory: Memory,
+                context_mask: Tensor, step_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Output (B, L, n) and hidden states (B, L, d) of a noisy chunk (B, L, n) in ``slots`` (n,) at time (B,)."""
         present = functional.pad(step_mask, (0, 1), value=True)  # the state token is always there
         itself = torch.eye(present.shape[1], dtype=torch.bool, device=present.device)
         bias = attention_bias(present[:, None] | itself)[:, None]
         context_bias = attention_bias(context_mask)[:, None, None]
         with computing(self.precision, noisy.device):
-            tokens = torch.cat([self.projector(noisy), self.state(state)[:, None]], dim=1).float()
+            tokens = torch.cat([self.projector(noisy, slots), self.state(state)[:, None]], dim=1).float()
             tokens = tokens + self.time(fourier_features(time, tokens.shape[-1], 0.01, 4.0))[:, None]
             if memory.summary is not None:
                 tokens = tokens + memory.summary
             for layer, keys_values in zip(self.layers, memory.keys_values, strict=True):
                 tokens = layer(tokens, bias, keys_values, context_bias)
             hidden = self.norm(tokens[:, :-1])
-            return self.output(hidden).float(), hidden
+            output = functional.linear(hidden, self.output.weight[slots], self.output.bias[slots])
+            return output.float(), hidden
 
 
 class ActionProjector(nn.Module):
-    """The action-channel projector g_phi (Eq 4): chunks (B, L, 200) to action tokens (B, L, d).
+    """The action-channel projector g_phi (Eq 4): chunks in the 200 slots to action tokens (B, L, d).
 
     The step's place enters before the nonlinearity, so that a mean over the tokens still depends on the
     order of the steps.
@@ -157,8 +190,10 @@ class ActionProjector(nn.Module):
         self.position = nn.Parameter(fourier_features(steps, width, 0.25, 4.0))
         self.fall = nn.Linear(width, width)
 
-    def forward(self, actions: Tensor) -> Tensor:
-        return self.fall(functional.gelu(self.rise(actions) + self.position))
+    def forward(self, actions: Tensor, slots: Tensor) -> Tensor:
+        """For actions (B, L, n) in ``slots`` (n,); all other slots are zero."""
+        risen = functional.linear(actions, self.rise.weight[:, slots], self.rise.bias)
+        return self.fall(functional.gelu(risen + self.position))
 
 
 class ExpertLayer(nn.Module):
@@ -176,9 +211,8 @@ class ExpertLayer(nn.Module):
         for branch in (self.self_attention.output, self.cross_attention.output, self.feed_forward.fall):
             quiet(branch, network.expert_layers**-0.5)
 
-    def forward(self, tokens: Tensor, bias: Tensor, keys_values: tuple[Tensor, Tensor],
-                context_bias: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, bias: Tensor, keys_values: Tensor, context_bias: Tensor) -> Tensor:
         normed = self.self_norm(tokens)
-        tokens = tokens + self.self_attention(normed, self.self_attention.keys_values(normed), bias)
+        tokens = tokens + self.self_attention(normed, self.self_attention.to_keys_values(normed), bias)
         tokens = tokens + self.cross_attention(self.cross_norm(tokens), keys_values, context_bias)
         return tokens + self.feed_forward(self.feed_forward_norm(tokens))

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ptrlib.policy.backbone import Context
-from ptrlib.policy.expert import ActionHead
+from ptrlib.policy.expert import ActionHead, Predict
 
 
 class FlowMatchingHead(ActionHead):
@@ -24,15 +23,9 @@ class FlowMatchingHead(ActionHead):
     def estimate(self, output: Tensor, noisy: Tensor, time: Tensor) -> Tensor:
         return output
 
-    @torch.no_grad()
-    def sample(self, context: Context, state: Tensor, action_mask: Tensor, noise: Tensor,
-               steps: int) -> tuple[Tensor, Tensor]:
-        """``steps`` Euler steps from sigma = 0 to 1; the hidden states are those of the last step."""
-        chunk = noise.masked_fill(~action_mask[:, None], 0)
-        memory = self.expert.remember(context)
-        step_mask = torch.ones(chunk.shape[:2], dtype=torch.bool, device=chunk.device)
+    def denoised(self, chunk: Tensor, predict: Predict, steps: int) -> tuple[Tensor, Tensor]:
+        """``steps`` Euler steps from sigma = 0 to 1."""
         for step in range(steps):
-            time = chunk.new_full((len(chunk),), step / steps)
-            velocity, hidden = self.predict(chunk, time, state, action_mask, memory, context.mask, step_mask)
+            velocity, hidden = predict(chunk, chunk.new_full((len(chunk),), step / steps))
             chunk = chunk + velocity / steps
         return chunk, hidden

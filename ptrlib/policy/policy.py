@@ -46,7 +46,7 @@ class Policy(nn.Module):
         ``instruction`` (B, W) holds word identifiers of :func:`hash_words`; ``belief`` is z_t (B, M, d), or
         None for a policy without belief tokens.
         """
-        return self.backbone(vision_tokens, instruction, belief)
+        return self.backbone(vision_tokens, self.backbone.read(instruction), belief)
 
     def action_tokens(self, actions: Tensor) -> Tensor:
         """E_t (B, L, d) of clean chunks (B, L, 200), Eq 4: the projector that the head itself uses."""

@@ -21,17 +21,14 @@ class Attention(nn.Module):
         self.to_keys_values = nn.Linear(width, 2 * width)
         self.output = nn.Linear(width, width)
 
-    def keys_values(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values (B, heads, S', d / heads) of tokens (B, S', d)."""
-        keys, values = self.to_keys_values(tokens).chunk(2, dim=-1)
-        return self._split(keys), self._split(values)
+    def forward(self, tokens: Tensor, keys_values: Tensor, bias: Tensor | None) -> Tensor:
+        """(B, S, d) for ``keys_values`` (B, S', 2 d), what ``to_keys_values`` made of S' tokens.
 
-    def forward(self, tokens: Tensor, keys_values: tuple[Tensor, Tensor], bias: Tensor | None) -> Tensor:
-        """(B, S, d); ``bias`` is added to the logits, -inf where attention is not allowed.
-
-        Its shape broadcasts to (B, heads, S, S').
+        ``bias`` is added to the logits, -inf where attention is not allowed. Its shape broadcasts to
+        (B, heads, S, S').
         """
-        mixed = attend(self._split(self.to_queries(tokens)), *keys_values, bias)
+        keys, values = keys_values.chunk(2, dim=-1)
+        mixed = attend(self._split(self.to_queries(tokens)), self._split(keys), self._split(values), bias)
         return self.output(mixed.transpose(1, 2).flatten(2))
 
     def _split(self, tokens: Tensor) -> Tensor:

@@ -31,9 +31,10 @@ def start() -> Tensor:
 
 
 def answer(prediction: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., tuple[Tensor, Tensor]]:
-    """A stand-in for ``head.predict`` that answers from the noisy chunk and the time (B, 1, 1)."""
-    def predict(noisy: Tensor, time: Tensor, state: Tensor, action_mask: Tensor, *rest: object):
-        return prediction(noisy, time[:, None, None]) * action_mask[:, None], torch.zeros(4, 16, 16)
+    """A stand-in for ``head.predict`` that answers from the noisy chunk in all slots and the time (B, 1, 1)."""
+    def predict(noisy: Tensor, time: Tensor, state: Tensor, used: Tensor, slots: Tensor, *rest: object):
+        noisy = torch.zeros(4, 16, 200).index_copy_(2, slots, noisy)
+        return prediction(noisy, time[:, None, None])[..., slots] * used[:, None], torch.zeros(4, 16, 16)
     return predict
 
 
