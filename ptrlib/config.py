@@ -158,8 +158,8 @@ class CrossFitConfig:
     questions: tuple[str, ...] = ("action", "instruction", "ending")  # also "consequence", "likelihood"
     folds: int = 2  # scorers never judge what they learned from; 1: they do
     pooling: str = "episode"  # "episode": a mean over its chunks | "chunk"
-    beta: float = 1.0  # nats of score that change the weight by a factor e
-    full_weight_quantile: float = 0.5  # of the training chunks' answers: there and above nothing is missing
+    beta: float = 0.5  # nats of score that change the weight by a factor e
+    full_weight_quantile: float = 0.3  # of the training chunks' answers: there and above nothing is missing
     every: int = 4  # steps between scored chunks
     steps: int = 400  # of training a scorer
     batch_size: int = 256

@@ -12,10 +12,10 @@ three others are asked, once, before training, of features of the policy that tr
 *consequence* is PTR's own question on these features, and *likelihood* no question at all but the start policy's
 action loss: a control. Each scorer learns from one half of the episodes and judges the other, because a scorer
 knows by heart what it has learned from. A question's scores are averaged over the chunks of the episode. What counts
-is by how much the answer falls short of the usual one, so that a good answer to one question makes up for no bad one to
-another; the weight is Eq 21's with its bounds:
+is by how much the answer falls short of the usual one under the same instruction, so that no task is trusted more than
+another and a good answer to one question makes up for no bad one; the weight is Eq 21's with its bounds:
 
-    w = clip(exp(T / beta), w_min, w_max),    T = beta log w_max + sum_q min(T_q - median(T_q), 0).
+    w = clip(exp(T / beta), w_min, w_max),    T = beta log w_max + sum_q min(T_q - quantile(T_q), 0).
 
 Weights are fixed during training, and no gradient reaches the
 policy but that of the weighted loss.
@@ -84,8 +84,10 @@ class CrossFit(SFT):
             torch.manual_seed(self.config.seed)
             evidence = read_evidence(policy, datasets, self.config.crossfit.every)
             answers = answered(evidence, len(datasets[0].lengths), self.config)
-        shortfall = torch.stack([self._shortfall(self._by_chunk(evidence, answer, lengths), len(datasets[0]))
-                                 for answer in answers.values()]).sum(0)
+        words = torch.cat([torch.from_numpy(dataset.instructions) for dataset in datasets])
+        instruction = torch.unique(words, dim=0, return_inverse=True)[1].repeat_interleave(lengths)
+        by_chunk = [self._by_chunk(evidence, answer, lengths) for answer in answers.values()]
+        shortfall = torch.stack([self._shortfall(answer, instruction, len(datasets[0])) for answer in by_chunk]).sum(0)
         ptr, beta = self.config.ptr, self.config.crossfit.beta
         self.score = shortfall + beta * math.log(ptr.w_max)
         self.weight = self._assigned(conservative_weights(
@@ -109,11 +111,16 @@ class CrossFit(SFT):
                 by_chunk[(self.first[evidence.episode] + evidence.start + step)[inside]] = scores[inside]
         return by_chunk
 
-    def _shortfall(self, answer: Tensor, learned_from: int) -> Tensor:
-        """(chunks,) by how much answers stay below the training chunks' usual one, 0 or less; 0 where none is known."""
-        known = answer[:learned_from][~answer[:learned_from].isnan()]
-        usual = known.quantile(self.config.crossfit.full_weight_quantile) if len(known) else answer.new_zeros(())
-        return (answer - usual).nan_to_num(nan=0.0).clamp(max=0.0)
+    def _shortfall(self, answer: Tensor, instruction: Tensor, learned_from: int) -> Tensor:
+        """(chunks,) by how much answers stay below the usual one of training chunks with the same ``instruction``
+        (chunks,), 0 or less; 0 where none is known."""
+        shortfall = torch.zeros_like(answer)
+        for recorded in instruction.unique():
+            same = instruction == recorded
+            known = answer[:learned_from][same[:learned_from] & ~answer[:learned_from].isnan()]
+            if len(known):
+                shortfall[same] = answer[same] - known.quantile(self.config.crossfit.full_weight_quantile)
+        return shortfall.nan_to_num(nan=0.0).clamp(max=0.0)
 
     def _assigned(self, weight: Tensor, lengths: Tensor) -> Tensor:
         """The weights as they are used."""
