@@ -11,7 +11,8 @@ export MUJOCO_GL ?= egl
 JOBS ?= 2
 
 PTRLIB      := $(shell find ptrlib -name '*.py')
-NOTEBOOKS   := $(shell find book -name '*.ipynb' -not -path 'book/_build/*' -not -path '*/.ipynb_checkpoints/*')
+# The book's pages are those of its table of contents; a notebook that waits for its runs is not among them.
+NOTEBOOKS   := $(wildcard $(patsubst %,book/%.ipynb,$(shell sed -nE 's/^(root:|.*- file:) *//p' book/_toc.yml)))
 EXECUTED    := $(NOTEBOOKS:book/%=build/book/%)
 PAGES       := $(shell find book -type f -not -path 'book/_build/*' -not -path '*/.ipynb_checkpoints/*' -not -name '*.ipynb')
 PUBLISHED   := $(wildcard experiments/published/*.csv)

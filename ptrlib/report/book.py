@@ -22,6 +22,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from ptrlib.report import REPOSITORY
 from ptrlib.report.explorer import PLOTLY, write_plotly
 from ptrlib.report.figures import FOLDER_VARIABLE
@@ -53,6 +55,13 @@ def notebooks() -> dict[str, Path]:
     paths = sorted(path for path in BOOK.rglob("*.ipynb")
                    if not {"_build", ".ipynb_checkpoints"} & set(path.relative_to(BOOK).parts))
     return {path.relative_to(BOOK).with_suffix("").as_posix(): path for path in paths}
+
+
+def pages() -> dict[str, Path]:
+    """The notebooks that ``_toc.yml`` lists: those whose runs are stored. The others run by name, afresh."""
+    contents = yaml.safe_load((BOOK / "_toc.yml").read_text())
+    listed = [contents["root"], *(entry["file"] for part in contents.get("parts", []) for entry in part["chapters"])]
+    return {name: path for name, path in notebooks().items() if name in listed}
 
 
 def find_notebook(name: str) -> str:
@@ -143,7 +152,7 @@ def build() -> Path:
 
     Every notebook must have been executed (``make book`` does that first).
     """
-    missing = [full for full in notebooks() if not (PAGES / f"{full}.ipynb").exists()]
+    missing = [full for full in pages() if not (PAGES / f"{full}.ipynb").exists()]
     if missing:
         raise ValueError(f"Not executed yet: {', '.join(missing)}; run `make book`.")
     _copy_pages()
@@ -168,7 +177,7 @@ def foreign_requests(html: Path) -> Iterator[str]:
 
 def _copy_pages() -> None:
     """Bring ``build/book`` up to date with everything in ``book/`` but the notebooks."""
-    kept = {PAGES / f"{full}.ipynb" for full in notebooks()}
+    kept = {PAGES / f"{full}.ipynb" for full in pages()}
     for path in BOOK.rglob("*"):
         relative = path.relative_to(BOOK)
         if path.is_file() and path.suffix != ".ipynb" and not {"_build",

@@ -33,6 +33,8 @@ def small_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             '(folder / "made").write_text(repr((scale, seeds, source)))')
     write_notebook(tmp_path / "book" / "results" / "page.ipynb", source, work)
     write_notebook(tmp_path / "book" / "broken.ipynb", "limit = 3  # above 0", "raise KeyError('absent')")
+    contents = "root: broken\nparts:\n  - caption: Results\n    chapters:\n      - file: results/page\n"
+    (tmp_path / "book" / "_toc.yml").write_text(contents)
     for name, value in {"REPOSITORY": tmp_path, "BOOK": tmp_path / "book",
                         "PAGES": tmp_path / "build" / "book",
                         "APART": tmp_path / "build" / "notebooks"}.items():
@@ -99,6 +101,11 @@ def test_what_a_notebook_refuses_is_one_sentence(small_book: Path) -> None:
                    "if limit <= 0:\n    raise ValueError(f'limit must be above 0, got {limit}')")
     with pytest.raises(ValueError, match=r"^strict: limit must be above 0, got -1$"):
         book.run_notebook("strict", {"limit": -1})
+
+
+def test_notebooks_that_the_contents_do_not_list_are_no_pages(small_book: Path) -> None:
+    write_notebook(small_book / "book" / "waiting.ipynb", "limit = 3  # above 0")
+    assert "waiting" in book.notebooks() and set(book.pages()) == {"broken", "results/page"}
 
 
 def test_unexecuted_notebooks_stop_the_build(small_book: Path) -> None:
