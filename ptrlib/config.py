@@ -235,14 +235,14 @@ def from_dict(kind: type[ConfigT], values: Mapping[str, Any]) -> ConfigT:
 
 # Keys that came after runs had been stored. At its default such a key is left out of the fingerprint, so that
 # the stored runs, which were made as if it had that value, keep their names.
-ADDED_LATER = ("network.token_size", "network.fusion", "ranks", "crossfit")
+ADDED_LATER = ("network.token_size", "network.fusion", "ranks")
 
 
 def fingerprint(config: RunConfig) -> str:
     """Eight hexadecimal digits that name a full configuration."""
     values, defaults = to_dict(config), to_dict(RunConfig())
     if not config.credit.startswith("crossfit"):  # nobody reads the group
-        values["crossfit"] = defaults["crossfit"]
+        del values["crossfit"]
     for key in ADDED_LATER:
         *groups, name = key.split(".")
         found, default = values, defaults
