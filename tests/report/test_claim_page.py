@@ -68,7 +68,8 @@ def test_saturation_counts_chunks_at_the_clip(tiny_book):
 
 
 def test_the_page_shows_what_its_runs_hold(tiny_book):
-    stored = tiny_book.make("tabletop_claim", methods=METHODS, seeds=1, changes={"data.corruption": ["none", "combined"]})
+    both = {"data.corruption": ["none", "combined"]}
+    stored = tiny_book.make("tabletop_claim", methods=METHODS, seeds=1, changes=both)
     page = tiny_book.execute("when_the_claim_holds", methods=METHODS, seeds=1)
     mine = results.episodes_frame(stored)
     rates = results.success_rates(mine)
