@@ -10,6 +10,7 @@ import yaml
 
 from ptrlib import runs
 from ptrlib.correspondence import Correspondence, load_correspondence
+from ptrlib.data.hdf5 import read_episodes
 from ptrlib.method.weights import conservative_weights
 from ptrlib.report import correspondence, generalist, results
 
@@ -250,6 +251,15 @@ def test_the_page_shows_what_its_runs_hold(tiny_book):
     text = page.text()
     assert "+6.3" in text and "ptrlib notebook generalist source=fresh seeds=1" in text
     assert "With one training seed" in text
+
+
+def test_specialists_and_generalist_learn_from_the_same_recordings(tiny_book):
+    tiny_book.make("tabletop_generalist")
+    alone, pooled = (read_episodes(tiny_book.folder / "data/tabletop" / name) for name in ("two_link", "generalist"))
+    of_all = {(episode.task, episode.name): episode for episode in pooled}
+    assert len(pooled) == 3 * len(alone)
+    for episode in alone:
+        np.testing.assert_array_equal(episode.actions, of_all[episode.task, episode.name].actions)
 
 
 def test_the_page_without_ptr_says_what_it_cannot_show(tiny_book):
