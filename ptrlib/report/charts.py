@@ -24,7 +24,7 @@ METHODS = {"sft": ("SFT", "grey"), "sft_belief": ("SFT+Belief", "sky"), "ptr": (
            "no_average": ("w/o EMA, drifting encoder", "purple"), "ptr_detached": ("PTR, detached scorer", "orange"),
            "ptr_tenth": ("PTR, losses at a tenth", "sky"), "random": ("random weights", "purple"),
            "sft_masked": ("SFT without padding", "black"), "crossfit": ("cross-fitted contrasts", "green"),
-           "crossfit_random": ("the same weights, shuffled", "purple"),
+           "crossfit_random": ("the same weights, shuffled", "yellow"),
            "crossfit_masked": ("… without padding", "yellow"), "crossfit_likelihood": ("… start policy's loss", "sky"),
            "crossfit_consequence": ("… PTR's question", "blue"), "crossfit_action": ("… action only", "orange"),
            "crossfit_instruction": ("… instruction only", "yellow"), "crossfit_ending": ("… ending only", "vermillion"),

@@ -28,6 +28,7 @@ from ptrlib.report.statistics import (
 from ptrlib.report.verdicts import Verdict, answer, scope, score_auroc
 
 RULE = "crossfit"
+SHUFFLED = ("random", "crossfit_random")  # controls whose score is another rule's
 RECOVERY_GOAL = 0.7
 INTERFERENCE = ("ptr", "ptr_alpha0", "ptr_tenth", "ptr_detached", "sft_belief")
 AT_CLIP = 0.999  # of w_max: a weight above this share of it is at the clip
