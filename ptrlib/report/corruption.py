@@ -84,8 +84,7 @@ def wanted(manifest: str, *, corruption: str | Sequence[str] | None = None,
     Raises:
         ValueError: an unknown corruption, or a change that would reach no data.
     """
-    methods = [methods] if isinstance(methods, str) else methods
-    chosen = [corruption] if isinstance(corruption, str) else corruption
+    methods, chosen = _several(methods), _several(corruption)
     for kind in chosen or []:
         if kind not in (*KINDS, EXECUTED):
             raise ValueError(f"corruption '{kind}' is unknown; choose among {', '.join((*KINDS, EXECUTED))}")
@@ -98,7 +97,8 @@ def wanted(manifest: str, *, corruption: str | Sequence[str] | None = None,
                              f"corruption={MATTERS[key][0]}, or leave it out")
     if chosen is None and not special:
         return [results.narrow(manifest, seeds=seeds, methods=methods, changes=common, folder=folder)]
-    kinds = ["none", *(kind for kind in (chosen or _kinds_of(manifest)) if kind in KINDS)]
+    known = _kinds_of(manifest)
+    kinds = ["none", *(kind for kind in (chosen or known) if kind in KINDS)]
     paths = [results.narrow(manifest, seeds=seeds, methods=methods, folder=folder, changes={
         "data.corruption": [kind], **common,
         **{key: value for key, value in special.items() if kind in MATTERS[key]}}) for kind in kinds]
@@ -106,9 +106,10 @@ def wanted(manifest: str, *, corruption: str | Sequence[str] | None = None,
                     if EXECUTED in (chosen or []) else [])
 
 
-def executed(*, methods: Sequence[str] | None = None, seeds: int | Sequence[int] | None = None,
+def executed(*, methods: str | Sequence[str] | None = None, seeds: int | Sequence[int] | None = None,
              changes: Mapping[str, Any] | None = None, folder: Path = results.NARROWED) -> list[Path]:
     """The manifest of Tabletop's executed noise with what it has of ``methods``; none if that is nothing."""
+    methods = _several(methods)
     known = runs.read_manifest(results.manifest_path(EXECUTED_MANIFEST))["methods"]
     kept = [method for method in known if methods is None or method in methods]
     return [results.narrow(EXECUTED_MANIFEST, seeds=seeds, methods=kept if methods is not None else None,
@@ -118,6 +119,10 @@ def executed(*, methods: Sequence[str] | None = None, seeds: int | Sequence[int]
 def has_second(manifest: str, corruption: str | Sequence[str] | None) -> bool:
     """Whether the page shows executed noise without being asked for it: with all else that Tabletop has."""
     return corruption is None and manifest == SHARED_MANIFEST
+
+
+def _several(names: str | Sequence[str] | None) -> list[str] | None:
+    return None if names is None else [names] if isinstance(names, str) else list(names)
 
 
 def _kinds_of(manifest: str) -> list[str]:

@@ -315,7 +315,7 @@ def verdict(ends: pd.DataFrame) -> str:
 def _claims(part: pd.DataFrame) -> Iterator[tuple[str, Interval, int, str]]:
     said = published.statement
     rise = mean_over_runs(part["nce_acc end"] - part["nce_acc start"])
-    yield "accuracy rises", rise, 2, _where(rise, 0, math.inf, "does not hold", "holds")
+    yield "accuracy rises", rise, 2, _where(rise, math.ulp(0.0), math.inf, "does not hold")
     score = mean_over_runs(part["nce_adv end"])
     low, high = said("score_slow_low"), said("score_fast_high")
     yield f"the score ends between {low:g} and {high:g} nats", score, 2, _where(score, low, high)
@@ -333,13 +333,13 @@ def _claims(part: pd.DataFrame) -> Iterator[tuple[str, Interval, int, str]]:
                _where(value, (1 - ABOUT) * number, (1 + ABOUT) * number))
 
 
-def _where(interval: Interval, low: float, high: float, below: str = "", within: str = "") -> str:
+def _where(interval: Interval, low: float, high: float, below: str = "does not hold, below") -> str:
     """Whether an interval lies in [low, high], below or above it; an estimate without interval stands for itself."""
     from_, to = (interval.estimate, interval.estimate) if math.isnan(interval.low) else (interval.low, interval.high)
     if low <= from_ and to <= high:
-        return within or "holds"
+        return "holds"
     if to < low:
-        return below or "does not hold, below"
+        return below
     return "does not hold, above" if from_ > high else "cannot be told"
 
 
