@@ -67,7 +67,9 @@ class Train:
 
         with distributed.session():
             changes = {"ranks": distributed.world_size()} | runs.parse_changes(list(self.changes))
-            print(train(override(RunConfig(), changes), root=self.root))
+            folder = train(override(RunConfig(), changes), root=self.root)
+            if distributed.rank() == 0:
+                print(folder)
 
 
 @dataclass

@@ -86,15 +86,15 @@ def work(configs: list[RunConfig], root: Path = runs.RUNS, position: int = 0) ->
                 continue
             with runs.claimed(runs.folder_name(config), root) as mine:
                 if mine and not runs.is_trained(config, root):
-                    if config.ranks == 1:
-                        train(config, root=root, position=position)
-                    else:
-                        _train_on_ranks(config, root)
+                    train_setting(config, root, position)
                     worked = True
 
 
-def _train_on_ranks(config: RunConfig, root: Path) -> None:
-    """Train one setting on ``config.ranks`` processes of this machine."""
+def train_setting(config: RunConfig, root: Path = runs.RUNS, position: int = 0) -> None:
+    """Train one setting, in this process or, where it asks for several ranks, in as many of this machine."""
+    if config.ranks == 1:
+        train(config, root=root, position=position)
+        return
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={config.ranks}",
                "-m", "ptrlib", "train", "--root", str(root), *runs.changes_of(config)]
     environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}

@@ -251,6 +251,7 @@ class Trainer:
         """Score, weight and action loss of sampled chunks of both splits, without touching any state."""
         before = self.learner.credit.state_dict()
         before = {key: value.clone() if isinstance(value, Tensor) else value for key, value in before.items()}
+        self.learner.credit.eval()  # remembers nothing: no target of these chunks may enter the queue
         tables = []
         for split, dataset in (("train", self.data.train), ("held_out", self.data.held_out)):
             if dataset is None:
@@ -259,7 +260,7 @@ class Trainer:
             generator = torch.Generator().manual_seed(self.config.seed)
             batches = min(SNAPSHOT_BATCHES[split], -(-len(dataset) // self.config.ptr.optimization.batch_size))
             tables += [self._score(sampler.next(), dataset, generator, split) for _ in range(batches)]
-        self.learner.credit.load_state_dict(before)
+        self.learner.credit.train().load_state_dict(before)
         return pd.concat(tables, ignore_index=True).drop_duplicates(["split", "episode", "start"])
 
     @torch.no_grad()

@@ -58,6 +58,8 @@ def test_every_credit_trains_and_logs(credit, episodes):
     if credit in ("ptr", "random"):
         assert weights.between(0.25, 4.0).all() and (weights[~table.valid] == 1).all() and weights.nunique() > 1
         assert table.score.notna().all()
+    elif credit.startswith("crossfit"):
+        assert weights.between(0.25, 4.0).all() and weights.nunique() > 1
     else:
         assert (weights == 1).all()
 
@@ -104,6 +106,19 @@ def test_training_resumed_from_a_checkpoint_is_bitwise_the_same(episodes):
     second.run(12)
     assert losses(second) == losses(whole)
     torch.testing.assert_close(second.learner.state_dict(), whole.learner.state_dict(), rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("credit", ["ptr", "random"])
+def test_a_snapshot_leaves_training_as_it_was(credit, episodes):
+    """Its chunks, held-out ones among them, are scored and forgotten: none of their targets enters the queue."""
+    config = tiny_config(credit=credit)
+    looked, undisturbed = (Trainer(config, prepare_data(config, episodes)) for _ in range(2))
+    for step in range(7):
+        if step == 4:
+            assert set(looked.snapshot().split) == {"train", "held_out"}
+        assert looked.train_step()["loss"] == undisturbed.train_step()["loss"]
+    torch.testing.assert_close(looked.learner.state_dict(), undisturbed.learner.state_dict(), rtol=0, atol=0,
+                               equal_nan=True)
 
 
 def _saved(trainer: Trainer):
