@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ptrlib.config import fingerprint, override
 from ptrlib.report.results import StoredRun, provenance_frame
 
 MINUTES = 10.0  # what a page may take at one training seed
@@ -23,14 +24,14 @@ def cost(stored: Sequence[StoredRun], page: str, *, arguments: str = "", minutes
     """
     frame = provenance_frame(stored)
     frame["training_seconds"] *= frame.ranks
-    training, evaluation = (frame.groupby("training_seed")[name].sum().median() / 60 / workers
-                            for name in ("training_seconds", "evaluation_seconds"))
-    count = frame.groupby("training_seed").size().median()
+    frame["setting"] = [fingerprint(override(run.setting.config, {"seed": 0})) for run in stored]
+    of_setting = frame.groupby("setting")[["training_seconds", "evaluation_seconds"]].mean()  # over its seeds
+    training, evaluation = of_setting.sum() / 60 / workers
     steps = stored[0].setting.config.ptr.optimization.steps
     share = min(1.0, (minutes - evaluation) / training)
     command = " ".join(part for part in (f"ptrlib notebook {page} source=fresh seeds=1", arguments) if part)
-    whole = (f"One training seed of this page is {count:.0f} runs: {training + evaluation:.0f} min on {workers} cores "
-             f"like those of the stored runs ({training:.0f} min to train, {evaluation:.0f} min to evaluate).")
+    whole = (f"One training seed of this page is {len(of_setting)} runs: {training + evaluation:.0f} min on {workers} "
+             f"cores like those of the stored runs ({training:.0f} min to train, {evaluation:.0f} min to evaluate).")
     if share <= 0:
         return f"{whole} Evaluation alone takes more than {minutes:.0f} minutes; ask for fewer methods."
     fewer = max(1, int(share * steps) // 10 * 10)
