@@ -11,7 +11,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,13 +33,14 @@ from ptrlib.data.episodes import Episode
 from ptrlib.data.hdf5 import read_episodes
 from ptrlib.gallery import make_gallery, save_gallery
 from ptrlib.method.belief import BeliefOutput
+from ptrlib.policy.backbone import Context, Language
+from ptrlib.policy.expert import HeadLoss
 from ptrlib.storage import SavedPolicy, load_policy, make_policy, make_tokenizer, save_policy
 
 # Minibatches scored for one weight snapshot, unless fewer hold as many chunks as the split has. AUROC is
 # resampled by episode, so most episodes should be met several times.
 SNAPSHOT_BATCHES = {"train": 80, "held_out": 24}
 CHECKPOINT_EVERY = 250  # steps
-Rows = Tensor | slice
 
 
 class Learner(nn.Module):
@@ -63,63 +64,80 @@ class Learner(nn.Module):
         return weighted + out.auxiliary_loss, _summary(action_loss, weighted, out, features)
 
     def features(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, ChunkFeatures]:
-        """Per-chunk action losses (B,) and what the credit rule sees, for the B chunks that are present.
-
-        With belief tokens the passes are Algorithm 1's loop: the tokens of chunk n are made from chunk n - 1
-        and carry no gradient.
-        """
+        """Per-chunk action losses (B,) and what the credit rule sees, for the B chunks that are present."""
         policy, present = self.policy, batch.present.flatten()
         segments, chunks = batch.present.shape
-        of_segment = torch.arange(segments).repeat_interleave(chunks)[present]
+        of_segment = torch.arange(segments, device=present.device).repeat_interleave(chunks)[present]
 
         def here(values: Tensor) -> Tensor:
             return values.flatten(0, 1)[present]
 
         draws = [policy.head.draw(batch.actions[:, n], generator) for n in range(chunks)]
         noise, times = (here(torch.stack(parts, 1)) for parts in zip(*draws, strict=True))
-        state, actions, action_mask = here(batch.state), here(batch.actions), batch.action_mask[of_segment]
-        step_mask, learn_mask = here(batch.step_mask), here(batch.learn_mask)
-        vision, action_tokens = policy.vision(here(batch.images)), policy.action_tokens(actions)
-        language = policy.backbone.read(batch.instruction).of(of_segment)
-        carried = policy.z_init.expand(segments, -1, -1)
-        losses, contexts, beliefs = [], [], []
-        passes, in_order = self._passes(batch.present)
-        for rows in passes:
-            belief = carried[of_segment[rows]] if self.tokenizer is not None else None
-            context = policy.backbone(vision[rows], language.of(rows), belief)
-            head = policy.head.loss_of_draw(context, state[rows], actions[rows], action_mask[rows], learn_mask[rows],
-                                            noise[rows], times[rows])
-            losses.append(head.per_sample)
-            contexts.append(context.pooled)
-            if self.tokenizer is not None:
-                beliefs.append(self.tokenizer(head.hidden, action_tokens[rows], step_mask[rows]))
-                carried = carried.detach().index_copy(0, of_segment[rows], beliefs[-1].tokens)
+        state, actions = here(batch.state), here(batch.actions)
+        inputs = _Inputs(policy.vision(here(batch.images)), policy.backbone.read(batch.instruction).of(of_segment),
+                         state, actions, policy.action_tokens(actions), batch.action_mask[of_segment],
+                         here(batch.step_mask), here(batch.learn_mask), noise, times)
+        beliefs = self._beliefs(inputs, batch.present) if self.tokenizer is not None else None
+        context, head, belief = self._chunks(inputs, beliefs)
         features = ChunkFeatures(
-            context=torch.cat(contexts)[in_order], action_tokens=action_tokens, step_mask=step_mask,
+            context=context.pooled, action_tokens=inputs.action_tokens, step_mask=inputs.step_mask,
             target_images=here(batch.target_images), valid=batch.valid.flatten()[present],
             episode_ids=batch.episode_ids[of_segment], frames=batch.frames.flatten()[present],
-            task_ids=batch.task_ids[of_segment], state=state, offset=batch.offset.flatten()[present],
-            belief=_joined(beliefs, in_order))
-        return torch.cat(losses)[in_order], features
+            task_ids=batch.task_ids[of_segment], state=state, offset=batch.offset.flatten()[present], belief=belief)
+        return head.per_sample, features
 
-    def _passes(self, present: Tensor) -> tuple[list[Rows], Rows]:
-        """Which of the present chunks (S, N) go through the policy together, and where each is in the passes'
-        joined results: the n-th chunks of all segments with belief tokens, else all at once."""
+    def _chunks(self, inputs: _Inputs, beliefs: Tensor | None) -> tuple[Context, HeadLoss, BeliefOutput | None]:
+        """The policy and the tokenizer on chunks that were given ``beliefs`` (B, M, d)."""
+        context = self.policy.backbone(inputs.vision, inputs.language, beliefs)
+        head = self.policy.head.loss_of_draw(context, inputs.state, inputs.actions, inputs.action_mask,
+                                             inputs.learn_mask, inputs.noise, inputs.times)
         if self.tokenizer is None:
-            return [slice(None)], slice(None)
-        place = (present.flatten().cumsum(0) - 1).unflatten(0, present.shape)
-        passes = [place[here, n] for n, here in enumerate(present.T) if here.any()]
-        return list(passes), torch.cat(passes).argsort()
+            return context, head, None
+        return context, head, self.tokenizer(head.hidden, inputs.action_tokens, inputs.step_mask)
+
+    def _beliefs(self, inputs: _Inputs, present: Tensor) -> Tensor:
+        """The belief tokens z_t (B, M, d) that enter each of the chunks ``present`` (S, N): z_{t_0} in the first of
+        a segment, then what the tokenizer makes of the chunk before.
+
+        This is Algorithm 1's loop. The tokens carry no gradient (Eq 5), so it runs without, and the pass that
+        learns takes all chunks at once.
+        """
+        place = (present.flatten().cumsum(0) - 1).unflatten(0, present.shape)  # of each chunk among the present ones
+        tokens = self.policy.z_init.detach().repeat(len(inputs.vision), 1, 1)
+        with torch.no_grad():
+            for n, following in enumerate(present.T[1:]):
+                before, after = place[following, n], place[following, n + 1]
+                if len(after):
+                    _, _, belief = self._chunks(inputs.of(before), tokens[before])
+                    assert belief is not None
+                    tokens[after] = belief.tokens
+        first = torch.zeros(len(tokens), 1, 1, dtype=torch.bool, device=present.device)
+        first[place[:, 0]] = True
+        return torch.where(first, self.policy.z_init, tokens)
 
     def after_step(self) -> None:
         self.credit.after_step(self.policy.vision_tower)
 
 
-def _joined(beliefs: list[BeliefOutput], in_order: Rows) -> BeliefOutput | None:
-    """The tokenizer's outputs of several passes as one, in the order of the chunks."""
-    if not beliefs:
-        return None
-    return BeliefOutput(*(torch.cat(parts)[in_order] for parts in zip(*beliefs, strict=True)))
+@dataclass
+class _Inputs:
+    """What the policy is given for B chunks beside their belief tokens."""
+
+    vision: Tensor  # (B, N, d)
+    language: Language
+    state: Tensor  # (B, 200)
+    actions: Tensor  # (B, L, 200)
+    action_tokens: Tensor  # (B, L, d)
+    action_mask: Tensor  # (B, 200)
+    step_mask: Tensor  # (B, L)
+    learn_mask: Tensor  # (B, L)
+    noise: Tensor  # (B, L, 200)
+    times: Tensor  # (B,)
+
+    def of(self, rows: Tensor) -> _Inputs:
+        return _Inputs(**{entry.name: value.of(rows) if isinstance(value := getattr(self, entry.name), Language)
+                          else value[rows] for entry in fields(self)})
 
 
 def _summary(action_loss: Tensor, weighted: Tensor, out: CreditOutput, features: ChunkFeatures) -> dict[str, Any]:

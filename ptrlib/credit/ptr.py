@@ -25,10 +25,11 @@ class PTR(Credit):
         context, action_tokens = features.context, features.action_tokens
         if self.config.detach_scorer:
             context, action_tokens = context.detach(), action_tokens.detach()
+        targets = self.overlay.encode_targets(features.target_images, features.valid)
         out = self.overlay(
-            context, action_tokens, self.overlay.encode_targets(features.target_images), features.valid,
-            features.episode_ids, frames=features.frames, tasks=features.task_ids, state=features.state,
-            offset=features.offset, step_mask=features.step_mask, belief=features.belief)
+            context, action_tokens, targets, features.valid, features.episode_ids, frames=features.frames,
+            tasks=features.task_ids, state=features.state, offset=features.offset, step_mask=features.step_mask,
+            belief=features.belief)
         return CreditOutput(out.weight, out.auxiliary_loss, out.score, out.info)
 
     def after_step(self, vision_tower: nn.Module) -> None:

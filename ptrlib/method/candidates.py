@@ -225,6 +225,8 @@ def _hardness(samples: Targets, queue: Targets, random: Tensor) -> Tensor:
     where tasks are unknown, entries by the distance of their proprioceptive state."""
     same_task = samples.tasks[:, None] == queue.tasks
     by_task = torch.where(same_task, random, -torch.inf)
+    if (samples.tasks >= 0).all():
+        return by_task
     if samples.state.shape[1] == 0 or samples.state.shape[1] != queue.state.shape[1]:
         return by_task.masked_fill(samples.tasks[:, None] < 0, -torch.inf)
     distance = torch.cdist(samples.state, queue.state).nan_to_num(nan=torch.inf)

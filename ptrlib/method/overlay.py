@@ -181,11 +181,19 @@ class PosteriorTransitionReweighting(nn.Module):
             return torch.ones_like(valid, dtype=torch.float32)
         return self.config.gamma ** (offset.float() / self.config.base_policy.chunk_length)
 
-    def encode_targets(self, images: Tensor) -> Tensor:
-        """Targets (B, D) of post-action images by the EMA copy of the vision tower."""
+    def encode_targets(self, images: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Targets (B, D) of post-action images by the EMA copy of the vision tower.
+
+        With ``valid`` (B,) bool the other images are not looked at; their targets are zero.
+        """
         if self.target_encoder is None:
             raise ValueError("there is no target encoder: construct the overlay with vision_tower=")
-        return self.target_encoder(images)
+        if valid is None:
+            return self.target_encoder(images)
+        targets = torch.zeros(len(images), self.target_dim, device=images.device)
+        if valid.any():
+            targets[valid] = self.target_encoder(images[valid])
+        return targets
 
     @torch.no_grad()
     def after_step(self, vision_tower: nn.Module | None = None) -> None:

@@ -38,7 +38,7 @@ class Language:
     keys_values: list[Tensor]  # of each layer, (U, W, 2 d)
     rows: Tensor  # (B,) which of the U each of B samples was given
 
-    def of(self, samples: Tensor | slice) -> Language:
+    def of(self, samples: Tensor) -> Language:
         """The language of a selection of the samples."""
         return replace(self, rows=self.rows[samples])
 
