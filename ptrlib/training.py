@@ -136,8 +136,10 @@ class _Inputs:
     times: Tensor  # (B,)
 
     def of(self, rows: Tensor) -> _Inputs:
-        return _Inputs(**{entry.name: value.of(rows) if isinstance(value := getattr(self, entry.name), Language)
-                          else value[rows] for entry in fields(self)})
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        chosen: dict[str, Any] = {name: value.of(rows) if isinstance(value, Language) else value[rows]
+                                  for name, value in values.items()}
+        return _Inputs(**chosen)
 
 
 def _summary(action_loss: Tensor, weighted: Tensor, out: CreditOutput, features: ChunkFeatures) -> dict[str, Any]:
