@@ -22,6 +22,7 @@ from ptrlib.distributed import all_gather
 from ptrlib.method.scorer import logits_of, unit
 
 SAME_FEATURES = 1 - 1e-6  # cosine of two float32 targets that are one
+COLLECTED_ABOVE = 40  # entries in the queue per entry drawn, from which collecting the drawn ones is faster
 
 
 @dataclass
@@ -88,11 +89,18 @@ class CandidateSet:
         return torch.cat([self.matched[:, None], self.batch.expand(size, -1, -1), self.queue[self.drawn]], 1)
 
     def logits(self, query: Tensor, *, tau: float, clamp: float) -> Tensor:
-        """:func:`identification_logits` of ``query`` (B, D) on :attr:`features`, by two products."""
+        """:func:`identification_logits` of ``query`` (B, D) on :attr:`features`, without making that tensor."""
         query = unit(query)
         cosine = torch.cat([(query * self.matched).sum(-1, keepdim=True), query @ self.batch.T,
-                            (query @ self.queue.T).gather(1, self.drawn)], dim=1)
+                            self._with_drawn(query)], dim=1)
         return logits_of(cosine, tau, clamp, self.mask)
+
+    def _with_drawn(self, query: Tensor) -> Tensor:
+        """(B, k) products with the drawn entries: of all the queue's where that is little, for one product of
+        matrices takes less time than collecting the entries."""
+        if len(self.queue) <= COLLECTED_ABOVE * self.drawn.shape[1]:
+            return (query @ self.queue.T).gather(1, self.drawn)
+        return torch.einsum("bd,bkd->bk", query, self.queue[self.drawn])
 
 
 class CandidatePool(nn.Module):

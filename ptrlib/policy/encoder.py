@@ -80,7 +80,7 @@ class VisionTower(nn.Module):
         if images.shape[1:] != expected:
             raise ValueError(f"images must have shape (batch, {', '.join(map(str, expected))}), "
                              f"got {tuple(images.shape)}")
-        pixels = images.flatten(0, 1).permute(0, 3, 1, 2).float() / 127.5 - 1
+        pixels = images.flatten(0, 1).permute(0, 3, 1, 2).to(torch.float32, copy=True).div_(127.5).sub_(1)
         maps = self.stem(pixels).unflatten(0, (-1, self.cameras)) + self.camera_embedding
         return self.middle(self.early_merge(self.early(maps.flatten(0, 1))))
 
