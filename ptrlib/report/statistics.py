@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -104,14 +105,25 @@ def _resampled_means(values: pd.Series, replicates: int, seed: int) -> tuple[NDA
     if table.isna().any().any():
         raise ValueError("the differences are not paired: some training seeds lack scenes that others have; "
                          "evaluate every run on the same scenes")
+    blocks = [block.to_numpy(float) for _, block in table.groupby(level=0, sort=True)]  # a task's (scenes, seeds)
+    drawn = _scene_draws(tuple(len(block) for block in blocks), table.shape[1], replicates, seed)
+    total = drawn @ np.concatenate([block.ravel() for block in blocks]).astype(np.float32)
+    return total.astype(np.float64) / table.size, table.size
+
+
+@lru_cache(maxsize=2)  # a page asks for many differences on the same scenes
+def _scene_draws(scenes: tuple[int, ...], seeds: int, replicates: int, seed: int) -> NDArray[np.float32]:
+    """How often each cell is drawn, (replicates, cells): training seeds first, then each task's scenes, anew for every
+    drawn seed. The cells are tasks of ``scenes`` scenes one after the other, each scene with its ``seeds`` seeds."""
     generator = np.random.default_rng(seed)
-    tasks = [block.to_numpy(float) for _, block in table.groupby(level=0, sort=True)]  # (scenes, seeds) each
-    seeds = generator.integers(table.shape[1], size=(replicates, table.shape[1]))
-    total = np.zeros(replicates)
-    for block in tasks:
-        scenes = generator.integers(len(block), size=(replicates, table.shape[1], len(block)))
-        total += block[scenes, seeds[:, :, None]].sum((1, 2))
-    return total / table.size, table.size
+    drawn_seeds = generator.integers(seeds, size=(replicates, seeds))[:, :, None]
+    row = np.arange(replicates)[:, None, None]
+    counts = []
+    for count in scenes:
+        cell = generator.integers(count, size=(replicates, seeds, count)) * seeds + drawn_seeds
+        flat = np.bincount((row * (count * seeds) + cell).ravel(), minlength=replicates * count * seeds)
+        counts.append(flat.reshape(replicates, -1).astype(np.float32))
+    return np.concatenate(counts, axis=1)
 
 
 def auroc(score: ArrayLike, positive: ArrayLike, episode: ArrayLike, run: ArrayLike, *,
@@ -160,8 +172,8 @@ def _auroc_replicates(chunks: pd.DataFrame, replicates: int, generator: np.rando
     code, episodes = pd.factorize(chunks.episode)
     positive, score = chunks.positive.to_numpy(), chunks.score.to_numpy()
     beats = np.sign(score[positive][:, None] - score[~positive][None]) / 2 + 0.5
-    wins = np.zeros((len(episodes), len(episodes)))
-    np.add.at(wins, (code[positive][:, None], code[~positive][None]), beats)
+    pair = code[positive][:, None] * len(episodes) + code[~positive][None]
+    wins = np.bincount(pair.ravel(), beats.ravel(), len(episodes) ** 2).reshape(len(episodes), -1)
     drawn = _draw(len(episodes), replicates, generator)
     pairs = ((drawn @ np.bincount(code[positive], minlength=len(episodes)))
              * (drawn @ np.bincount(code[~positive], minlength=len(episodes))))
