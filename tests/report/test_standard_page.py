@@ -111,7 +111,7 @@ def test_the_page_shows_what_its_runs_hold(tiny_book):
         pd.testing.assert_frame_equal(page.frame(name), expected, rtol=1e-4, check_dtype=False)
     text = page.text()
     cell = rates.set_index(["suite", "family", "corruption", "method"]).loc["hard", standard.ALL, "none", "ptr"]
-    shown = f"{100 * cell.success:.1f} [{100 * cell.low:.1f}, {100 * cell.high:.1f}], n = {cell.episodes}"
+    shown = f"{100 * cell.success:.1f} [{100 * cell.low:.1f}, {100 * cell.high:.1f}], n = {int(cell.episodes)}"
     assert shown in text and cell.episodes == 16
     assert "paper, RoboCasa" in text and "LIBERO is not shown: " in text
     assert "ptrlib notebook standard source=fresh seeds=1" in text
