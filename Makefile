@@ -23,15 +23,16 @@ MANIFESTS   := $(sort $(wildcard experiments/*pretrain*.yaml)) $(sort $(filter-o
 saved_by     = $(shell grep -oE 'save_figure.[^,]*, *\\?"[A-Za-z0-9_-]+' $(1) | sed -E 's/.*"//')
 RUNS        := $(wildcard experiments/runs/*/done)
 ATTEMPTS    := $(wildcard experiments/demonstrators/*.csv)
+MEASURED    := $(wildcard experiments/bench/results/*)
 # Method pages and the published numbers compute everything on the page, the demonstrators' page reads their
-# recorded attempts, and the others read stored runs.
-runs_of      = $(if $(filter book/method/% book/published/%,$(1)),,$(if $(filter %/demonstrators.ipynb,$(1)),$(ATTEMPTS),$(RUNS) $(MANIFESTS)))
+# recorded attempts, the speed page what was measured, and the others read stored runs.
+runs_of      = $(if $(filter book/method/% book/published/%,$(1)),,$(if $(filter %/demonstrators.ipynb,$(1)),$(ATTEMPTS),$(if $(filter %/speed.ipynb,$(1)),$(MEASURED),$(RUNS) $(MANIFESTS))))
 
 FIGURES     := $(foreach notebook,$(NOTEBOOKS),$(patsubst %,figures/%.pdf,$(call saved_by,$(notebook))))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup test book figures notebook runs demos simulators bench-libero lint clean list-figures
+.PHONY: help setup test book figures notebook runs demos simulators bench bench-libero lint clean list-figures
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{ printf "  %-14s %s\n", $$1, $$2 }'
@@ -94,6 +95,9 @@ runs: $(READY) ## train and evaluate what the manifests in experiments/ ask for 
 demos: $(SIMULATORS) ## record the LIBERO demonstrations that the stored runs were trained on
 	$(BIN)/ptrlib demos --suite libero_spatial --episodes 10 --seed 1 --out data/libero_pretrain
 	$(BIN)/ptrlib demos --suite libero_spatial --episodes 50 --seed 0 --out data/libero
+
+bench: $(READY) ## what a step of PTR costs, and how fast each stage is: measures what the speed page shows
+	$(BIN)/python experiments/bench/speed.py
 
 bench-libero: $(SIMULATORS) ## episodes per minute: our evaluation against a loop over the stock environment
 	$(BIN)/python experiments/bench/libero_speed.py

@@ -1,0 +1,67 @@
+"""All the benchmarks of the speed page, in a few minutes: `make bench` calls this.
+
+Writes a CSV per benchmark and ``speed.json`` (commit, machine, packages, load) into ``experiments/bench/results``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import candidate_pool
+import pandas as pd
+import throughput
+import torch
+import training_steps
+import tyro
+
+from ptrlib import runs
+from ptrlib.config import RunConfig
+
+
+@dataclass(frozen=True)
+class Bench:
+    """How often each thing is measured, and where the results go."""
+
+    rounds: int = 40
+    """steps of each rule with Tabletop's policy, and rounds of everything else that is quick"""
+    libero_rounds: int = 15
+    """steps of each rule with the LIBERO policy"""
+    batch: int = 64
+    """chunks of a batch, those past an episode's end included"""
+    pool_rounds: int = 6
+    pool_sizes: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)
+    tables: int = throughput.TABLES
+    per_task: int = 5
+    """demonstrations of each task"""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("experiments/bench/results")
+
+
+def main(bench: Bench) -> None:
+    started, load = datetime.now(UTC), os.getloadavg()
+    measured = [training_steps.measure(policy, rounds, batch_size=bench.batch, per_task=bench.per_task)
+                for policy, rounds in (("tabletop", bench.rounds), ("libero", bench.libero_rounds))]
+    if torch.cuda.is_available():
+        measured += [training_steps.measure(policy, bench.rounds, batch_size=bench.batch, device="cuda",
+                                            compiled=compiled)
+                     for policy in ("tabletop", "libero") for compiled in (False, True)]
+    tables = {"steps": pd.concat([steps for steps, _ in measured]),
+              "parts": pd.concat([parts for _, parts in measured]),
+              "pool": candidate_pool.measure(bench.pool_sizes, bench.pool_rounds),
+              "throughput": throughput.measure(bench.rounds // 4 or 1, tables=bench.tables, per_task=bench.per_task)}
+    bench.out.mkdir(parents=True, exist_ok=True)
+    for name, table in tables.items():
+        runs.write_text(bench.out / f"{name}.csv", table.to_csv(index=False, float_format="%.6g"))
+    record = runs.provenance(RunConfig(), started, command=" ".join(["python", *sys.argv]), load_average=load,
+                             bench={name: str(value) for name, value in asdict(bench).items()},
+                             gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None)
+    runs.write_provenance(bench.out, record, "speed.json")
+    print(f"Measured in {record['wall_seconds']:.0f} s; the results are in {bench.out}.")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Bench))
