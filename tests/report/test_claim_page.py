@@ -74,7 +74,7 @@ def test_the_page_shows_what_its_runs_hold(tiny_book):
     mine = results.episodes_frame(stored)
     rates = results.success_rates(mine)
     in_percent = {name: 100 * rates[name] for name in ("success", "low", "high")}
-    pd.testing.assert_frame_equal(page.frame("claim_success"), rates.assign(**in_percent), rtol=1e-4)
+    pd.testing.assert_frame_equal(page.frame("claim_success"), rates.assign(**in_percent), rtol=1e-4, check_dtype=False)
     drawn, measured = page.frame("claim_differences"), claim.differences(mine)
     assert drawn.method.tolist() == measured.method.tolist()
     assert drawn.estimate.to_numpy() == pytest.approx(100 * measured.estimate.to_numpy(), rel=1e-4, abs=1e-9)

@@ -125,6 +125,7 @@ def test_rows_end_at_their_success_or_their_own_limit():
     batch = TabletopBatch("easy", [6, 6, 0])
     batch.reset(init_states=[0, 1, 2])
     batch.tables.spots_x[0], batch.tables.spots_y[0] = batch.tables.hand_x[0], batch.tables.hand_y[0]
+    batch.tables.things_x[0] += 3  # nothing to grasp there
     agent = Wiper()
     success, steps = rollout_batch(agent, batch, [0, 1, 2])
     assert success.tolist() == [True, False, False]
