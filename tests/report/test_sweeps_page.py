@@ -107,3 +107,6 @@ def test_the_page_shows_what_its_runs_hold(tiny_book):
     assert cell["score"] == pytest.approx(last.score.mean())
     assert cell["stability"] == pytest.approx(1 / last.weight.std(ddof=0))
     assert "ptrlib notebook sweeps source=fresh seeds=1" in page.text()
+    without = tiny_book.execute("sweeps", **VALUES | {"w_max": [9.0]})
+    assert "The runs of `tabletop_sweep_w_max` are not all stored and not shown" in without.text()
+    assert set(without.frame("sweeps_raw").parameter) == {"ptr.tau", "ptr.beta"}
