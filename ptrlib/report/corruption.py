@@ -45,12 +45,13 @@ class Study:
 
     @property
     def methods(self) -> list[str]:
-        return charts.in_order(self.episodes.method)
+        return charts.in_order(self.episodes.method.unique())
 
     @property
     def corruptions(self) -> list[str]:
         """The kinds of corrupted data that are there, in the book's order."""
-        return [kind for kind in (*KINDS, EXECUTED) if kind in set(self.episodes.corruption)]
+        present = set(self.episodes.corruption.unique())
+        return [kind for kind in (*KINDS, EXECUTED) if kind in present]
 
     @property
     def focus(self) -> str:
@@ -246,7 +247,7 @@ def rate_table(study: Study) -> pd.DataFrame:
 
     The paper prints one rate for clean data and the drop of each corruption: its other cells are their difference.
     """
-    kinds = [kind for kind in charts.CORRUPTIONS if kind in set(study.episodes.corruption)]
+    kinds = [kind for kind in ("none", *study.corruptions) if kind in study.episodes.corruption.values]
     rates = results.success_rates(study.episodes).set_index(["method", "corruption"])
     rows = [{"source": study.world, "method": method_label(method), **{
         corruption_label(kind): _rate(rates.loc[(method, kind)]) if (method, kind) in rates.index else ""
@@ -474,7 +475,7 @@ def missing_cost(manifests: Sequence[Path], study: Study, workers: int, root: Pa
 
 def _cells(episodes: pd.DataFrame) -> list[tuple[str, str]]:
     """(method, kind of data) for which there are episodes, in the order they come."""
-    return list(dict.fromkeys(zip(episodes.method, episodes.corruption, strict=True)))
+    return list(episodes[["method", "corruption"]].drop_duplicates().itertuples(index=False, name=None))
 
 
 def _baseline(study: Study, method: str) -> str:

@@ -111,21 +111,32 @@ def gather(manifests: Sequence[Path], root: Path = runs.RUNS) -> Gathered:
     Raises:
         ValueError: there is no run at all.
     """
-    stored, labels, absent = [], {}, []
+    kinds = list(charts.CORRUPTIONS)
+    stored: list[StoredRun] = []
+    labels: dict[str, str] = {}
+    absent: list[str] = []
     for path in manifests:
+        loaded = runs.load_manifest(path)
         counts: dict[str, list[bool]] = {}
-        for setting in runs.load_manifest(path).settings:
+        for setting in sorted(loaded.settings, key=lambda setting: kinds.index(setting.config.data.corruption)):
             done = runs.is_trained(setting.config, root)
             counts.setdefault(setting_label(setting.config), []).append(done)
             if done and setting.folder_name not in labels:
                 labels[setting.folder_name] = setting_label(setting.config)
                 stored.append(StoredRun(setting, root / setting.folder_name))
         absent += [f"{label}: {done.count(False)} of {len(done)} runs are not stored; make them with "
-                   f"`ptrlib run {path}`" for label, done in counts.items() if not all(done)]
+                   f"`ptrlib run {_original(loaded, path)}`" for label, done in counts.items() if not all(done)]
     if not stored:
         raise ValueError(f"no run of {', '.join(map(str, manifests))} is stored; make them with: ptrlib run "
                          f"{' '.join(map(str, manifests))}")
     return Gathered(stored, labels, absent)
+
+
+def _original(narrowed: runs.Manifest, path: Path) -> Path:
+    """The manifest that ``narrowed``, read from ``path``, is a part of; ``path`` where it has settings of its own."""
+    whole = results.manifest_path(narrowed.name)
+    known = {setting.folder_name for setting in runs.load_manifest(whole).settings} if whole.is_file() else set()
+    return whole if {setting.folder_name for setting in narrowed.settings} <= known else path
 
 
 def introduction(gathered: Gathered) -> str:
@@ -154,7 +165,13 @@ def curves(metrics: pd.DataFrame, columns: Sequence[str], share: float = 0.05) -
     by = smooth.groupby(["setting", "rule", "step", "progress"], sort=False)
     drawn = by[list(columns)].agg(["mean", "min", "max"])
     drawn.columns = drawn.columns.map(" ".join)
-    return drawn.reset_index()
+    return in_order(drawn.reset_index(), list(dict.fromkeys(metrics.setting)))
+
+
+def in_order(table: pd.DataFrame, settings: Sequence[str]) -> pd.DataFrame:
+    """The rows of ``table`` with their settings in the order of ``settings``."""
+    places = {setting: place for place, setting in enumerate(settings)}
+    return table.sort_values("setting", key=lambda names: names.map(places), kind="stable", ignore_index=True)
 
 
 def course_chart(metrics: pd.DataFrame, panels: Mapping[str, str], *, logarithmic: Sequence[str] = (),

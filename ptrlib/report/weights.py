@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from ptrlib.config import PTRConfig
 from ptrlib.report import results
-from ptrlib.report.dynamics import END, Gathered, source_colours
+from ptrlib.report.dynamics import END, Gathered, in_order, source_colours
 from ptrlib.report.figures import COLOURS
 from ptrlib.report.statistics import Interval, mean_by_episode, mean_over_runs
 from ptrlib.report.verdicts import answer
@@ -115,8 +115,8 @@ def loss_reduction(gathered: Gathered) -> pd.DataFrame:
         lambda losses: losses.rolling(max(1, round(WINDOW * len(losses))), 1).mean())
     plain = table[table.rule == "sft"].set_index(["setting", "training_seed", "step"]).smooth.rename("sft")
     paired = table[table.rule.isin(LINES)].join(plain, on=["setting", "training_seed", "step"], how="inner")
-    return paired.assign(reduction=(paired.sft - paired.smooth) / paired.sft)[
-        [*by, "run", "step", "progress", "reduction"]].reset_index(drop=True)
+    paired = paired.assign(reduction=(paired.sft - paired.smooth) / paired.sft)
+    return in_order(paired[[*by, "run", "step", "progress", "reduction"]], list(dict.fromkeys(metrics.setting)))
 
 
 def reduction_chart(reduction: pd.DataFrame, warmup: dict[str, float]) -> tuple[Figure, pd.DataFrame]:
@@ -179,7 +179,7 @@ def phase_chart(chunks: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
                          **vars(mean_by_episode(part.value, part.episode, part.run))})
     drawn = pd.DataFrame(rows)
     settings = list(dict.fromkeys(chunks.setting))
-    drawn = drawn.sort_values("setting", key=lambda names: names.map(settings.index), kind="stable")
+    drawn = in_order(drawn, settings)
     figure, panels = plt.subplots(2, 1, figsize=(5.4, 4.8), sharex=True, height_ratios=[3, 2])
     titles = {"weight": "weight over the run's mean", "no consequence": "share without a consequence"}
     for axes, (quantity, title) in zip(panels, titles.items(), strict=True):
@@ -200,6 +200,13 @@ def phase_chart(chunks: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
 def answers(measured: pd.DataFrame, reduction: pd.DataFrame) -> pd.DataFrame:
     """The statements about Figure 11, a row per statement and setting: number, interval, answer."""
     return pd.DataFrame(list(_answers(measured, reduction)), columns=["statement", "setting", "number", "answer"])
+
+
+def answer_table(told: pd.DataFrame) -> pd.DataFrame:
+    """:func:`answers` with a row per statement and a column per setting."""
+    cells = told.assign(told=told.answer + ": " + told.number)
+    table = cells.pivot(index="statement", columns="setting", values="told").fillna("")
+    return table.loc[told.statement.unique(), told.setting.unique()].rename_axis(columns=None).reset_index()
 
 
 def _answers(measured: pd.DataFrame, reduction: pd.DataFrame) -> Iterator[tuple[str, str, str, str]]:
