@@ -212,11 +212,10 @@ def test_the_page_shows_what_its_runs_hold(tiny_book):
 
 def test_fresh_parameters_train_what_they_change_and_nothing_else(tiny_book):
     tiny_book.make("tabletop_corruption", methods=["sft"], changes={"data.corruption": ["none"]})
-    before = {path.name for path in tiny_book.runs.glob("*/done")} or set()
-    folders = {path.parent.name for path in tiny_book.runs.glob("*/done")}
+    folders = {path.parent.name for path in tiny_book.runs.glob("easy-sft-*/done")}
     page = tiny_book.execute("corruption_robustness", source="fresh", corruption="label_noise", label_fraction=0.4,
                              seeds=1, methods=["sft"], workers=1)
-    made = {path.parent.name for path in tiny_book.runs.glob("*/done")} - folders
-    assert before and len(made) == 1 and next(iter(made)).startswith("easy-sft-label_noise-s0-")
+    made = {path.parent.name for path in tiny_book.runs.glob("easy-sft-*/done")} - folders  # others may make theirs
+    assert folders and len(made) == 1 and next(iter(made)).startswith("easy-sft-label_noise-s0-")
     assert "wrong instructions on 40%" in page.text()
     assert set(page.frame("corruption_success").corruption) == {"none", "label_noise"}
