@@ -21,6 +21,7 @@ from ptrlib.training import Trainer, prepare_data
 
 TABLES = 400  # stepped together
 CONTROL_STEPS = 24  # of a rollout
+REPEATED = 10  # times in a round, where once takes milliseconds
 
 
 def measure(rounds: int, *, tables: int = TABLES, per_task: int = 5) -> pd.DataFrame:
@@ -57,18 +58,20 @@ def measure(rounds: int, *, tables: int = TABLES, per_task: int = 5) -> pd.DataF
         return int(rollout_batch(agent, simulator, seeds, CONTROL_STEPS)[1].sum())
 
     def dynamics(images: bool) -> int:
-        simulator.tables.step(actions)
-        if images:
-            simulator.images()
-        return tables
+        for _ in range(REPEATED):
+            simulator.tables.step(actions)
+            if images:
+                simulator.images()
+        return REPEATED * tables
 
     def arrays() -> int:
-        simulator.step(single)
-        simulator.observe(np.arange(tables))
-        return tables
+        for _ in range(REPEATED):
+            simulator.step(single)
+            simulator.observe(np.arange(tables))
+        return REPEATED * tables
 
     stages: dict[tuple[str, str], Callable[[], int]] = {
-        ("loader", "chunks"): lambda: int(trainer.sampler.next().present.sum()),
+        ("loader", "chunks"): lambda: sum(int(trainer.sampler.next().present.sum()) for _ in range(REPEATED)),
         ("scoring", "chunks"): score,
         ("acting", "action chunks"): act,
         ("rollout with the policy", "control steps"): roll_out,

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from ptrlib.config import override
 from ptrlib.credit import PTR
 from ptrlib.method.candidates import Targets
+from ptrlib.policy.precision import computing
 from ptrlib.training import Trainer, prepare_data
 
 WARM_UP = 2  # rounds that are not counted
@@ -50,7 +51,7 @@ def measure(policy: str, rounds: int, *, batch_size: int, device: str = "cpu", c
             seconds, spent, chunks = _step(trainers[rule], device)
             if number >= 0:
                 about = {"policy": policy, "device": device, "compiled": compiled,
-                         "precision": trainers[rule].config.network.precision, "rule": rule, "round": number}
+                         "precision": _precision(trainers[rule], device), "rule": rule, "round": number}
                 steps.append({**about, "chunks": chunks, "seconds": seconds})
                 parts += [{**about, "part": part, "seconds": spent[part]} for part in spent if device == "cpu"]
     return pd.DataFrame(steps), pd.DataFrame(parts)
@@ -73,6 +74,12 @@ def _prepare(trainer: Trainer, device: str, compiled: bool) -> None:
         overlay.pool.push(Targets.of(
             torch.randn(size, overlay.target_dim, generator=generator).to(device), torch.ones_like(numbers) > 0,
             numbers + 10**6, frames=numbers, tasks=numbers % 10, state=torch.zeros(size, state, device=device)))
+
+
+def _precision(trainer: Trainer, device: str) -> str:
+    """What "auto" comes to on this device."""
+    with computing(trainer.config.network.precision, torch.device(device)):
+        return "bfloat16" if torch.is_autocast_enabled(device) else "float32"
 
 
 def _step(trainer: Trainer, device: str) -> tuple[float, dict[str, float], int]:

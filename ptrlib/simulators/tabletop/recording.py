@@ -28,7 +28,7 @@ EXECUTED_NOISE = 0.5  # of a full action, where a data set is recorded with nois
 # but those of "tabletop_executed", which are "tabletop"'s own. Styles: all in turn, but for pretraining.
 PURPOSES: dict[str, dict[str, Any]] = {
     "tabletop": {"seed": 0}, "tabletop_pretrain": {"seed": 1, "styles": ("precise",)}, "tabletop_tuning": {"seed": 2},
-    "tabletop_executed": {"seed": 0, "executed_noise": EXECUTED_NOISE}}
+    "tabletop_executed": {"seed": 0, "executed_noise": EXECUTED_NOISE}, "tabletop_large": {"seed": 3}}
 _NOISE = 2  # names the stream of executed noise among those of an episode's seed
 
 
