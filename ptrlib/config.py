@@ -161,6 +161,7 @@ class CrossFitConfig:
     beta: float = 0.5  # nats of score that change the weight by a factor e
     full_weight_quantile: float = 0.3  # of the training chunks' answers: there and above nothing is missing
     every: int = 4  # steps between scored chunks
+    recorded_steps: int = 0  # at least, from o_t on, of a chunk that is scored; 0: all Delta of them
     steps: int = 400  # of training a scorer
     batch_size: int = 256
     learning_rate: float = 1e-3
@@ -235,14 +236,12 @@ def from_dict(kind: type[ConfigT], values: Mapping[str, Any]) -> ConfigT:
 
 # Keys that came after runs had been stored. At its default such a key is left out of the fingerprint, so that
 # the stored runs, which were made as if it had that value, keep their names.
-ADDED_LATER = ("network.token_size", "network.fusion", "ranks")
+ADDED_LATER = ("network.token_size", "network.fusion", "ranks", "crossfit.recorded_steps")
 
 
 def fingerprint(config: RunConfig) -> str:
     """Eight hexadecimal digits that name a full configuration."""
     values, defaults = to_dict(config), to_dict(RunConfig())
-    if not config.credit.startswith("crossfit"):  # nobody reads the group
-        del values["crossfit"]
     for key in ADDED_LATER:
         *groups, name = key.split(".")
         found, default = values, defaults
@@ -250,6 +249,8 @@ def fingerprint(config: RunConfig) -> str:
             found, default = found[group], default[group]
         if found[name] == default[name]:
             del found[name]
+    if not config.credit.startswith("crossfit"):  # nobody reads the group
+        del values["crossfit"]
     text = json.dumps(values, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from ptrlib.config import RunConfig, override
+from ptrlib.config import CrossFitConfig, RunConfig, override
 from ptrlib.credit import CrossFit
 from ptrlib.credit.crossfit import answered, read_evidence
 from ptrlib.data.episodes import Episode
@@ -49,7 +49,7 @@ def by_episode(values: torch.Tensor, trained: Trainer) -> np.ndarray:
 
 def test_noisy_labels_do_not_belong_to_the_motion_that_followed(episodes):
     trained = trainer(episodes, credit="sft", data__corruption="action_noise", data__held_out_fraction=0.0)
-    evidence = read_evidence(trained.learner.policy, [trained.data.train], every=4)
+    evidence = read_evidence(trained.learner.policy, [trained.data.train], CrossFitConfig())
     torch.manual_seed(0)
     answer = answered(evidence, len(trained.data.train.lengths), trained.config)["action"]
     judged = evidence.episode.unique()  # not the short ones, which have no chunk with a recorded consequence
@@ -91,7 +91,7 @@ def test_in_sample_scores_are_higher_than_cross_fitted_ones(episodes):
     """Why scorers must not judge what they learned from; the instruction question is the easiest to learn by heart."""
     trained = trainer(episodes, credit="sft")
     datasets = [trained.data.train, trained.data.held_out]
-    evidence = read_evidence(trained.learner.policy, datasets, every=4)
+    evidence = read_evidence(trained.learner.policy, datasets, CrossFitConfig())
     inside = evidence.episode < len(datasets[0].lengths)
     means = []
     for folds in (1, 2):
@@ -110,10 +110,25 @@ def test_the_rule_asks_what_it_is_told_to(episodes):
         assert 0.25 <= weight.min() < weight.max() <= 4.0
 
 
-def test_short_episodes_that_nothing_is_known_about_keep_the_full_weight(episodes):
+def with_short_ones(episodes: list[Episode]) -> list[Episode]:
     short = [dataclasses.replace(e, actions=e.actions[:8], state=e.state[:9], simulator_states=None,
                                  images={camera: images[:9] for camera, images in e.images.items()})
              for e in episodes[:4]]
-    trained = trainer(short + episodes[4:], data__held_out_fraction=0.0)
+    return short + episodes[4:]
+
+
+def test_every_fourth_chunk_is_evidence_if_one_recorded_step_is_enough(episodes):
+    trained = trainer(with_short_ones(episodes), credit="sft", data__held_out_fraction=0.0)
+    lengths = trained.data.train.lengths
+    evidence = read_evidence(trained.learner.policy, [trained.data.train], CrossFitConfig(recorded_steps=1))
+    found = sorted(zip(evidence.episode.tolist(), evidence.start.tolist(), strict=True))
+    assert found == [(episode, start) for episode, length in enumerate(lengths) for start in range(0, length, 4)]
+    whole = read_evidence(trained.learner.policy, [trained.data.train], CrossFitConfig())
+    assert (whole.start + 16 <= torch.tensor(lengths)[whole.episode]).all()
+    assert len(whole) == sum(len(range(0, length - 15, 4)) for length in lengths)
+
+
+def test_short_episodes_that_nothing_is_known_about_keep_the_full_weight(episodes):
+    trained = trainer(with_short_ones(episodes), data__held_out_fraction=0.0)
     weight = by_episode(rule(trained).weight, trained)
     np.testing.assert_allclose(weight[trained.data.train.lengths == 8], 4.0, rtol=1e-5)

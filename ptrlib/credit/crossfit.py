@@ -45,7 +45,8 @@ _LEAST_SPREAD = 1e-3  # features that hardly vary are not blown up
 
 @dataclass
 class Evidence:
-    """What the questions are asked of: n chunks with a recorded consequence, features standardised."""
+    """What the questions are asked of: n chunks, features standardised. Where an episode ends before t + Delta, its last
+    observation and state stand for what is missing, as its last action does in the chunk."""
 
     episode: Tensor  # (n,) episode ids
     start: Tensor  # (n,) t
@@ -82,7 +83,7 @@ class CrossFit(SFT):
         self.first = lengths.cumsum(0) - lengths
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
-            evidence = read_evidence(policy, datasets, self.config.crossfit.every)
+            evidence = read_evidence(policy, datasets, self.config.crossfit)
             answers = answered(evidence, len(datasets[0].lengths), self.config)
         words = torch.cat([torch.from_numpy(dataset.instructions) for dataset in datasets])
         instruction = torch.unique(words, dim=0, return_inverse=True)[1].repeat_interleave(lengths)
@@ -142,13 +143,15 @@ class RandomCrossFit(CrossFit):
 
 
 @torch.no_grad()
-def read_evidence(policy: Policy, datasets: Sequence[ChunkDataset], every: int) -> Evidence:
-    """The chunks of every ``every``-th starting step that have a recorded consequence, of all data sets."""
+def read_evidence(policy: Policy, datasets: Sequence[ChunkDataset], crossfit: CrossFitConfig) -> Evidence:
+    """The chunks of every ``crossfit.every``-th starting step of all data sets, if enough of what followed them is
+    recorded (``crossfit.recorded_steps``)."""
     was_training = policy.training
     policy.eval()
     sentences = torch.unique(torch.cat([torch.from_numpy(dataset.instructions) for dataset in datasets]), dim=0)
-    parts = [_of_batch(policy, batch, dataset, sentences, endings) for dataset in datasets
-             for endings in [_endings(policy, dataset)] for batch in dataset.scoring_batches(SEGMENTS, every=every)]
+    parts = [_of_batch(policy, batch, dataset, sentences, endings, crossfit.recorded_steps or dataset.data.offset)
+             for dataset in datasets for endings in [_endings(policy, dataset)]
+             for batch in dataset.scoring_batches(SEGMENTS, every=crossfit.every)]
     policy.train(was_training)
     joined = Evidence(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Evidence)))
     for name in ("context", "action", "motion", "change"):
@@ -174,8 +177,10 @@ def _view(policy: Policy, images: Tensor, state: Tensor, words: Tensor) -> Tenso
     return torch.cat([context, policy.vision_tower.target_features(images), state], 1)
 
 
-def _of_batch(policy: Policy, batch: Batch, dataset: ChunkDataset, sentences: Tensor, endings: Tensor) -> Evidence:
-    chosen = batch.valid.flatten()
+def _of_batch(policy: Policy, batch: Batch, dataset: ChunkDataset, sentences: Tensor, endings: Tensor,
+              recorded_steps: int) -> Evidence:
+    left = torch.as_tensor(dataset.lengths)[batch.episode_ids - dataset.first_id, None] - batch.starts
+    chosen = (batch.present & (left >= recorded_steps)).flatten()
     of_segment = torch.arange(len(batch.present)).repeat_interleave(batch.present.shape[1])[chosen]
 
     def flat(values: Tensor) -> Tensor:
