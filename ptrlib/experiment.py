@@ -33,7 +33,7 @@ def run_manifest(path: str | Path, *, changes: Mapping[str, Any] | None = None, 
     manifest = runs.load_manifest(path, changes)
     configs = [setting.config for setting in manifest.settings]
     if stage != "evaluate":
-        _record_missing([config for config in configs if not runs.is_trained(config, root)])
+        record_missing([config for config in configs if not runs.is_trained(config, root)])
         _train_missing(Path(path), configs, changes or {}, workers, root)
     folders = [root / runs.folder_name(config) for config in configs]
     if stage != "train":
@@ -41,7 +41,7 @@ def run_manifest(path: str | Path, *, changes: Mapping[str, Any] | None = None, 
     return folders
 
 
-def _record_missing(configs: list[RunConfig]) -> None:
+def record_missing(configs: list[RunConfig]) -> None:
     """Record demonstrations that are not there, in worlds where that takes seconds."""
     wanted: dict[tuple[str, str], int] = {}
     for config in configs:

@@ -1,0 +1,46 @@
+"""PTR's question answered without the action: the measurement and its chart."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ptrlib import scene_identity
+from ptrlib.config import override
+from ptrlib.method.candidates import CandidateSet
+
+TINY = {"data.held_out_fraction": 0.25, "ptr.queue_size": 16, "ptr.queue_negatives": 4}
+
+
+def candidates(matched: list[list[float]], batch: list[list[float]], mask: list[list[bool]]) -> CandidateSet:
+    none = torch.zeros(len(matched), 0, dtype=torch.int64)
+    return CandidateSet(torch.tensor(matched), torch.tensor(batch), torch.tensor(mask), torch.zeros(0, 2), none,
+                        none.bool())
+
+
+def test_the_nearest_candidate_is_the_answer_and_a_tie_is_none():
+    east, north = [1.0, 0.0], [0.0, 1.0]
+    pool = candidates([east, north, east, east], [east, north], [[False, True]] * 3 + [[True, True]])
+    own = torch.tensor([[True, False, False], [True, False, True], [True, False, True], [True, True, False]])
+    query = torch.tensor([[2.0, 0.1], [3.0, 1.0], [0.1, 1.0], [1.0, 0.0]])
+    correct, same_episode = scene_identity.answers(pool, own, query)
+    # row 1 ties with an equal target of its own episode; row 2 takes another moment of its episode; row 3 ties
+    assert correct.tolist() == [True, False, False, False]
+    assert same_episode.tolist() == [True, True, True, True]
+    elsewhere = torch.tensor([[True, False, False]] * 4)
+    assert scene_identity.answers(pool, elsewhere, query)[1].tolist() == [True, False, False, False]
+
+
+def test_chunks_are_judged_once_and_alike_each_time(tiny_book):
+    (start,) = tiny_book.make("tabletop_corruption", methods=["sft"], seeds=1, changes={"data.corruption": ["none"]})
+    config = override(start.setting.config, TINY | {"initial_policy": start.name})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tiny_book.folder)
+        table, again = (scene_identity.measure(config, judged=3, root=tiny_book.runs) for _ in range(2))
+        with pytest.raises(ValueError, match="initial_policy is empty"):
+            scene_identity.measure(override(config, {"initial_policy": ""}), root=tiny_book.runs)
+    assert table.equals(again) and not table.duplicated(["episode", "start"]).any()
+    assert (table.candidates > 1).all() and (table.others < table.candidates).all() and (table.offset == 16).all()
+    for query in scene_identity.QUERIES:
+        assert (table[f"{query}_episode"] | ~table[f"{query}_correct"]).all()
+        assert not table[f"{query}_correct"].all()
