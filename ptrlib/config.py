@@ -145,6 +145,7 @@ class DataConfig:
     held_out_fraction: float = 0.1  # episodes on which scores are logged but nothing is learned
     corruption: str = "none"  # "none" | "action_noise" | "truncation" | "label_noise" | "combined"
     noise_sigma: float = 0.1  # of a normalised action
+    noise_bias: float = 0.0  # standard deviation of a constant added to a noisy episode's actions; the paper has none
     noise_fraction: float = 0.30
     truncation_fraction: float = 0.25
     truncation_keep: tuple[float, float] = (0.4, 0.7)
@@ -236,7 +237,7 @@ def from_dict(kind: type[ConfigT], values: Mapping[str, Any]) -> ConfigT:
 
 # Keys that came after runs had been stored. At its default such a key is left out of the fingerprint, so that
 # the stored runs, which were made as if it had that value, keep their names.
-ADDED_LATER = ("network.token_size", "network.fusion", "ranks", "crossfit.recorded_steps")
+ADDED_LATER = ("network.token_size", "network.fusion", "ranks", "crossfit.recorded_steps", "data.noise_bias")
 
 
 def fingerprint(config: RunConfig) -> str:

@@ -178,8 +178,9 @@ def prepare_data(config: RunConfig, episodes: list[Episode], statistics: Statist
     data, chunk_length = config.data, config.ptr.base_policy.chunk_length
     train, held_out = hold_out(episodes, data.held_out_fraction, seed=config.seed)
     train = corrupt(train, data.corruption, seed=config.seed, noise_sigma=data.noise_sigma,
-                    noise_fraction=data.noise_fraction, truncation_fraction=data.truncation_fraction,
-                    truncation_keep=data.truncation_keep, label_fraction=data.label_fraction)
+                    noise_bias=data.noise_bias, noise_fraction=data.noise_fraction,
+                    truncation_fraction=data.truncation_fraction, truncation_keep=data.truncation_keep,
+                    label_fraction=data.label_fraction)
     statistics = statistics or Statistics.of(train)
     kept = [episode for episode in train if credit_class(config.credit).keeps(episode)]
     return TrainingData(ChunkDataset(kept, data, chunk_length, statistics),

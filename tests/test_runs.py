@@ -102,7 +102,7 @@ def test_configurations_survive_a_file_and_every_key_changes_the_fingerprint(tmp
 def test_keys_that_came_later_do_not_rename_stored_runs():
     folders = [file.parent for file in sorted((ROOT / "experiments" / "runs").glob("[!.]*/config.yaml"))]
     assert folders and all(runs.folder_name(runs.read_config(folder)) == folder.name for folder in folders)
-    for change in ({"network.token_size": 8}, {"ranks": 2}):
+    for change in ({"network.token_size": 8}, {"ranks": 2}, {"data.noise_bias": 0.5}):
         assert fingerprint(override(RunConfig(), change)) != fingerprint(RunConfig())
 
 

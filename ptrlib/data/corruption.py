@@ -1,8 +1,9 @@
 """The four corruptions of the training data (Section 5.1), seeded and with a record of what they changed.
 
-Action noise adds N(0, sigma^2) to the actions of 30 % of the episodes; truncation keeps the first 40-70 %
-of 25 %; label noise gives 20 % the instruction of another task; *combined* does all three, each on its own
-draw of episodes. Only the arrays that change are new; the others, images above all, are views.
+Action noise adds N(0, sigma^2) to the actions of 30 % of the episodes, and where asked a constant of each such
+episode; truncation keeps the first 40-70 % of 25 %; label noise gives 20 % the instruction of another task;
+*combined* does all three, each on its own draw of episodes. Only the arrays that change are new; the others, images
+above all, are views.
 
 ``Episode.truth`` records for each corruption the steps of the episodes it hit, (T,) bool. Only analysis may
 read it: neither ``success`` nor any other field that a learner sees is adjusted.
@@ -24,7 +25,7 @@ _DEFAULTS = DataConfig()
 
 
 def corrupt(episodes: Sequence[Episode], kind: str, *, seed: int, noise_sigma: float = _DEFAULTS.noise_sigma,
-            noise_fraction: float = _DEFAULTS.noise_fraction,
+            noise_bias: float = _DEFAULTS.noise_bias, noise_fraction: float = _DEFAULTS.noise_fraction,
             truncation_fraction: float = _DEFAULTS.truncation_fraction,
             truncation_keep: tuple[float, float] = _DEFAULTS.truncation_keep,
             label_fraction: float = _DEFAULTS.label_fraction) -> list[Episode]:
@@ -34,8 +35,10 @@ def corrupt(episodes: Sequence[Episode], kind: str, *, seed: int, noise_sigma: f
     Exactly ``round(fraction * len(episodes))`` episodes are hit. Each corruption draws from its own stream
     of ``seed``, so *combined* hits the episodes that each alone would.
 
-    ``noise_sigma`` is in the units of the raw action, which LIBERO and RoboCasa normalise to [-1, 1].
-    Dimensions that take at most two values in the whole data set (a gripper command, a mode switch, an
+    ``noise_sigma`` and ``noise_bias`` are in the units of the raw action, which LIBERO and RoboCasa normalise to
+    [-1, 1]: every step of a noisy episode gets its own draw of N(0, noise_sigma^2) and all of them one draw of
+    N(0, noise_bias^2), per action dimension. The bias has a stream of its own, so that the noise is the same with
+    and without it. Dimensions that take at most two values in the whole data set (a gripper command, a mode switch, an
     unused axis) get no noise, and noisy actions are not clipped (the controller does that).
     """
     known = (*CORRUPTIONS, "combined", "none")
@@ -44,11 +47,15 @@ def corrupt(episodes: Sequence[Episode], kind: str, *, seed: int, noise_sigma: f
     low, high = truncation_keep
     if not 0 < low <= high <= 1:
         raise ValueError(f"truncation_keep must satisfy 0 < low <= high <= 1, got {truncation_keep}")
+    if noise_sigma < 0 or noise_bias < 0:
+        raise ValueError(f"noise_sigma and noise_bias are standard deviations and must be 0 or more, got {noise_sigma} "
+                         f"and {noise_bias}")
     continuous = _continuous_dimensions(episodes)
     instructions = _instructions_of(episodes)
 
     def add_noise(episode: Episode, generator: np.random.Generator) -> Episode:
-        noise = noise_sigma * generator.standard_normal(episode.actions.shape)
+        bias = noise_bias * generator.spawn(1)[0].standard_normal(episode.actions.shape[1])
+        noise = noise_sigma * generator.standard_normal(episode.actions.shape) + bias
         noisy = episode.actions + noise * continuous[episode.embodiment]
         return dataclasses.replace(episode, actions=noisy.astype(np.float32))
 

@@ -84,6 +84,36 @@ def test_noise_is_gaussian_on_continuous_dimensions_only() -> None:
     assert np.abs(difference[:, :6].std(0) - 0.1).max() < 5 * 0.1 / np.sqrt(2 * steps)
 
 
+def test_the_bias_is_one_constant_per_episode_and_dimension_and_leaves_the_noise_as_it_is() -> None:
+    episodes = tiny_episodes(200, steps=20, size=1)
+
+    def added(kind: str, **strength: float) -> list[np.ndarray]:
+        corrupted = corrupt(episodes, kind, seed=3, noise_fraction=0.75, truncation_fraction=0.0, **strength)
+        return [after.actions.astype(float) - before.actions for before, after in zip(episodes, corrupted, strict=True)]
+
+    white, bias, both = (added("action_noise", noise_sigma=sigma, noise_bias=bias)
+                         for sigma, bias in ((0.1, 0.0), (0.0, 0.5), (0.1, 0.5)))
+    for w, b, sum_of_both in zip(white, bias, both, strict=True):
+        assert (np.ptp(b, axis=0) < 1e-6).all()  # the same at every step
+        assert (b[:, 6] == 0).all()  # gripper
+        np.testing.assert_allclose(sum_of_both, w + b, atol=1e-6)
+    constants = np.stack([b[0, :6] for b in bias if b.any()])
+    assert len(constants) == 150 and len(np.unique(constants.round(6))) == constants.size  # all differ
+    assert np.abs(constants.std(0) - 0.5).max() < 5 * 0.5 / np.sqrt(2 * len(constants))
+    for alone, with_others in zip(bias, added("combined", noise_sigma=0.0, noise_bias=0.5), strict=True):
+        np.testing.assert_array_equal(alone, with_others)
+
+
+def test_without_bias_the_noise_is_the_one_that_stored_runs_were_trained_on() -> None:
+    generator = np.random.default_rng((7, 0))  # what the corruption drew before it had a bias
+    episodes = tiny_episodes(10, size=1)
+    hit = generator.permutation(10)[:3]
+    for index, after in enumerate(corrupt(episodes, "action_noise", seed=7)):
+        noise = 0.1 * generator.standard_normal(after.actions.shape) if index in hit else np.zeros(7)
+        expected = (episodes[index].actions + noise * np.array([1] * 6 + [0])).astype(np.float32)
+        np.testing.assert_array_equal(after.actions, expected)
+
+
 @settings(max_examples=25, deadline=None)
 @given(steps=st.integers(1, 60), seed=st.integers(0, 1000))
 def test_truncation_keeps_forty_to_seventy_percent_from_the_start(steps: int, seed: int) -> None:
@@ -132,3 +162,5 @@ def test_bad_requests_are_answered_in_one_sentence() -> None:
         corrupt(episodes, "truncation", seed=0, truncation_keep=(0.7, 0.4))
     with pytest.raises(ValueError, match=r"with action_noise must lie in \[0, 1\], got 30"):
         corrupt(episodes, "action_noise", seed=0, noise_fraction=30)
+    with pytest.raises(ValueError, match="noise_bias .* must be 0 or more, got 0.1 and -1"):
+        corrupt(episodes, "action_noise", seed=0, noise_bias=-1)
