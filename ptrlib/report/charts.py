@@ -26,6 +26,7 @@ METHODS = {"sft": ("SFT", "grey"), "sft_belief": ("SFT+Belief", "sky"), "ptr": (
            "sft_masked": ("SFT without padding", "black"), "crossfit": ("cross-fitted contrasts", "green"),
            "crossfit_random": ("the same weights, shuffled", "black"),
            "crossfit_every": ("contrasts of every chunk", "blue"),
+           "crossfit_every_wide": ("every chunk, w in [1/20, 20]", "orange"),
            "crossfit_every_random": ("the same weights, shuffled (every chunk)", "grey"),
            "crossfit_likelihood": ("… start policy's loss", "sky"),
            "crossfit_consequence": ("… PTR's question", "blue"), "crossfit_action": ("… action only", "orange"),
