@@ -83,7 +83,9 @@ def measure(config: RunConfig, *, judged: int = JUDGED_BATCHES, root: Path = run
         asked = _asked(learner, overlay, sampler.next())
         rows.append(_judged(asked, queue, scorers, config))
         queue.push(asked.targets)
-    return pd.concat(rows, ignore_index=True).drop_duplicates(["episode", "start"], ignore_index=True)
+    table = pd.concat(rows, ignore_index=True).drop_duplicates(["episode", "start"], ignore_index=True)
+    table.attrs["data_fingerprint"] = data.fingerprint
+    return table
 
 
 def _sampler(config: RunConfig, dataset: ChunkDataset) -> SegmentSampler:
@@ -162,13 +164,14 @@ def write(manifest: str, offsets: Sequence[int] = OFFSETS, folder: Path = FOLDER
     config = override(runs.load_manifest(runs.EXPERIMENTS / f"{manifest}.yaml").settings[0].config,
                       {"data.corruption": "none"})
     record_missing([config])
-    table = pd.concat([measure(override(config, {"data.offset": offset})) for offset in offsets], ignore_index=True)
+    parts = [measure(override(config, {"data.offset": offset})) for offset in offsets]
     folder.mkdir(parents=True, exist_ok=True)
     path, temporary = folder / f"{manifest}.parquet", folder / f".{manifest}.parquet"
-    table.to_parquet(temporary, index=False, compression="zstd")
+    pd.concat(parts, ignore_index=True).to_parquet(temporary, index=False, compression="zstd")
     temporary.replace(path)
-    runs.write_provenance(folder, runs.provenance(config, started, data=config.data.path,
-                                                  initial_policy=config.initial_policy), f"{manifest}.json")
+    runs.write_provenance(folder, runs.provenance(
+        config, started, command=f"python -m ptrlib.scene_identity {manifest}", data=config.data.path,
+        data_fingerprint=parts[0].attrs["data_fingerprint"], initial_policy=config.initial_policy), f"{manifest}.json")
     return path
 
 
