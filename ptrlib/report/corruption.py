@@ -188,6 +188,8 @@ def _strengths(study: Study) -> str:
         sigma = found.noise_sigma
         told.append(f"action noise of σ = {sigma:g} of a full action on {found.noise_fraction:.0%} of the episodes "
                     f"(the paper: {paper('noise_sigma'):g}; scaled by {sigma / paper('noise_sigma'):.3g})")
+        if found.noise_bias:
+            told.append(f"in each such episode a constant of standard deviation {found.noise_bias:g} (the paper: none)")
     if found := data.get("combined", data.get("truncation")):
         low, high = found.truncation_keep
         told.append(f"{found.truncation_fraction:.0%} cut to {low:.0%}–{high:.0%} of their length (the paper: "
