@@ -28,6 +28,7 @@ from ptrlib.report.verdicts import answer, scope
 
 CLEAN, BASELINE = "clean data", "sft"
 CELL = ("strength", "method")
+LEAST_POINTS = 5.0  # that the axis of differences reaches to, so that small ones look small
 PANELS = {"success": "success (%)", "difference": "minus SFT on clean data (points)"}
 
 
@@ -134,27 +135,33 @@ def _measured(episodes: pd.DataFrame, noise: str, method: str) -> Iterator[tuple
 
 
 def chart(measured: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """A row per strength and a colour per method: success (%), and its difference to SFT on clean data (points)."""
+    """A row per strength and a colour per method: success (%), and its difference to SFT on clean data (points),
+    which the grey line marks."""
     drawn = measured[measured.quantity.isin(PANELS)].reset_index(drop=True)
     drawn = drawn.assign(**{name: 100 * drawn[name] for name in ("estimate", "low", "high")})
-    strengths, methods = list(dict.fromkeys(drawn.strength)), charts.in_order(drawn.method)
+    strengths = list(dict.fromkeys(drawn.strength))
     figure, panels = plt.subplots(1, len(PANELS), figsize=(5.8, 0.5 * len(strengths) + 1.0), sharey=True)
     clean = drawn[(drawn.quantity == "success") & (drawn.strength == CLEAN) & (drawn.method == BASELINE)]
     references = {"success": clean.estimate.item(), "difference": 0.0}
     for axes, (quantity, label) in zip(panels, PANELS.items(), strict=True):
         axes.axvline(references[quantity], color=COLOURS["grey"], linewidth=0.8)
-        _rows(axes, drawn[drawn.quantity == quantity], strengths, methods)
+        _rows(axes, drawn[drawn.quantity == quantity], strengths)
         axes.set_xlabel(label)
     panels[0].set(yticks=range(len(strengths)), yticklabels=strengths, ylim=(len(strengths) - 0.5, -0.5),
                   xlim=(-2, 102))
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(methods))
+    low, high = panels[1].get_xlim()
+    panels[1].set_xlim(min(low, -LEAST_POINTS), max(high, LEAST_POINTS))
+    panels[1].locator_params(axis="x", nbins=5)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return figure, drawn
 
 
-def _rows(axes: Axes, cells: pd.DataFrame, strengths: list[str], methods: list[str]) -> None:
-    for index, method in enumerate(methods):
+def _rows(axes: Axes, cells: pd.DataFrame, strengths: list[str]) -> None:
+    """The methods of a row stand in the book's order, centred on it."""
+    place = cells.groupby("strength").cumcount() - (cells.groupby("strength").method.transform("count") - 1) / 2
+    for method in charts.in_order(cells.method):
         mine = cells[cells.method == method]
-        height = mine.strength.map(strengths.index) + 0.2 * (index - (len(methods) - 1) / 2)
+        height = mine.strength.map(strengths.index) + 0.2 * place[mine.index]
         errors = np.stack([mine.estimate - mine.low, mine.high - mine.estimate]).clip(0)
         axes.errorbar(mine.estimate, height, xerr=errors, fmt="o", color=charts.method_colour(method), markersize=4.5,
                       capsize=2, linewidth=1.2, label=method_label(method))
