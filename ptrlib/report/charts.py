@@ -27,6 +27,7 @@ METHODS = {"sft": ("SFT", "grey"), "sft_belief": ("SFT+Belief", "sky"), "ptr": (
            "crossfit_random": ("the same weights, shuffled", "black"),
            "crossfit_every": ("contrasts of every chunk", "blue"),
            "crossfit_every_wide": ("every chunk, w in [1/20, 20]", "orange"),
+           "crossfit_every_wide_random": ("the same weights, shuffled (w in [1/20, 20])", "grey"),
            "crossfit_every_random": ("the same weights, shuffled (every chunk)", "grey"),
            "crossfit_likelihood": ("… start policy's loss", "sky"),
            "crossfit_consequence": ("… PTR's question", "blue"), "crossfit_action": ("… action only", "orange"),
