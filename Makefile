@@ -21,7 +21,8 @@ MANIFESTS   := $(sort $(wildcard experiments/*pretrain*.yaml)) $(sort $(filter-o
 
 # The figures a notebook saves are read off the notebook itself.
 saved_by     = $(shell grep -oE 'save_figure.[^,]*, *\\?"[A-Za-z0-9_-]+' $(1) | sed -E 's/.*"//')
-RUNS        := $(wildcard experiments/runs/*/done)
+# What stored runs hold, and what was measured on the policy they start from.
+RUNS        := $(wildcard experiments/runs/*/done experiments/scene_identity/*.parquet)
 ATTEMPTS    := $(wildcard experiments/demonstrators/*.csv)
 MEASURED    := $(wildcard experiments/bench/results/*)
 # Method pages and the published numbers compute everything on the page, the demonstrators' page reads their

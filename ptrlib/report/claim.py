@@ -5,7 +5,7 @@ Frames in, frames and verdicts out. Proportions are in [0, 1] unless a docstring
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 import matplotlib.pyplot as plt
@@ -13,9 +13,21 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from ptrlib.config import fingerprint, override
+from ptrlib.method.weights import kl_bound, sharp_kl_bound
 from ptrlib.report.charts import CORRUPTIONS as CORRUPTION_LABELS
-from ptrlib.report.charts import in_order, method_colour, method_label
-from ptrlib.report.results import StoredRun, contrast, intervals, paired_values
+from ptrlib.report.charts import difference_chart, in_order, method_colour, method_label
+from ptrlib.report.figures import COLOURS
+from ptrlib.report.results import (
+    StoredRun,
+    contrast,
+    intervals,
+    is_stored,
+    manifest_path,
+    paired_values,
+    runs_of,
+    success_rates,
+)
 from ptrlib.report.statistics import (
     Interval,
     auroc,
@@ -27,15 +39,67 @@ from ptrlib.report.statistics import (
 )
 from ptrlib.report.verdicts import Verdict, answer, scope, score_auroc
 
-RULE = "crossfit"
-SHUFFLED = ("random", "crossfit_random")  # controls whose score is another rule's
+RULE, SECOND = RULES = ("crossfit", "crossfit_every")  # our own, in the order in which they were written
+SHUFFLED = ("random", "crossfit_random", "crossfit_every_random")  # controls whose score is another rule's
+ASKED = (*RULES, "crossfit_action", "crossfit_instruction", "crossfit_ending", "crossfit_consequence",
+         "crossfit_likelihood", "crossfit_insample", "crossfit_chunk")  # rules whose scores differ
 RECOVERY_GOAL = 0.7
 INTERFERENCE = ("ptr", "ptr_alpha0", "ptr_tenth", "ptr_detached", "sft_belief")
 AT_CLIP = 0.999  # of w_max: a weight above this share of it is at the clip
 
 
+def section(manifest: str) -> tuple[list[StoredRun], str]:
+    """The runs of a section with a manifest of its own, or none of them and one sentence (Markdown) on what is missing;
+    "" asks for no runs and no sentence."""
+    if not manifest:
+        return [], ""
+    if is_stored(manifest):
+        return runs_of(manifest), ""
+    return [], (f"The runs of `{manifest}` are not all stored and not shown; `ptrlib run {manifest_path(manifest)}` "
+                "makes them.")
+
+
+def with_further(stored: Sequence[StoredRun], manifest: str) -> tuple[list[StoredRun], str]:
+    """``stored`` and the runs of another manifest, each once; or ``stored`` alone and a sentence on why.
+
+    Runs of a method that both have must differ in nothing but their training seeds.
+    """
+    further, said = section(manifest)
+    known = {_kind(run): fingerprint(override(run.setting.config, {"seed": 0})) for run in stored}
+    if any(known.get(_kind(run)) not in (None, fingerprint(override(run.setting.config, {"seed": 0})))
+           for run in further):
+        return list(stored), f"The runs of `{manifest}` have other settings than those above and are not shown."
+    names = {run.name for run in stored}
+    return [*stored, *(run for run in further if run.name not in names)], said
+
+
+def _kind(run: StoredRun) -> tuple[str, str]:
+    return run.setting.method, run.setting.config.data.corruption
+
+
+def compare(episodes: pd.DataFrame, terms: Mapping[tuple[str, str], float]) -> Interval:
+    """:func:`ptrlib.report.results.contrast` over the training seeds that all of its cells have."""
+    return contrast(alike(episodes, terms), terms)
+
+
+def alike(episodes: pd.DataFrame, cells: Iterable[tuple[str, str]]) -> pd.DataFrame:
+    """The episodes of those (method, corruption), with the training seeds that all of them have.
+
+    Raises:
+        ValueError: they have none in common.
+    """
+    cells = list(cells)
+    parts = [episodes[(episodes.method == method) & (episodes.corruption == kind)] for method, kind in cells]
+    seeds = set.intersection(*(set(part.training_seed) for part in parts))
+    if not seeds:
+        names = " and ".join(f"{method} on {kind} data" for method, kind in cells)
+        raise ValueError(f"{names} have no training seed in common; a paired comparison needs one")
+    return pd.concat([part[part.training_seed.isin(seeds)] for part in parts])
+
+
 def recovery(episodes: pd.DataFrame, method: str, corruption: str) -> Interval:
-    """(method - SFT) / (oracle - SFT) in success, on the same scenes."""
+    """(method - SFT) / (oracle - SFT) in success, on the same scenes, over the training seeds that all three have."""
+    episodes = alike(episodes, [(name, corruption) for name in dict.fromkeys((method, "sft", "oracle"))])
     won = paired_values(episodes, {("sft", corruption): -1.0, (method, corruption): 1.0})
     gap = paired_values(episodes, {("sft", corruption): -1.0, ("oracle", corruption): 1.0})
     return paired_ratio(won, gap)
@@ -52,12 +116,13 @@ def recoveries(episodes: pd.DataFrame, corruption: str) -> pd.DataFrame:
 
 
 def differences(episodes: pd.DataFrame, methods: Sequence[str] | None = None) -> pd.DataFrame:
-    """Paired difference of success to SFT, of every method and kind of data that SFT was run on."""
+    """Paired difference of success to SFT, of every method and kind of data that SFT was run on, over the training
+    seeds that both have."""
     cells = list(dict.fromkeys(zip(episodes.method, episodes.corruption, strict=True)))
     pairs = [(method, kind) for method, kind in cells if method != "sft" and ("sft", kind) in cells
              and (methods is None or method in methods)]
     pairs.sort(key=lambda pair: (list(CORRUPTION_LABELS).index(pair[1]), in_order(episodes.method).index(pair[0])))
-    return intervals(pairs, ["method", "corruption"], lambda method, kind: contrast(
+    return intervals(pairs, ["method", "corruption"], lambda method, kind: compare(
         episodes, {(method, kind): 1.0, ("sft", kind): -1.0})) if pairs else pd.DataFrame()
 
 
@@ -65,19 +130,22 @@ def saturation(weights: pd.DataFrame, stored: Sequence[StoredRun]) -> pd.DataFra
     """A row per run whose rule weights: of the training chunks at the end, with ``corruption`` and ``method``,
 
     ``at_clip``, the share of chunks with a recorded consequence whose weight is w_max; ``without``, the mean weight of
-    chunks without one, relative to the run's mean; ``sample_size``, effective over actual; ``divergence`` (nats).
+    chunks without one, relative to the run's mean; ``sample_size``, effective over actual; ``divergence`` (nats) with
+    the paper's ``bound`` on it (Eq 26) and the ``sharp_bound`` that no weights within the clip exceed.
     """
     rows = []
-    highest = {run.name: run.setting.config.ptr.w_max for run in stored}
+    settings = {run.name: run.setting.config.ptr for run in stored}
     for name, chunks in weights[weights.split == "train"].groupby("run", sort=False):
         if chunks.weight.nunique() < 2:
             continue
-        valid = chunks[chunks.valid]
+        valid, ptr = chunks[chunks.valid], settings[str(name)]
         rows.append({"run": name, "method": chunks.method.iloc[0], "corruption": chunks.corruption.iloc[0],
-                     "at_clip": (valid.weight >= AT_CLIP * highest[str(name)]).mean(),
+                     "at_clip": (valid.weight >= AT_CLIP * ptr.w_max).mean(),
                      "without": chunks[~chunks.valid].weight.mean() / chunks.weight.mean(),
                      "sample_size": effective_sample_size(chunks.weight) / len(chunks),
-                     "divergence": divergence(chunks.weight)})
+                     "divergence": divergence(chunks.weight),
+                     "bound": kl_bound(ptr.w_min, ptr.w_max, ptr.alpha),
+                     "sharp_bound": sharp_kl_bound(ptr.w_min, ptr.w_max, ptr.alpha)})
     return pd.DataFrame(rows)
 
 
@@ -109,6 +177,17 @@ def discrimination(weights: pd.DataFrame, methods: Sequence[str]) -> pd.DataFram
     return table.assign(kind="AUROC, untouched above corrupted", group=table.corruption.map(CORRUPTION_LABELS))
 
 
+def question_table(weights: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
+    """:func:`discrimination` as text, a row per rule and a column per corruption."""
+    told = discrimination(weights[weights.method != "sft"], methods)
+    if told.empty:
+        return told
+    text = [Interval(row.estimate, row.low, row.high, row.count).text(digits=2) for row in told.itertuples()]
+    table = told.assign(text=text).pivot(index="method", columns="group", values="text")
+    table = table.loc[in_order(told.method), list(dict.fromkeys(told.group))].fillna("–")
+    return table.rename(index=_alone).rename_axis(index="AUROC of", columns=None)
+
+
 def memory(weights: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
     """Mean score of untouched chunks of training and of held-out episodes, for :func:`charts.grouped_chart`."""
     clean = weights[weights.valid & ~weights.corrupted]
@@ -119,6 +198,98 @@ def memory(weights: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
             if len(part):
                 rows.append({"kind": "score on untouched chunks (nats)", "group": group, "method": method,
                              **vars(mean_by_episode(part.score, part.episode, part.run))})
+    return pd.DataFrame(rows)
+
+
+def truth_auroc(weights: pd.DataFrame, method: str) -> Interval | None:
+    """Chance that the score of ``method`` puts an untouched training chunk above a corrupted one, of those with a
+    recorded consequence; None where the runs hold no chunks of both kinds."""
+    chunks = weights[(weights.method == method) & (weights.split == "train") & weights.valid].dropna(subset=["score"])
+    chunks = chunks[chunks.groupby("run").corrupted.transform("nunique") == 2]
+    return auroc(chunks.score, ~chunks.corrupted, chunks.episode, chunks.run) if len(chunks) else None
+
+
+def memory_auroc(weights: pd.DataFrame, method: str) -> Interval | None:
+    """Chance that the score of ``method`` puts an untouched chunk of a training episode above one of a held-out
+    episode: 0.5 where nothing was learned by heart. None where the runs hold no chunks of both kinds."""
+    chunks = weights[(weights.method == method) & weights.valid & ~weights.corrupted].dropna(subset=["score"])
+    chunks = chunks[chunks.groupby("run").split.transform("nunique") == 2]
+    return auroc(chunks.score, chunks.split == "train", chunks.episode, chunks.run) if len(chunks) else None
+
+
+def moments(weights: pd.DataFrame, methods: Sequence[str]) -> list[tuple[str, str, pd.DataFrame]]:
+    """(method, words, chunks) of the first and the last snapshot of rules that score while training, and of the last
+    of rules whose scores are fixed before it."""
+    found = []
+    for method in methods:
+        mine = weights[(weights.method == method) & weights.valid].dropna(subset=["score"])
+        steps = mine.groupby("run").step
+        early, late = mine[mine.step == steps.transform("min")], mine[mine.step == steps.transform("max")]
+        if method.startswith(RULE):
+            found.append((method, "before training", late))
+            continue
+        found += [(method, f"step {part.step.min()}", part) for part in (early, late)]
+    return [(method, words, chunks) for method, words, chunks in found if len(chunks)]
+
+
+def score_distributions(weights: pd.DataFrame, methods: Sequence[str], bins: int = 40) -> tuple[Figure, pd.DataFrame]:
+    """Scores of chunks with a recorded consequence by the truth, a panel per rule and moment; seeds are pooled.
+
+    Training chunks, untouched and corrupted, and chunks of held-out episodes, which nothing corrupts. The outermost
+    bins hold what lies beyond them (half a percent on either side).
+    """
+    shown = moments(weights, methods)
+    rows = []
+    for method, words, chunks in shown:
+        rule = weights[(weights.method == method) & weights.valid].score.dropna()
+        edges = np.linspace(rule.quantile(0.005), rule.quantile(0.995), bins + 1)
+        for group, part in _by_truth(chunks):
+            counts, _ = np.histogram(part.score.clip(edges[0], edges[-1]), edges)
+            rows.append(pd.DataFrame({"method": method, "moment": words, "group": group, "low": edges[:-1],
+                                      "high": edges[1:], "share": counts / counts.sum(), "chunks": len(part)}))
+    drawn = pd.concat(rows, ignore_index=True)
+    figure, panels = plt.subplots(len(shown), 1, figsize=(5.2, 1.5 * len(shown) + 0.6), squeeze=False)
+    for axes, (method, words, _) in zip(panels[:, 0], shown, strict=True):
+        panel = drawn[(drawn.method == method) & (drawn.moment == words)]
+        for group, (colour, filled) in _TRUTH.items():
+            line = panel[panel.group == group]
+            if len(line):
+                axes.stairs(100 * line.share, [*line.low, line.high.iloc[-1]], fill=filled, color=COLOURS[colour],
+                            alpha=0.45 if filled else 1.0, linewidth=1.3, label=group)
+        axes.set(title=f"{_alone(method)}, {words}", ylabel="chunks (%)")
+        if method.startswith(RULE):  # most chunks have the usual answer, and the tail is what matters
+            axes.set(yscale="log", ylim=(0.05, 100))
+            axes.set_yticks([0.1, 1, 10, 100], ["0.1", "1", "10", "100"])
+    panels[-1, 0].set_xlabel("score T (nats)")
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    return figure, drawn
+
+
+def _alone(method: str) -> str:
+    """The label of a rule where it does not stand below the rule it varies."""
+    return method_label(method).replace("… ", "contrasts, ").replace("the same weights", "contrasts' weights")
+
+
+_TRUTH = {"training, untouched": ("sky", True), "training, corrupted": ("vermillion", False),
+          "held-out, untouched": ("black", False)}
+
+
+def _by_truth(chunks: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    trained = chunks.split == "train"
+    for group, chosen in zip(_TRUTH, (trained & ~chunks.corrupted, trained & chunks.corrupted,
+                                      ~trained & ~chunks.corrupted), strict=True):
+        if chosen.any():
+            yield group, chunks[chosen]
+
+
+def score_table(weights: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
+    """What the distributions overlap by, a row per rule and moment, as text: AUROC with 95 % interval."""
+    rows = []
+    for method, words, chunks in moments(weights, methods):
+        told, remembered = truth_auroc(chunks, method), memory_auroc(chunks, method)
+        rows.append({"score": _alone(method), "when": words, "chunks": len(chunks),
+                     "untouched above corrupted": told.text(digits=2) if told else "–",
+                     "training above held-out": remembered.text(digits=2) if remembered else "–"})
     return pd.DataFrame(rows)
 
 
@@ -142,26 +313,101 @@ def over_phase(weights: pd.DataFrame, methods: Sequence[str], bins: int = 8) -> 
     return figure, drawn
 
 
-def against_divergence(episodes: pd.DataFrame, measured: pd.DataFrame, corruption: str, methods: Sequence[str]
-                       ) -> tuple[Figure, pd.DataFrame]:
-    """Recovery of the gap against how far the weighted data are from the data, KL(q||p), a point per method."""
+def against_divergence(episodes: pd.DataFrame, measured: pd.DataFrame, corruption: str) -> tuple[Figure, pd.DataFrame]:
+    """Recovery of the gap beside how far the weighted data are from the data: a row per rule that weights, the farthest
+    first. KL(q||p) is a mean over runs; ``sharp_bound`` is its least upper bound for the run's clip, ``bound`` Eq 26's.
+    """
     rows = []
-    for method in methods:
-        cell = measured[(measured.method == method) & (measured.corruption == corruption)]
-        if len(cell):
-            rows.append({"method": method, "divergence": cell.divergence.mean(),
-                         **vars(recovery(episodes, method, corruption))})
-    drawn = pd.DataFrame(rows)
-    figure, axes = plt.subplots(figsize=(5.2, 3.0))
-    for row in drawn.to_dict("records"):
-        ends = np.nan_to_num([[row["estimate"] - row["low"]], [row["high"] - row["estimate"]]], posinf=0.0, neginf=0.0)
-        axes.errorbar(row["divergence"], row["estimate"], yerr=np.abs(ends), fmt="o",
-                      color=method_colour(row["method"]), label=method_label(row["method"]))
-    axes.axhline(0, color="grey", linewidth=0.8)
-    axes.axhline(RECOVERY_GOAL, color="grey", linewidth=0.8, linestyle=":")
-    axes.set(xlabel="KL(q‖p) of the weights (nats)", ylabel="share of the gap won back")
-    axes.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
+    for method, cell in measured[measured.corruption == corruption].groupby("method"):
+        rows.append({"method": method, "runs": len(cell), "divergence": cell.divergence.mean(),
+                     "sharp_bound": cell.sharp_bound.mean(), "bound": cell.bound.mean(),
+                     **vars(recovery(episodes, str(method), corruption))})
+    drawn = pd.DataFrame(rows).sort_values("divergence", ascending=False, ignore_index=True)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(5.8, 0.28 * len(drawn) + 1.3), sharey=True,
+                                         width_ratios=[3, 2])
+    colours = [method_colour(method) if method in RULES else COLOURS["black"] for method in drawn.method]
+    for place, (row, colour) in enumerate(zip(drawn.itertuples(), colours, strict=True)):
+        ends = np.nan_to_num([[row.estimate - row.low], [row.high - row.estimate]]).clip(0)
+        left.errorbar(100 * row.estimate, place, xerr=100 * ends, fmt="o", color=colour, markersize=4.5, capsize=2,
+                      linewidth=1.2)
+        right.plot([row.divergence, row.sharp_bound], [place, place], color=COLOURS["grey"], linewidth=0.8)
+    right.scatter(drawn.divergence, drawn.index, color=colours, s=20, zorder=3, label="of the weights")
+    right.plot(drawn.sharp_bound, drawn.index, "|", color=COLOURS["vermillion"], markersize=9,
+               label="least upper bound")
+    right.plot(drawn.bound, drawn.index, "|", color=COLOURS["grey"], markersize=9, label="Eq 26")
+    left.axvline(0, color=COLOURS["grey"], linewidth=0.8)
+    left.axvline(100 * RECOVERY_GOAL, color=COLOURS["grey"], linewidth=0.8, linestyle=":")
+    left.set(xlabel="share of the gap won back (%)", yticks=drawn.index, ylim=(len(drawn) - 0.5, -0.5),
+             yticklabels=[_alone(method) for method in drawn.method])
+    right.set(xlabel="KL(q‖p) (nats)", xlim=(0, None))
+    for axes in (left, right):
+        axes.grid(axis="y", visible=False)
+    figure.legend(*right.get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return figure, drawn
+
+
+STARTS = {"pretrained": "from the pretrained policy", "scratch": "from scratch"}
+
+
+def both_starts(pretrained: pd.DataFrame, scratch: pd.DataFrame) -> pd.DataFrame:
+    """Episodes on clean data of the rules that were also trained from scratch, with ``start``: a key of ``STARTS``."""
+    tables = {"pretrained": pretrained[pretrained.method.isin(scratch.method)], "scratch": scratch}
+    return pd.concat([table[table.corruption == "none"].assign(start=start) for start, table in tables.items()],
+                     ignore_index=True)
+
+
+def start_differences(episodes: pd.DataFrame) -> pd.DataFrame:
+    """:func:`differences` of either start, with ``corruption`` naming the start."""
+    tables = [differences(part).assign(corruption=start) for start, part in episodes.groupby("start", sort=False)]
+    return pd.concat(tables, ignore_index=True)
+
+
+def start_chart(measured: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """:func:`start_differences`, a row per rule and a mark per start."""
+    return difference_chart(measured, "success on clean data minus SFT's (points), 95 % interval", STARTS)
+
+
+def start_table(episodes: pd.DataFrame, steps: dict[str, int]) -> pd.DataFrame:
+    """Success (%) and the paired difference to SFT (points) of either start; ``steps`` by start."""
+    rates = success_rates(episodes, ("start", "method"))
+    runs = episodes.groupby(["start", "method"]).training_seed.nunique()
+    found = start_differences(episodes)
+    rows = []
+    for row in rates.sort_values("start", key=lambda names: names.map(list(STARTS).index), kind="stable").itertuples():
+        rate = Interval(row.success, row.low, row.high, row.episodes)
+        beside = found[(found.corruption == row.start) & (found.method == row.method)]
+        against = [Interval(cell.estimate, cell.low, cell.high, cell.count) for cell in beside.itertuples()]
+        rows.append({"start": STARTS[row.start], "steps": steps[row.start], "rule": method_label(row.method),
+                     "runs": runs[row.start, row.method], "episodes": row.episodes, "success (%)": rate.text(100),
+                     "minus SFT's (points)": against[0].text(100, sign=True) if against else "–"})
+    return pd.DataFrame(rows)
+
+
+def start_verdicts(episodes: pd.DataFrame) -> pd.DataFrame:
+    """f. Is a rule behind SFT from scratch, and more so than from the pretrained policy?
+
+    The second is answered on the scenes and training seeds that both starts have.
+    """
+    rows = []
+    episodes = episodes.assign(corruption=episodes.start)
+    there = set(zip(episodes.method, episodes.start, strict=True))
+    for method in in_order(episodes.method):
+        if method == "sft" or not {(method, "scratch"), ("sft", "scratch")} <= there:
+            continue
+        scratch = {(method, "scratch"): 1.0, ("sft", "scratch"): -1.0}
+        rows.append(_points(f"f. Is {method_label(method)} behind SFT from scratch, on clean data?", episodes, scratch,
+                            "no, it is ahead", "yes"))
+        both = _shared(episodes[episodes.method.isin([method, "sft"])], len(scratch) * len(STARTS))
+        if len(both):
+            pretrained = {(method, "pretrained"): -1.0, ("sft", "pretrained"): 1.0}
+            rows.append(_points(f"f. Is {method_label(method)} farther behind from scratch than from the pretrained "
+                                "policy?", both, scratch | pretrained, "no, less far", "yes"))
+    return pd.DataFrame([asdict(verdict) for verdict in rows])
+
+
+def _shared(episodes: pd.DataFrame, cells: int) -> pd.DataFrame:
+    """The episodes in scenes and with training seeds that all ``cells`` of method and start have."""
+    return episodes[episodes.groupby(["training_seed", "task", "init_state"]).success.transform("size") == cells]
 
 
 def verdicts(episodes: pd.DataFrame, weights: pd.DataFrame, measured: pd.DataFrame, corruption: str) -> pd.DataFrame:
@@ -171,29 +417,39 @@ def verdicts(episodes: pd.DataFrame, weights: pd.DataFrame, measured: pd.DataFra
         *_padding(episodes, corruption), *_contrasts(episodes, corruption)]])
 
 
+def as_lines(verdicts: pd.DataFrame) -> str:
+    """A Markdown line per verdict: question, number and answer."""
+    return "\n".join(f"- {row.question} {row.number}: **{row.answer}**." for row in verdicts.itertuples())
+
+
 def headline(episodes: pd.DataFrame, corruption: str) -> str:
     """One paragraph of Markdown: what PTR does, and whether the rule reaches its two goals."""
     there = set(zip(episodes.method, episodes.corruption, strict=True))
     parts = []
     if {("ptr", corruption), ("sft", corruption)} <= there:
-        gain = contrast(episodes, {("ptr", corruption): 1.0, ("sft", corruption): -1.0})
+        gain = compare(episodes, {("ptr", corruption): 1.0, ("sft", corruption): -1.0})
         parts.append(f"Under {CORRUPTION_LABELS[corruption]} the paper's rule is {gain.text(100, sign=True)} points "
                      f"from SFT: **{answer(gain.low, gain.high, 'the claim holds here', 'the claim fails here')}**.")
-    if {(RULE, corruption), ("oracle", corruption), ("sft", corruption)} <= there:
-        share = recovery(episodes, RULE, corruption)
-        reached = ("reaches" if share.low >= RECOVERY_GOAL else "misses" if share.high < RECOVERY_GOAL
-                   else "cannot be told from")
-        parts.append(f"The cross-fitted rule wins back {share.text(100, digits=0)} % of the gap between SFT and the "
-                     f"oracle filter, which **{reached}** the goal of {RECOVERY_GOAL:.0%}{scope(episodes)}.")
-    if {(RULE, "none"), ("sft", "none")} <= there:
-        cost = contrast(episodes, {(RULE, "none"): 1.0, ("sft", "none"): -1.0})
-        parts.append(f"On clean data it is {cost.text(100, sign=True)} points from SFT: **"
-                     f"{answer(cost.low, cost.high, 'it gains', 'it costs', 'no loss can be told')}**.")
+    for rule in RULES:
+        if {(rule, corruption), ("oracle", corruption), ("sft", corruption)} <= there:
+            share = recovery(episodes, rule, corruption)
+            reached = ("reaches" if share.low >= RECOVERY_GOAL else "misses" if share.high < RECOVERY_GOAL
+                       else "cannot be told from")
+            parts.append(f"Our rule “{method_label(rule)}” wins back {share.text(100, digits=0)} % of the gap between "
+                         f"SFT and the oracle filter, which **{reached}** the goal of "
+                         f"{RECOVERY_GOAL:.0%}{scope(episodes)}.")
+        if {(rule, "none"), ("sft", "none")} <= there:
+            cost = compare(episodes, {(rule, "none"): 1.0, ("sft", "none"): -1.0})
+            parts.append(f"On clean data it is {cost.text(100, sign=True)} points from SFT: **"
+                         f"{answer(cost.low, cost.high, 'it gains', 'it costs', 'no loss can be told')}**.")
     return " ".join(parts) or "The runs shown answer none of the chapter's questions."
 
 
-def _points(question: str, interval: Interval, more: str, less: str, neither: str = "cannot be told") -> Verdict:
-    told = answer(interval.low, interval.high, more, less, neither)
+def _points(question: str, episodes: pd.DataFrame, terms: Mapping[tuple[str, str], float], more: str, less: str
+            ) -> Verdict:
+    """A verdict on a contrast; with one training seed its answer says so."""
+    interval, where = compare(episodes, terms), scope(alike(episodes, terms))
+    told = answer(interval.low, interval.high, more + where, less + where)
     return Verdict(question, f"{interval.text(100, sign=True)} points", told, interval.estimate, interval.low,
                    interval.high)
 
@@ -206,8 +462,7 @@ def _interference(episodes: pd.DataFrame) -> Iterator[Verdict]:
                  "ptr_detached": "a. Does PTR whose scorer reads without gradient?"}
     for method, question in questions.items():
         if {(method, "none"), ("sft", "none")} <= there:
-            yield _points(question, contrast(episodes, {(method, "none"): 1.0, ("sft", "none"): -1.0}),
-                          "no, it is ahead", "yes")
+            yield _points(question, episodes, {(method, "none"): 1.0, ("sft", "none"): -1.0}, "no, it is ahead", "yes")
 
 
 def _saturation(measured: pd.DataFrame, corruption: str) -> Iterator[Verdict]:
@@ -224,17 +479,19 @@ def _saturation(measured: pd.DataFrame, corruption: str) -> Iterator[Verdict]:
 
 
 def _memory(weights: pd.DataFrame) -> Iterator[Verdict]:
-    for method, question in (("ptr", "c. Does PTR's score, of chunks it learns from, tell corrupted ones?"),
-                             ("crossfit_insample", "c. Do contrasts of scorers that judge what they learned from?"),
-                             (RULE, "c. Do cross-fitted contrasts?")):
-        chunks = weights[(weights.method == method) & (weights.split == "train") & weights.valid]
-        chunks = chunks.dropna(subset=["score"])
-        chunks = chunks[chunks.groupby("run").corrupted.transform("nunique") == 2]
-        if len(chunks):
-            value = auroc(chunks.score, ~chunks.corrupted, chunks.episode, chunks.run)
-            yield Verdict(question, f"AUROC {value.text(digits=2)}",
-                          answer(value.low - 0.5, value.high - 0.5, "yes", "no, the other way round"),
-                          value.estimate, value.low, value.high)
+    told = {"ptr": "c. Does PTR's score, of chunks it learns from, tell corrupted ones?",
+            "crossfit_insample": "c. Do contrasts of scorers that judge what they learned from?",
+            RULE: "c. Do cross-fitted contrasts?", SECOND: "c. Do those of every chunk?"}
+    remembered = {"ptr": "c. Is PTR's score higher on chunks it learned from than on held-out ones?",
+                  "crossfit_insample": "c. Is that of contrasts judged in sample?",
+                  RULE: "c. Is that of cross-fitted contrasts?", SECOND: "c. Is that of those of every chunk?"}
+    for questions, measure in ((told, truth_auroc), (remembered, memory_auroc)):
+        for method, question in questions.items():
+            value = measure(weights, method)
+            if value is not None:
+                yield Verdict(question, f"AUROC {value.text(digits=2)}",
+                              answer(value.low - 0.5, value.high - 0.5, "yes", "no, the other way round"),
+                              value.estimate, value.low, value.high)
 
 
 def _padding(episodes: pd.DataFrame, corruption: str) -> Iterator[Verdict]:
@@ -242,19 +499,30 @@ def _padding(episodes: pd.DataFrame, corruption: str) -> Iterator[Verdict]:
     for kind in ("truncation", corruption):
         if {("sft_masked", kind), ("sft", kind)} <= there:
             yield _points(f"d. Does leaving padding out of the loss help SFT? ({CORRUPTION_LABELS[kind]})",
-                          contrast(episodes, {("sft_masked", kind): 1.0, ("sft", kind): -1.0}), "yes", "no, it hurts")
+                          episodes, {("sft_masked", kind): 1.0, ("sft", kind): -1.0}, "yes", "no, it hurts")
+
+
+# What each rule is held against: other rules and controls, then itself with one thing changed.
+RIVALS = {RULE: {"sft": "SFT", "sft_masked": "SFT without padding", "ptr": "PTR",
+                 "crossfit_random": "its own weights, shuffled",
+                 "crossfit_likelihood": "the start policy's loss as a score"},
+          SECOND: {"sft": "SFT", "ptr": "PTR", RULE: "the first rule",
+                   "crossfit_every_random": "its own weights, shuffled"}}
+INGREDIENTS = {RULE: {"crossfit_consequence": "PTR's question alone", "crossfit_action": "the action question alone",
+                      "crossfit_instruction": "the instruction question alone",
+                      "crossfit_ending": "the ending question alone",
+                      "crossfit_insample": "scorers that judge what they learned from",
+                      "crossfit_chunk": "a score for each chunk", "crossfit_narrow": "w in [1/2, 2]",
+                      "crossfit_wide": "w in [1/20, 20]"},
+               SECOND: {"crossfit_every_wide": "w in [1/20, 20]"}}
 
 
 def _contrasts(episodes: pd.DataFrame, corruption: str) -> Iterator[Verdict]:
     there = set(zip(episodes.method, episodes.corruption, strict=True))
-    for baseline, question in (("sft", "e. Does the cross-fitted rule beat SFT?"),
-                               ("sft_masked", "e. Does it beat SFT without padding?"),
-                               ("ptr", "e. Does it beat PTR?"),
-                               ("crossfit_random", "e. Is it what the weights say? (against them shuffled)"),
-                               ("crossfit_likelihood", "e. Does it beat the start policy's loss as a score?"),
-                               ("crossfit_insample", "e. Does cross-fitting matter? (against in-sample scores)"),
-                               ("crossfit_chunk", "e. Does pooling over the episode matter?"),
-                               ("crossfit_narrow", "e. Does the bound matter? (against w in [1/2, 2])")):
-        if {(RULE, corruption), (baseline, corruption)} <= there:
-            yield _points(question, contrast(episodes, {(RULE, corruption): 1.0, (baseline, corruption): -1.0}),
-                          "yes", "no, it is behind")
+    names = {RULE: "the cross-fitted rule", SECOND: "the second rule"}
+    for beside, words in ((RIVALS, ""), (INGREDIENTS, "itself with ")):
+        for rule, others in beside.items():
+            for baseline, other in others.items():
+                if {(rule, corruption), (baseline, corruption)} <= there:
+                    yield _points(f"e. Does {names[rule]} beat {words}{other}?", episodes,
+                                  {(rule, corruption): 1.0, (baseline, corruption): -1.0}, "yes", "no, it is behind")

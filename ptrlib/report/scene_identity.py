@@ -16,7 +16,7 @@ from ptrlib.report.statistics import Interval, mean_by_episode
 from ptrlib.report.verdicts import answer
 
 FOLDER = REPOSITORY / scene_identity.FOLDER
-LOOKS = {"scene": ("g(o_t) alone, nothing learned", "orange", "o"),
+LOOKS = {"scene": ("$g(o_t)$ alone, nothing learned", "orange", "o"),
          "context": ("PTR's scorer, action hidden", "sky", "s"),
          "action": ("PTR's scorer with the action", "blue", "^")}
 PANELS = {"correct": "the consequence identified (%)", "episode": "its episode identified (%)"}

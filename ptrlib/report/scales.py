@@ -1,0 +1,209 @@
+"""Where does the paper's rule begin to work? PTR against SFT with one thing moved at a time.
+
+A manifest of this page has the methods ``ptr`` and ``sft``, which stand for the defaults, and methods named
+``ptr@KEY=VALUE`` and ``sft@KEY=VALUE``, with KEY one of ``MOVED``. The value is read off the configuration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ptrlib.config import RunConfig
+from ptrlib.report.claim import truth_auroc
+from ptrlib.report.dynamics import END
+from ptrlib.report.figures import COLOURS
+from ptrlib.report.results import (
+    StoredRun,
+    contrast,
+    episodes_frame,
+    last_snapshot,
+    metrics_frame,
+    provenance_frame,
+    weights_frame,
+)
+from ptrlib.report.statistics import Interval, mean_over_runs
+from ptrlib.report.verdicts import answer, scope
+
+# What is moved, in the manifest's words: its key of the configuration, its axis, and a value in words.
+MOVED = {"demonstrations": ("data.episodes_per_task", "demonstrations a task", "{:g} demonstrations a task"),
+         "steps": ("ptr.optimization.steps", "optimiser steps", "{:g} steps"),
+         "negatives": ("ptr.queue_negatives", "negatives from the queue", "{:g} negatives from the queue"),
+         "offset": ("data.offset", "Δ (steps)", "Δ = {:g}")}
+DEFAULTS = "the defaults"
+RULE, BASELINE = "ptr", "sft"
+DRAWN = {"auroc": ("AUROC of PTR's score", 0.5, 1.0), "difference": ("PTR minus SFT (points)", 0.0, 100.0)}
+
+
+@dataclass(frozen=True)
+class Place:
+    """One setting: what was moved, to where, and the methods that are compared there."""
+
+    moved: str
+    value: float
+    method: str
+    baseline: str
+
+    @property
+    def words(self) -> str:
+        """``400 demonstrations a task``, or DEFAULTS."""
+        return DEFAULTS if self.method == RULE else MOVED[self.moved][2].format(self.value)
+
+
+def places(stored: Sequence[StoredRun]) -> list[Place]:
+    """Every setting in the order of ``MOVED`` and of its value; the defaults stand among each thing's values.
+
+    SFT with the same change is the baseline where there is one, else SFT with the defaults.
+
+    Raises:
+        ValueError: a method whose name moves nothing of ``MOVED``, or no SFT to compare with.
+    """
+    configs = {run.setting.method: run.setting.config for run in stored}
+    moved = {name: _moved(name) for name in configs if "@" in name}
+    found = []
+    for key in MOVED:
+        changed = [name for name, of_name in moved.items() if of_name == key and name.startswith(f"{RULE}@")]
+        for name in [*changed, *([RULE] if changed and RULE in configs else [])]:
+            own = name.replace(RULE, BASELINE, 1)
+            baseline = own if own in configs else BASELINE
+            if baseline not in configs:
+                raise ValueError(f"there is no '{own}' and no '{BASELINE}' to compare '{name}' with; add one to the "
+                                 "manifest's methods")
+            found.append(Place(key, float(attrgetter(MOVED[key][0])(configs[name])), name, baseline))
+    return sorted(found, key=lambda place: (list(MOVED).index(place.moved), place.value))
+
+
+def _moved(name: str) -> str:
+    key = name.partition("@")[2].partition("=")[0]
+    if key not in MOVED:
+        raise ValueError(f"method '{name}' moves '{key}'; name it {RULE}@KEY=VALUE or {BASELINE}@KEY=VALUE with KEY "
+                         f"one of {', '.join(MOVED)}")
+    return key
+
+
+def measure(stored: Sequence[StoredRun]) -> pd.DataFrame:
+    """A row per setting and ``quantity``: moved, value, method, baseline, words, estimate, low, high, count.
+
+    ``difference`` is PTR's success minus SFT's on the same scenes (a proportion), ``auroc`` the chance that PTR's score
+    puts an untouched training chunk above a corrupted one, of those with a consequence; ``accuracy`` the share of
+    chunks identified over the last tenth of training, ``candidates`` |Y| there (from T = log p(0) + log|Y|).
+    """
+    episodes, weights, metrics = episodes_frame(stored), last_snapshot(weights_frame(stored)), metrics_frame(stored)
+    rows = []
+    for place in places(stored):
+        measured = dict(_measured(place, episodes, weights, metrics))
+        rows += [{**vars(place), "words": place.words, "quantity": name, **vars(interval)}
+                 for name, interval in measured.items()]
+    return pd.DataFrame(rows)
+
+
+def _measured(place: Place, episodes: pd.DataFrame, weights: pd.DataFrame, metrics: pd.DataFrame
+              ) -> Iterator[tuple[str, Interval]]:
+    (corruption,) = episodes[episodes.method == place.method].corruption.unique()
+    yield "difference", contrast(episodes, {(place.method, corruption): 1.0, (place.baseline, corruption): -1.0})
+    told = truth_auroc(weights, place.method)
+    if told is not None:
+        yield "auroc", told
+    mine = metrics[metrics.method == place.method]
+    late = mine[mine.step >= END * mine.groupby("run").step.transform("max")].groupby("run")
+    yield "accuracy", mean_over_runs(late.nce_acc.mean())
+    yield "candidates", mean_over_runs((late.nce_adv.mean() + late.loss_id.mean()).map(np.exp))
+
+
+def chart(measured: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """A column per moved thing; above the AUROC (0.5 is guessing), below the difference to SFT. The ring marks the
+    defaults."""
+    drawn = measured[measured.quantity.isin(DRAWN)].reset_index(drop=True)
+    scale = drawn.quantity.map({name: factor for name, (_, _, factor) in DRAWN.items()})
+    drawn = drawn.assign(**{name: scale * drawn[name] for name in ("estimate", "low", "high")})
+    moved, quantities = list(dict.fromkeys(drawn.moved)), [name for name in DRAWN if name in set(drawn.quantity)]
+    figure, panels = plt.subplots(len(quantities), len(moved), figsize=(5.8, 2.0 * len(quantities) + 0.4),
+                                  squeeze=False, sharey="row", sharex="col")
+    for row, quantity in zip(panels, quantities, strict=True):
+        label, reference, _ = DRAWN[quantity]
+        for axes, key in zip(row, moved, strict=True):
+            line = drawn[(drawn.moved == key) & (drawn.quantity == quantity)]
+            errors = np.stack([line.estimate - line.low, line.high - line.estimate]).clip(0)
+            axes.axhline(reference, color=COLOURS["grey"], linewidth=0.8)
+            axes.errorbar(line.value, line.estimate, yerr=errors, fmt="o-", color=COLOURS["blue"], markersize=4,
+                          capsize=2, linewidth=1.2)
+            default = line[line.method == RULE]
+            axes.plot(default.value, default.estimate, "o", markersize=9, fillstyle="none", color=COLOURS["black"])
+            values = sorted(set(drawn[drawn.moved == key].value))
+            axes.set(xscale="log", xlim=(values[0] / 1.5, values[-1] * 1.5))
+            axes.set_xticks(values, [f"{value:g}" for value in values])
+            axes.minorticks_off()
+        row[0].set_ylabel(label)
+    for axes, key in zip(panels[-1], moved, strict=True):
+        axes.set_xlabel(MOVED[key][1], fontsize=8)
+    return figure, drawn
+
+
+def table(measured: pd.DataFrame) -> pd.DataFrame:
+    """:func:`measure` as text, a row per setting; the defaults once, first."""
+    rows = []
+    for words, part in _settings(measured):
+        cells = {row.quantity: Interval(row.estimate, row.low, row.high, int(row.count)) for row in part.itertuples()}
+        told = cells.get("auroc")
+        rows.append({
+            "setting": words, "against": "SFT, the same" if part.baseline.iloc[0] != BASELINE or words == DEFAULTS
+            else "SFT, the defaults",
+            "runs": cells["accuracy"].count, "scenes": cells["difference"].count,
+            "PTR − SFT (points)": cells["difference"].text(100, sign=True),
+            "chunks": told.count if told else "–", "AUROC": told.text(digits=2) if told else "–",
+            "identified (%)": cells["accuracy"].text(100), "of candidates": f"{cells['candidates'].estimate:.0f}"})
+    return pd.DataFrame(rows)
+
+
+def verdict(measured: pd.DataFrame, episodes: pd.DataFrame) -> str:
+    """Markdown: where PTR is ahead of SFT and where behind, then where its score tells corrupted chunks."""
+    settings = dict(_settings(measured))
+    success = _told(settings, "difference", 0.0)
+    lines = [(f"PTR is **ahead of SFT at {_listed(success['above'])}**" if success["above"] else
+              f"**In none of the {len(settings)} settings tried is PTR ahead of SFT**") + scope(episodes)
+             + (f"; it is behind at {_listed(success['below'])}" if success["below"] else "")
+             + (f"; it cannot be told at {_listed(success['neither'])}" if success["neither"] else "") + "."]
+    score = _told(settings, "auroc", 0.5)
+    if any(score.values()):
+        lines.append((f"Its score **tells corrupted chunks at {_listed(score['above'])}**" if score["above"] else
+                      "**In no setting does its score tell corrupted chunks**")
+                     + (f"; it is the other way round at {_listed(score['below'])}" if score["below"] else "")
+                     + (f"; it cannot be told at {_listed(score['neither'])}" if score["neither"] else "") + ".")
+    return " ".join(lines)
+
+
+def _settings(measured: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Each setting's words and rows: the defaults first and once, then as in ``MOVED``."""
+    order = sorted(dict.fromkeys(measured.words), key=lambda words: words != DEFAULTS)
+    for words in order:
+        yield words, measured[measured.words == words].drop_duplicates("quantity")
+
+
+def _told(settings: dict[str, pd.DataFrame], quantity: str, reference: float) -> dict[str, list[str]]:
+    """The settings whose interval of ``quantity`` lies above, below or on both sides of ``reference``."""
+    told: dict[str, list[str]] = {"above": [], "below": [], "neither": []}
+    for words, part in settings.items():
+        for row in part[part.quantity == quantity].itertuples():
+            told[answer(row.low - reference, row.high - reference, "above", "below", "neither")].append(words)
+    return told
+
+
+def _listed(words: Sequence[str]) -> str:
+    return ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else words[0]
+
+
+def introduction(stored: Sequence[StoredRun]) -> str:
+    """Markdown: how many runs the section shows, what they cost and what the defaults are."""
+    config: RunConfig = next((run for run in stored if run.setting.method == RULE), stored[0]).setting.config
+    defaults = ", ".join(words.format(attrgetter(key)(config)) for key, _, words in MOVED.values())
+    seeds = len({run.setting.config.seed for run in stored})
+    minutes = provenance_frame(stored).training_seconds.sum() / 60
+    words = (f"{len(stored)} runs, {seeds} training seed{'s' if seeds > 1 else ''}, {minutes:.0f} min of training in "
+             f"all. The defaults: {defaults}.")
+    return words + (" **With one training seed, intervals cover the choice of scenes only.**" if seeds == 1 else "")
