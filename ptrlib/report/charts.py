@@ -25,7 +25,7 @@ METHODS = {"sft": ("SFT", "grey"), "sft_belief": ("SFT+Belief", "sky"), "ptr": (
            "ptr_tenth": ("PTR, losses at a tenth", "sky"), "random": ("random weights", "purple"),
            "sft_masked": ("SFT without padding", "black"), "crossfit": ("cross-fitted contrasts", "green"),
            "crossfit_random": ("the same weights, shuffled", "black"),
-           "crossfit_every": ("contrasts of every chunk", "blue"),
+           "crossfit_every": ("contrasts of every chunk", "vermillion"),
            "crossfit_every_wide": ("every chunk, w in [1/20, 20]", "orange"),
            "crossfit_every_wide_random": ("the same weights, shuffled (w in [1/20, 20])", "grey"),
            "crossfit_every_random": ("the same weights, shuffled (every chunk)", "grey"),

@@ -40,7 +40,8 @@ from ptrlib.report.statistics import (
 from ptrlib.report.verdicts import Verdict, answer, scope, score_auroc
 
 RULE, SECOND = RULES = ("crossfit", "crossfit_every")  # our own, in the order in which they were written
-SHUFFLED = ("random", "crossfit_random", "crossfit_every_random")  # controls whose score is another rule's
+WIDER = "crossfit_every_wide"  # the second between wider bounds: it says what the bounds cost
+SAME_SCORE = ("random", *(f"{rule}_random" for rule in (*RULES, WIDER)), WIDER)  # whose score is another rule's
 ASKED = (*RULES, "crossfit_action", "crossfit_instruction", "crossfit_ending", "crossfit_consequence",
          "crossfit_likelihood", "crossfit_insample", "crossfit_chunk")  # rules whose scores differ
 RECOVERY_GOAL = 0.7
@@ -430,19 +431,23 @@ def headline(episodes: pd.DataFrame, corruption: str) -> str:
         gain = compare(episodes, {("ptr", corruption): 1.0, ("sft", corruption): -1.0})
         parts.append(f"Under {CORRUPTION_LABELS[corruption]} the paper's rule is {gain.text(100, sign=True)} points "
                      f"from SFT: **{answer(gain.low, gain.high, 'the claim holds here', 'the claim fails here')}**.")
-    for rule in RULES:
+    for rule in (*RULES, WIDER):
         if {(rule, corruption), ("oracle", corruption), ("sft", corruption)} <= there:
             share = recovery(episodes, rule, corruption)
-            reached = ("reaches" if share.low >= RECOVERY_GOAL else "misses" if share.high < RECOVERY_GOAL
-                       else "cannot be told from")
-            parts.append(f"Our rule “{method_label(rule)}” wins back {share.text(100, digits=0)} % of the gap between "
-                         f"SFT and the oracle filter, which **{reached}** the goal of "
-                         f"{RECOVERY_GOAL:.0%}{scope(episodes)}.")
+            name = f"Our rule “{method_label(rule)}”" if rule in RULES else \
+                f"Between wider bounds than the rule’s (“{method_label(rule)}”) it"
+            parts.append(f"{name} wins back {share.text(100, digits=0)} % of the gap between SFT and the oracle "
+                         f"filter, which **{_goal(share)}** the goal of {RECOVERY_GOAL:.0%}{scope(episodes)}.")
         if {(rule, "none"), ("sft", "none")} <= there:
             cost = compare(episodes, {(rule, "none"): 1.0, ("sft", "none"): -1.0})
             parts.append(f"On clean data it is {cost.text(100, sign=True)} points from SFT: **"
                          f"{answer(cost.low, cost.high, 'it gains', 'it costs', 'no loss can be told')}**.")
     return " ".join(parts) or "The runs shown answer none of the chapter's questions."
+
+
+def _goal(share: Interval) -> str:
+    return ("reaches" if share.low >= RECOVERY_GOAL else "misses" if share.high < RECOVERY_GOAL
+            else "cannot be told from")
 
 
 def _points(question: str, episodes: pd.DataFrame, terms: Mapping[tuple[str, str], float], more: str, less: str
@@ -507,22 +512,37 @@ RIVALS = {RULE: {"sft": "SFT", "sft_masked": "SFT without padding", "ptr": "PTR"
                  "crossfit_random": "its own weights, shuffled",
                  "crossfit_likelihood": "the start policy's loss as a score"},
           SECOND: {"sft": "SFT", "ptr": "PTR", RULE: "the first rule",
-                   "crossfit_every_random": "its own weights, shuffled"}}
+                   "crossfit_every_random": "its own weights, shuffled"},
+          WIDER: {"sft": "SFT", "crossfit_every_wide_random": "its own weights, shuffled"}}
 INGREDIENTS = {RULE: {"crossfit_consequence": "PTR's question alone", "crossfit_action": "the action question alone",
                       "crossfit_instruction": "the instruction question alone",
                       "crossfit_ending": "the ending question alone",
                       "crossfit_insample": "scorers that judge what they learned from",
                       "crossfit_chunk": "a score for each chunk", "crossfit_narrow": "w in [1/2, 2]",
                       "crossfit_wide": "w in [1/20, 20]"},
-               SECOND: {"crossfit_every_wide": "w in [1/20, 20]"}}
+               SECOND: {WIDER: "w in [1/20, 20]"}}
+NAMES = {RULE: "the cross-fitted rule", SECOND: "the second rule", WIDER: "the second rule with w in [1/20, 20]"}
 
 
 def _contrasts(episodes: pd.DataFrame, corruption: str) -> Iterator[Verdict]:
     there = set(zip(episodes.method, episodes.corruption, strict=True))
-    names = {RULE: "the cross-fitted rule", SECOND: "the second rule"}
+    yield from _goals(episodes, corruption, there)
     for beside, words in ((RIVALS, ""), (INGREDIENTS, "itself with ")):
         for rule, others in beside.items():
             for baseline, other in others.items():
                 if {(rule, corruption), (baseline, corruption)} <= there:
-                    yield _points(f"e. Does {names[rule]} beat {words}{other}?", episodes,
+                    yield _points(f"e. Does {NAMES[rule]} beat {words}{other}?", episodes,
                                   {(rule, corruption): 1.0, (baseline, corruption): -1.0}, "yes", "no, it is behind")
+
+
+def _goals(episodes: pd.DataFrame, corruption: str, there: set[tuple[str, str]]) -> Iterator[Verdict]:
+    """The two goals of the protocol: the gap that is won back, and no loss on clean data."""
+    for rule, name in NAMES.items():
+        if {(rule, corruption), ("oracle", corruption), ("sft", corruption)} <= there:
+            share = recovery(episodes, rule, corruption)
+            told = {"reaches": "yes", "misses": "no"}.get(_goal(share), "cannot be told")
+            yield Verdict(f"e. Does {name} win back {RECOVERY_GOAL:.0%} of the gap to the oracle filter?",
+                          f"{share.text(100, digits=0)} %", told, share.estimate, share.low, share.high)
+        if {(rule, "none"), ("sft", "none")} <= there:
+            yield _points(f"e. Does {name} cost success on clean data?", episodes,
+                          {(rule, "none"): 1.0, ("sft", "none"): -1.0}, "no, it gains", "yes")

@@ -34,7 +34,7 @@ from ptrlib.report.verdicts import answer, scope
 # What is moved, in the manifest's words: its key of the configuration, its axis, and a value in words.
 MOVED = {"demonstrations": ("data.episodes_per_task", "demonstrations a task", "{:g} demonstrations a task"),
          "steps": ("ptr.optimization.steps", "optimiser steps", "{:g} steps"),
-         "negatives": ("ptr.queue_negatives", "negatives from the queue", "{:g} negatives from the queue"),
+         "negatives": ("ptr.queue_negatives", "queue negatives", "{:g} negatives from the queue"),
          "offset": ("data.offset", "Δ (steps)", "Δ = {:g}")}
 DEFAULTS = "the defaults"
 RULE, BASELINE = "ptr", "sft"

@@ -161,6 +161,8 @@ def test_the_second_rule_is_judged_like_the_first():
     told = claim.verdicts(pd.concat([table, second]), unscored(), pd.DataFrame(), "combined").set_index("question")
     assert told.answer["e. Does the second rule beat SFT?"] == "yes"
     assert told.answer["e. Does the second rule beat the first rule?"] == "cannot be told"
+    assert told.answer["e. Does the second rule win back 70% of the gap to the oracle filter?"] == "yes"
+    assert told.answer["e. Does the second rule cost success on clean data?"] == "cannot be told"
 
 
 def unscored() -> pd.DataFrame:
