@@ -82,8 +82,9 @@ def verdict(chunks: pd.DataFrame, offset: int) -> str:
     gain = _mean(part.action_correct.astype(float) - part.context_correct, part.episode)
     rest = _mean(part.action_correct.astype(float) - part.scene_correct, part.episode)
     return (f"At Δ = {offset} the view before the action, compared with {part.candidates.mean():.0f} candidates "
-            f"({1 + part.others.mean():.1f} of its own episode), picks one of its own episode for {place.text(100)} % of {len(part)} held-out chunks, and the right one for "
-            f"{shown['scene'].text(100)} % (guessing: {100 * guess.estimate:.1f} %). PTR's scorer finds it "
+            f"({1 + part.others.mean():.1f} of its own episode), picks one of its own episode for {place.text(100)} % "
+            f"of {len(part)} held-out chunks, and the right one for {shown['scene'].text(100)} % (guessing: "
+            f"{100 * guess.estimate:.1f} %). PTR's scorer finds it "
             f"for {shown['context'].text(100)} % with the action hidden and for {shown['action'].text(100)} % with it, "
             f"{gain.text(100, sign=True)} points: **"
             + answer(gain.low, gain.high, "knowing the action helps to identify the consequence",

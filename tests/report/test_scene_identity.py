@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 import torch
 
 from ptrlib import scene_identity
 from ptrlib.config import override
 from ptrlib.method.candidates import CandidateSet
+from ptrlib.report import scene_identity as page
 
 TINY = {"data.held_out_fraction": 0.25, "ptr.queue_size": 16, "ptr.queue_negatives": 4}
 
@@ -44,3 +46,30 @@ def test_chunks_are_judged_once_and_alike_each_time(tiny_book):
     for query in scene_identity.QUERIES:
         assert (table[f"{query}_episode"] | ~table[f"{query}_correct"]).all()
         assert not table[f"{query}_correct"].all()
+
+
+def answered(*, action: float) -> pd.DataFrame:
+    """100 chunks of 20 episodes among 50 candidates; the scene identifies half of them, ``action`` with the action."""
+    place = pd.Series(range(100))
+    return pd.DataFrame({"episode": place % 20, "start": place // 20, "offset": 16, "candidates": 50, "others": 4,
+                         "scene_correct": place < 50, "scene_episode": place < 80, "context_correct": place < 50,
+                         "context_episode": place < 60, "action_correct": place < 100 * action,
+                         "action_episode": place < 100 * action})
+
+
+def test_rates_and_verdict_follow_the_answers():
+    table = page.rates(answered(action=0.9)).set_index(["quantity", "query"])
+    assert table.estimate["correct", "scene"] == 0.5 and table.estimate["episode", "scene"] == 0.8
+    assert table.estimate["correct", "chance"] == pytest.approx(1 / 50)
+    assert table.estimate["episode", "chance"] == pytest.approx(5 / 50)
+    told = {action: page.verdict(answered(action=action), 16) for action in (0.1, 0.5, 0.9)}
+    assert "50 candidates (5.0 of its own episode)" in told[0.9] and "80.0 [" in told[0.9]
+    assert "**knowing the action helps to identify the consequence**" in told[0.9]
+    assert "**it identifies more than the scene does**" in told[0.9]
+    assert "**that the action helps cannot be told**" in told[0.5]
+    assert "**with the action it identifies fewer**" in told[0.1]
+
+
+def test_what_was_not_measured_is_named(tmp_path):
+    with pytest.raises(ValueError, match="nowhere.parquet is missing; make it with: python -m ptrlib.scene_identity"):
+        page.judged("nowhere", tmp_path)
