@@ -137,6 +137,7 @@ def raw_chart(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
             _axis(axes, parameter, table)
             axes.label_outer()
         row[0].set_ylabel(label)
+    panels[-1, 0].set_yscale("log")  # of the stability: without a spread it has no end
     return figure, drawn
 
 
