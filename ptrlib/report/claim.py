@@ -268,7 +268,7 @@ def score_distributions(weights: pd.DataFrame, methods: Sequence[str], bins: int
 
 def _alone(method: str) -> str:
     """The label of a rule where it does not stand below the rule it varies."""
-    return method_label(method).replace("… ", "contrasts, ").replace("the same weights", "contrasts' weights")
+    return method_label(method).replace("… ", "contrasts, ")
 
 
 _TRUTH = {"training, untouched": ("sky", True), "training, corrupted": ("vermillion", False),
@@ -340,7 +340,8 @@ def against_divergence(episodes: pd.DataFrame, measured: pd.DataFrame, corruptio
     left.axvline(100 * RECOVERY_GOAL, color=COLOURS["grey"], linewidth=0.8, linestyle=":")
     left.set(xlabel="share of the gap won back (%)", yticks=drawn.index, ylim=(len(drawn) - 0.5, -0.5),
              yticklabels=[_alone(method) for method in drawn.method])
-    right.set(xlabel="KL(q‖p) (nats)", xlim=(0, None))
+    right.set(xlabel="KL(q‖p) (nats)", xscale="log")
+    right.xaxis.set_major_formatter("{x:g}")
     for axes in (left, right):
         axes.grid(axis="y", visible=False)
     figure.legend(*right.get_legend_handles_labels(), loc="outside upper center", ncols=3)
@@ -527,12 +528,25 @@ NAMES = {RULE: "the cross-fitted rule", SECOND: "the second rule", WIDER: "the s
 def _contrasts(episodes: pd.DataFrame, corruption: str) -> Iterator[Verdict]:
     there = set(zip(episodes.method, episodes.corruption, strict=True))
     yield from _goals(episodes, corruption, there)
-    for beside, words in ((RIVALS, ""), (INGREDIENTS, "itself with ")):
-        for rule, others in beside.items():
-            for baseline, other in others.items():
-                if {(rule, corruption), (baseline, corruption)} <= there:
-                    yield _points(f"e. Does {NAMES[rule]} beat {words}{other}?", episodes,
-                                  {(rule, corruption): 1.0, (baseline, corruption): -1.0}, "yes", "no, it is behind")
+    for rule, others in RIVALS.items():
+        for baseline, words in others.items():
+            if {(rule, corruption), (baseline, corruption)} <= there:
+                yield _points(f"e. Does {NAMES[rule]} beat {words}?", episodes,
+                              {(rule, corruption): 1.0, (baseline, corruption): -1.0}, "yes", "no, it is behind")
+
+
+def ingredients(episodes: pd.DataFrame, corruption: str) -> pd.DataFrame:
+    """Each rule with one thing changed, minus the rule as it is: ``rule``, ``changed``, ``runs`` (training seeds),
+    ``number``, ``answer`` and the interval of the paired difference."""
+    there, rows = set(zip(episodes.method, episodes.corruption, strict=True)), []
+    for rule, variants in INGREDIENTS.items():
+        for variant, words in variants.items():
+            terms = {(variant, corruption): 1.0, (rule, corruption): -1.0}
+            if set(terms) <= there:
+                told = _points("", episodes, terms, "better", "worse")
+                rows.append({"rule": method_label(rule), "changed": words, "runs": alike(
+                    episodes, terms).training_seed.nunique(), **asdict(told)})
+    return pd.DataFrame(rows).drop(columns="question", errors="ignore")
 
 
 def _goals(episodes: pd.DataFrame, corruption: str, there: set[tuple[str, str]]) -> Iterator[Verdict]:

@@ -142,12 +142,12 @@ def test_each_ingredient_has_its_line_on_the_seeds_it_has():
     table = episodes()
     sft = table[(table.method == "sft") & (table.corruption == "combined") & (table.training_seed == 1)]
     others = pd.concat([sft.assign(method=name) for name in claim.INGREDIENTS[claim.RULE]])
-    told = claim.verdicts(pd.concat([table, others]), unscored(), pd.DataFrame(), "combined").set_index("question")
+    told = claim.ingredients(pd.concat([table, others]), "combined").set_index("changed")
     first = table[(table.training_seed == 1) & (table.corruption == "combined")].groupby("method").success.mean()
-    for words in claim.INGREDIENTS[claim.RULE].values():
-        line = told.loc[f"e. Does the cross-fitted rule beat itself with {words}?"]
-        assert line.answer == "yes, in this one training run of each"
-        assert line.estimate == pytest.approx(first["crossfit"] - first["sft"])
+    assert set(told.index) == set(claim.INGREDIENTS[claim.RULE].values()) and set(told.runs) == {1}
+    assert set(told.answer) == {"worse, in this one training run of each"}
+    assert told.estimate.to_numpy() == pytest.approx(first["sft"] - first["crossfit"])
+    assert claim.ingredients(table, "combined").empty
     with pytest.raises(ValueError, match="and ptr on combined data have no training seed in common"):
         claim.compare(pd.concat([sft, sft.assign(method="ptr", training_seed=7)]),
                       {("sft", "combined"): 1.0, ("ptr", "combined"): -1.0})
