@@ -8,6 +8,8 @@ three others are asked, once, before training, of features of the policy that tr
   Labels that do not belong to the motion (action noise) fail.
 - *instruction*: can the recorded instruction be picked out among those of the data set, given what was done and
   what came of it? Instructions that do not belong to the behaviour (label noise) fail.
+- *ending*: can the episode's last view be picked out among views from within episodes? Those that were cut short
+  (truncation) fail.
 
 *consequence* is PTR's own question on these features, and *likelihood* no question at all but the start policy's
 action loss: a control. Each scorer learns from one half of the episodes and judges the other, because a scorer
@@ -17,8 +19,9 @@ another and a good answer to one question makes up for no bad one; the weight is
 
     w = clip(exp(T / beta), w_min, w_max),    T = beta log w_max + sum_q min(T_q - quantile(T_q), 0).
 
-Weights are fixed during training, and no gradient reaches the
-policy but that of the weighted loss.
+Weights are fixed during training, and no gradient reaches the policy but that of the weighted loss. The first rule,
+whose settings are CrossFitConfig's defaults, asks about chunks with all Delta steps recorded; the second
+(``crossfit_every`` in experiments/tabletop_claim.yaml) asks about every one, with what is recorded.
 """
 
 from __future__ import annotations
