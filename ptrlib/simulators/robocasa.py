@@ -42,8 +42,8 @@ DOWNLOAD = "python -m robocasa.scripts.download_kitchen_assets"
 ASSET_FOLDERS = ("textures", "fixtures/microwaves", "fixtures/sinks", "fixtures/stoves", "objects/objaverse",
                  "objects/lightwheel")  # what the download adds to the package
 DISTRIBUTIONS = ("praxis-robocasa", "robocasa", "praxis-robosuite", "robosuite", "mujoco", "numpy")
-PICK_PLACE, DOOR_DRAWER, OTHERS = "pick_place", "door_drawer", "others"
-ALL = "kitchen"  # the suite of all 24
+PICK_PLACE, DOOR_DRAWER, OTHERS = "robocasa_pick_place", "robocasa_door_drawer", "robocasa_others"
+ALL = "robocasa_all"  # the suite of the 24
 
 
 @dataclass(frozen=True)
@@ -400,19 +400,30 @@ def _register_objects(root: Path) -> None:
             **{key: getattr(category, key) for key in properties})
 
 
+def stock_environment(task: KitchenTask, assets: Assets) -> Any:
+    """The library's own environment with its default settings (three images at every step), for comparisons."""
+    _robocasa().models.assets_root = str(assets.root)
+    create = importlib.import_module("robocasa.utils.env_utils").create_env
+    return create(env_name=task.environment, layout_and_style_ids=list(assets.evaluation_scenes),
+                  obj_registries=assets.registries, obj_instance_split="target", seed=0, **_fixture(task))
+
+
 def _make_environment(task: KitchenTask, assets: Assets) -> Any:
     """The library's environment without cameras. It builds a scene when it is reset."""
     _robocasa()
-    robosuite = importlib.import_module("robosuite")
     controllers = importlib.import_module("robosuite.controllers")
-    fixtures = importlib.import_module("robocasa.models.fixtures")
-    fixture = {"fixture_id": fixtures.FixtureType[task.fixture]} if task.fixture else {}
-    return robosuite.make(
+    return importlib.import_module("robosuite").make(
         env_name=task.environment, robots=ROBOT,
         controller_configs=controllers.load_composite_controller_config(controller=None, robot=ROBOT),
         use_camera_obs=False, has_renderer=False, has_offscreen_renderer=False, ignore_done=True,
         control_freq=CONTROL_FREQUENCY, layout_and_style_ids=list(assets.training_scenes),
-        obj_registries=assets.registries, seed=0, **fixture)
+        obj_registries=assets.registries, seed=0, **_fixture(task))
+
+
+def _fixture(task: KitchenTask) -> dict[str, Any]:
+    """The kind of fixture that the environment's class is asked for, where one class serves several tasks."""
+    kinds = importlib.import_module("robocasa.models.fixtures").FixtureType
+    return {"fixture_id": kinds[task.fixture]} if task.fixture else {}
 
 
 def _time_limit(task: KitchenTask) -> int:

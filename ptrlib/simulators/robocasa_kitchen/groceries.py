@@ -104,8 +104,8 @@ def vessel(radius: float, height: float, colour: Colour, handle: list[Part], sid
 
 def mug(colour: Colour) -> list[Part]:
     """A mug with its handle at +x."""
-    grip = [box((0.026, 0.010, 0.010), (0.050, 0, 0.074), colour), box((0.026, 0.010, 0.010), (0.050, 0, 0.024), colour),
-            box((0.010, 0.010, 0.060), (0.063, 0, 0.049), colour)]
+    grip = [box((0.026, 0.010, 0.010), (0.050, 0, height), colour) for height in (0.024, 0.074)]
+    grip.append(box((0.010, 0.010, 0.060), (0.063, 0, 0.049), colour))
     return vessel(0.038, 0.092, colour, grip, sides=10)
 
 
@@ -223,8 +223,7 @@ CATEGORIES: dict[str, Callable[[], list[Part]]] = {
     "bowl": lambda: bowl(0.075, 0.055, BLUE),
     "cup": lambda: vessel(0.037, 0.095, (0.55, 0.75, 0.70), [], sides=10),
     "jug": lambda: [*can(0.050, 0.17, WHITE, CREAM), box((0.012, 0.014, 0.11), (0.078, 0, 0.09), WHITE),
-                    box((0.035, 0.014, 0.012), (0.062, 0, 0.14), WHITE), box((0.035, 0.014, 0.012), (0.062, 0, 0.04),
-                                                                             WHITE)],
+                    *(box((0.035, 0.014, 0.012), (0.062, 0, height), WHITE) for height in (0.04, 0.14))],
     "kettle_non_electric": lambda: kettle(STEEL),
     "mug": lambda: mug((0.80, 0.30, 0.20)),
     "pan": lambda: pan(0.115, 0.045, CHARCOAL, 0.15),

@@ -55,7 +55,7 @@ def files() -> dict[str, bytes]:
     for number, look in enumerate(LOOKS, start=1):
         for part in ("cabinet", "worktop", "base", "wall", "floor", "handle"):
             found[_texture(look, part)] = flat_texture(getattr(look, part))
-        style = {kind: look.name for kind in ("cabinet", "counter", "wall", "floor")}
+        style = dict.fromkeys(("cabinet", "counter", "wall", "floor"), look.name)
         found[f"scenes/kitchen_styles/test/style{number:03d}.yaml"] = _yaml(style)
     for kind, entries in _registries().items():
         found[f"fixtures/fixture_registry/{kind}.yaml"] = _yaml({"default": entries[LOOKS[0].name], **entries})
