@@ -20,11 +20,13 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 from ptrlib.simulators import rendering
@@ -447,6 +449,11 @@ def _robocasa() -> Any:
     # A counter lists its parts in the order of a set of XML elements, which differs from process to process, and
     # draws one of them: a dict keeps the order in which they were built.
     importlib.import_module("robocasa.models.fixtures.counter").set = dict.fromkeys  # type: ignore[attr-defined]
+    # Half of a reset goes into parsing the same YAML forty times over: libyaml's loader gives the same, sooner.
+    loader = partial(yaml.load, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    for module in ("scene_utils", "kitchen_arena"):
+        importlib.import_module(f"robocasa.models.scenes.{module}").yaml = (  # type: ignore[attr-defined]
+            SimpleNamespace(safe_load=loader))
     return package
 
 

@@ -74,19 +74,19 @@ def sink() -> bytes:
 
 
 def stove() -> bytes:
-    """A free-standing range with four burners; a raised panel behind them carries a knob for each."""
+    """A free-standing range with four burners; a panel behind them, within the arm's reach, has a knob for each."""
     width, depth, height = STOVE_SIZE
-    top, face = height / 2, depth / 2 - 0.05
-    burners = {"front_left": (-0.19, -0.19), "front_right": (0.19, -0.19),
-               "rear_left": (-0.19, 0.09), "rear_right": (0.19, 0.09)}
+    top, panel = height / 2, 0.12
+    burners = {"front_left": (-0.19, -0.20), "front_right": (0.19, -0.20),
+               "rear_left": (-0.19, 0.05), "rear_right": (0.19, 0.05)}
     shell = [
         box((width, depth - 0.02, height), (0, 0.01, 0), WHITE),
-        box((width - 0.02, depth - 0.08, 0.004), (0, -0.02, top + 0.002), BLACK, solid=False),
+        box((width - 0.02, depth - panel - 0.03, 0.004), (0, -panel / 2, top + 0.002), BLACK, solid=False),
         box((width - 0.12, 0.012, 0.42), (0, -depth / 2 + 0.008, -0.02), BLACK),
         Part("capsule", (0.011, 0.28), (0, -depth / 2 - 0.03, 0.22), STEEL, euler=(0, 1.5708, 0)),
         box((0.02, 0.04, 0.02), (-0.25, -depth / 2 - 0.01, 0.22), STEEL),
         box((0.02, 0.04, 0.02), (0.25, -depth / 2 - 0.01, 0.22), STEEL),
-        box((width, 0.05, 0.30), (0, depth / 2 - 0.025, top + 0.15), WHITE),
+        box((width, panel, 0.28), (0, depth / 2 - panel / 2, top + 0.14), WHITE),
     ]
     shell += [Part("cylinder", (0.085, 0.003), (x, y, top + 0.005), DARK_STEEL, solid=False)
               for x, y in burners.values()]
@@ -96,10 +96,10 @@ def stove() -> bytes:
         box((0.016, 0.034, 0.056), (0, -0.028, 0), CHARCOAL),
         box((0.004, 0.036, 0.020), (0, -0.029, 0.019), WHITE, solid=False),
     ]
-    places = {"front_left": -0.27, "rear_left": -0.10, "rear_right": 0.10, "front_right": 0.27}
+    places = {"front_left": -0.225, "rear_left": -0.075, "rear_right": 0.075, "front_right": 0.225}
     knobs = [body(f"knob_{name}", knob,
                   [hinge(f"knob_{name}_joint", "0 1 0", (0.0, 1.5708), damping=0.02, friction=0.02)],
-                  (x, face, top + 0.19)) for name, x in places.items()]
+                  (x, depth / 2 - panel, top + 0.18)) for name, x in places.items()]
     return model("stove", [
         geoms(shell), *sites,
         region("main", (-width / 2, -depth / 2, -top), (width / 2, depth / 2, top)), *knobs])
