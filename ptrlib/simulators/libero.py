@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 
 from ptrlib.simulators import rendering
 from ptrlib.simulators.protocol import Observation, SimulatorMissing, TaskSpec, World, choose_tasks
+from ptrlib.simulators.seeding import numpy_seed
 
 SUITES = ("libero_spatial", "libero_object", "libero_goal", "libero_10", "libero_90")
 CAMERAS = {"agentview": "agentview", "eye_in_hand": "robot0_eye_in_hand"}  # ours -> the model's
@@ -186,7 +187,7 @@ class LiberoSimulator:
         """Place fixtures and objects from ``seed``, leaving NumPy's global generator as it was."""
         self.sim.model.body_pos[:], self.sim.model.body_quat[:] = self._fixture_poses
         self.env.rng = np.random.default_rng(seed)
-        with _numpy_seed(seed):
+        with numpy_seed(seed):
             self.env.reset()
 
     def _forget_previous_episode(self) -> None:
@@ -313,7 +314,7 @@ def read_init_states(benchmark: Any, task_index: int) -> NDArray[np.float64]:
 def _make_environment(bddl_file: Path) -> Any:
     """LIBERO's robosuite environment without cameras and without observables, reset in place."""
     wrapper = importlib.import_module("libero.libero.envs.env_wrapper")
-    with _numpy_seed(0):  # building draws a scene; later draws do not depend on it, but be reproducible
+    with numpy_seed(0):  # building draws a scene; later draws do not depend on it, but be reproducible
         control = wrapper.ControlEnv(
             bddl_file_name=str(bddl_file), use_camera_obs=False, has_offscreen_renderer=False,
             hard_reset=False, ignore_done=True, control_freq=CONTROL_FREQUENCY)
@@ -334,17 +335,6 @@ def _unplaced_poses(env: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]
         position[body] = np.fromstring(element.get("pos", "0 0 0"), sep=" ")
         quaternion[body] = np.fromstring(element.get("quat", "1 0 0 0"), sep=" ")
     return position, quaternion
-
-
-@contextlib.contextmanager
-def _numpy_seed(seed: int) -> Any:
-    """LIBERO draws from NumPy's global generator: seed it, and put back what the caller had."""
-    before = np.random.get_state()
-    np.random.seed(seed)
-    try:
-        yield
-    finally:
-        np.random.set_state(before)
 
 
 def _axis_angle(quaternion: NDArray[np.float64]) -> NDArray[np.float64]:

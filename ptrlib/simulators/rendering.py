@@ -7,10 +7,8 @@ fast on a software renderer. Physics never sees visual meshes.
 from __future__ import annotations
 
 import atexit
-import contextlib
 import os
 import sys
-from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -105,21 +103,3 @@ def _visible_geoms() -> Any:
     option = mujoco.MjvOption()
     option.geomgroup[0] = 0
     return option
-
-
-@contextlib.contextmanager
-def numpy_seed(seed: int) -> Iterator[None]:
-    """The libraries draw from NumPy's global generator: seed it, and put back what the caller had."""
-    before = np.random.get_state()
-    np.random.seed(seed)
-    try:
-        yield
-    finally:
-        np.random.set_state(before)
-
-
-def axis_angle(rotation: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(3, 3) rotation matrix to (3,) axis times angle in [0, pi]."""
-    from scipy.spatial.transform import Rotation
-
-    return Rotation.from_matrix(rotation).as_rotvec()

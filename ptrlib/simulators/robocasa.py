@@ -28,10 +28,12 @@ from typing import Any
 import numpy as np
 import yaml
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 from ptrlib.simulators import rendering
 from ptrlib.simulators.protocol import Observation, SimulatorMissing, TaskSpec, World, choose_tasks
 from ptrlib.simulators.robocasa_kitchen import CATEGORIES, LAYOUTS, OBJECT_REGISTRY, STYLES, build_kitchen
+from ptrlib.simulators.seeding import numpy_seed
 
 ROBOT = "PandaOmron"
 CAMERAS = {"agentview_left": "robot0_agentview_left", "agentview_right": "robot0_agentview_right",
@@ -193,7 +195,7 @@ class RobocasaSimulator:
         position, rotation = self.end_effector_pose()
         base_position, base_rotation = self.base_pose()
         relative = base_rotation.T @ (position - base_position)
-        turned = rendering.axis_angle(base_rotation.T @ rotation)
+        turned = Rotation.from_matrix(base_rotation.T @ rotation).as_rotvec()
         return np.concatenate([relative, turned, self.gripper_positions(), base_position]).astype(np.float32)
 
     def render(self) -> dict[str, NDArray[np.uint8]]:
@@ -296,7 +298,7 @@ class RobocasaSimulator:
         self.env.obj_instance_split = split
         self.env.rng = np.random.default_rng(seed)
         self.env.unset_ep_meta()
-        with rendering.numpy_seed(seed):  # colours of hidden geometry come from NumPy's global generator
+        with numpy_seed(seed):  # colours of hidden geometry come from NumPy's global generator
             self.env.reset()
         self.env._observables.clear()  # they would be computed at each of a step's 25 substeps, for nobody
 
