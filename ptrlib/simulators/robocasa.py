@@ -179,11 +179,11 @@ class RobocasaSimulator:
         if init_state is not None and not 0 <= init_state < self.task.init_states:
             raise ValueError(f"task {self.task.name!r} has init states 0 to {self.task.init_states - 1}, "
                              f"got {init_state}")
-        if seed is not None:
-            self._draw_scene(self._possible(evaluation=False), "pretrain", seed)
-        else:
+        if init_state is not None:
             scenes = self._possible(evaluation=True)
             self._draw_scene([scenes[init_state % len(scenes)]], "target", _scene_seed(init_state))
+        elif seed is not None:
+            self._draw_scene(self._possible(evaluation=False), "pretrain", seed)
         self.task = replace(self.task, instruction=self.env.get_ep_meta()["lang"])
 
     def observe(self, images: bool) -> Observation:

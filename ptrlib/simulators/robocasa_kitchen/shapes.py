@@ -14,6 +14,7 @@ import numpy as np
 
 Triple = tuple[float, float, float]
 Colour = tuple[float, float, float]
+Numbers = Sequence[float] | np.ndarray
 
 STEEL: Colour = (0.72, 0.74, 0.76)
 DARK_STEEL: Colour = (0.45, 0.47, 0.50)
@@ -38,12 +39,14 @@ class Part:
 
     def scaled(self, factor: float) -> Part:
         """The same part, ``factor`` times as large about the model's origin."""
+        (x, y, z) = self.pos
         return replace(self, size=tuple(factor * length for length in self.size),
-                       pos=tuple(factor * length for length in self.pos))
+                       pos=(factor * x, factor * y, factor * z))
 
     def tinted(self, factor: float) -> Part:
         """The same part in a lighter (above 1) or darker colour."""
-        return replace(self, colour=tuple(min(1.0, factor * channel) for channel in self.colour))
+        (red, green, blue) = (min(1.0, factor * channel) for channel in self.colour)
+        return replace(self, colour=(red, green, blue))
 
     def corners(self) -> np.ndarray:
         """(8, 3) corners of its oriented bounding box."""
@@ -94,11 +97,11 @@ def geoms(parts: Sequence[Part], prefix: str = "part", indent: int = 8) -> str:
     return "\n".join(" " * indent + line for line in lines)
 
 
-def region(name: str, low: Sequence[float], high: Sequence[float], indent: int = 8) -> str:
+def region(name: str, low: Numbers, high: Numbers, indent: int = 8) -> str:
     """An invisible box between two corners that the library reads positions and sizes from."""
-    low, high = np.asarray(low), np.asarray(high)
-    return (" " * indent + f'<geom name="reg_{name}" type="box" pos="{numbers((low + high) / 2)}" '
-            f'size="{numbers((high - low) / 2)}" group="1" contype="0" conaffinity="0" mass="0" rgba="0 1 0 0"/>')
+    centre, half = (np.asarray(high) + np.asarray(low)) / 2, (np.asarray(high) - np.asarray(low)) / 2
+    return (" " * indent + f'<geom name="reg_{name}" type="box" pos="{numbers(centre)}" size="{numbers(half)}" '
+            'group="1" contype="0" conaffinity="0" mass="0" rgba="0 1 0 0"/>')
 
 
 def site(name: str, pos: Triple, size: Sequence[float], colour: Colour, indent: int = 8) -> str:
@@ -127,7 +130,7 @@ def model(name: str, content: Sequence[str]) -> bytes:
     return "\n".join(lines).encode()
 
 
-def numbers(values: Sequence[float]) -> str:
+def numbers(values: Numbers) -> str:
     """Fixed digits, no negative zero."""
     return " ".join(f"{round(float(value), 5) + 0.0:g}" for value in values)
 
@@ -148,7 +151,7 @@ def _quaternion(euler: Triple) -> np.ndarray:
     return _product(z, _product(y, x))
 
 
-def _product(p: Sequence[float], q: Sequence[float]) -> np.ndarray:
+def _product(p: Numbers, q: Numbers) -> np.ndarray:
     (a, b, c, d), (e, f, g, h) = p, q
     return np.array([a * e - b * f - c * g - d * h, a * f + b * e + c * h - d * g,
                      a * g - b * h + c * e + d * f, a * h + b * g - c * f + d * e])
