@@ -35,8 +35,8 @@ FIGURES     := $(foreach notebook,$(NOTEBOOKS),$(patsubst %,figures/%.pdf,$(call
 .PHONY: help setup test book figures notebook runs demos simulators bench bench-libero bench-robocasa lint clean list-figures
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{ printf "  %-14s %s\n", $$1, $$2 }'
-	@echo "  figures/X.pdf  one figure: runs the notebook that draws it, if it, its runs or ptrlib changed"
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{ printf "  %-15s %s\n", $$1, $$2 }'
+	@echo "  figures/X.pdf   one figure: runs the notebook that draws it, if it, its runs or ptrlib changed"
 
 setup: $(READY) ## make .venv and install everything but the simulators (does nothing when up to date)
 
