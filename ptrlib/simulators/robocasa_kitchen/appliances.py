@@ -88,9 +88,11 @@ def stove() -> bytes:
         box((0.02, 0.04, 0.02), (0.25, -depth / 2 - 0.01, 0.22), STEEL),
         box((width, panel, 0.28), (0, depth / 2 - panel / 2, top + 0.14), WHITE),
     ]
-    shell += [Part("cylinder", (0.085, 0.003), (x, y, top + 0.005), DARK_STEEL, solid=False)
+    shell += [Part("cylinder", (0.085, 0.001), (x, y, top + 0.004), DARK_STEEL, solid=False)
               for x, y in burners.values()]
-    sites = [site(f"burner_on_{name}", (x, y, top + 0.004), (0.07, 0.006), FLAME) for name, (x, y) in burners.items()]
+    # flames stay below the bottom of a pan, which is 8 mm thick
+    sites = [site(f"burner_on_{name}", (x, y, top + 0.0055), (0.07, 0.001), FLAME)
+             for name, (x, y) in burners.items()]
     knob = [
         Part("cylinder", (0.028, 0.006), (0, -0.006, 0), DARK_STEEL, euler=(1.5708, 0, 0)),
         box((0.016, 0.034, 0.056), (0, -0.028, 0), CHARCOAL),
