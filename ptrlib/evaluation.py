@@ -194,12 +194,17 @@ def _work(pipe: Connection, config: EvaluationConfig) -> None:
 def _episode(pipe: Connection, simulator: Simulator, name: str, init_state: int,
              config: EvaluationConfig) -> dict[str, Any]:
     """One row: an episode whose actions come through the pipe."""
+    begun = False
+
     def ask(observation: Observation) -> NDArray[np.float32]:
+        nonlocal begun
+        if not begun:  # by now the simulator was reset, and its task has this scene's instruction
+            pipe.send(_Begin(name, simulator.task.instruction, seed))
+            begun = True
         pipe.send(_Look(name, observation))
         return pipe.recv()
 
     task, seed, clock = simulator.task, episode_seed(simulator.task.index, init_state), time.perf_counter()
-    pipe.send(_Begin(name, task.instruction, seed))
     success, steps = rollout(simulator, init_state, config.max_steps or simulator.time_limit, ask)
     return {"suite": simulator.suite, "task": task.name, "task_index": task.index, "init_state": init_state,
             "seed": seed, "success": success, "steps": steps,

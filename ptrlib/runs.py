@@ -45,7 +45,7 @@ EXPERIMENTS = Path("experiments")
 RUNS = EXPERIMENTS / "runs"
 MANIFEST_KEYS = ("name", "description", "extends", "base", "methods", "grid", "seeds", "skip")
 RECORDED_PACKAGES = ("ptrlib", "torch", "numpy", "pandas", "h5py", "mujoco", "praxis-robosuite", "robosuite",
-                     "praxis-libero", "libero")
+                     "praxis-libero", "libero", "praxis-robocasa", "robocasa")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ provenance of every file and evaluation says so:
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import hashlib
 import importlib
@@ -23,7 +22,6 @@ import importlib.util
 import io
 import logging
 import os
-import sys
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -32,7 +30,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ptrlib.simulators import rendering
 from ptrlib.simulators.protocol import Observation, SimulatorMissing, TaskSpec, World, choose_tasks
+from ptrlib.simulators.seeding import numpy_seed
 
 SUITES = ("libero_spatial", "libero_object", "libero_goal", "libero_10", "libero_90")
 CAMERAS = {"agentview": "agentview", "eye_in_hand": "robot0_eye_in_hand"}  # ours -> the model's
@@ -40,12 +40,6 @@ TIME_LIMIT = 600  # eval.max_steps of LIBERO's configuration
 CONTROL_FREQUENCY = 20  # Hz
 SETTLE_STEPS = 10  # no-op actions after a reset, so that objects have come to rest
 NO_OP = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0])  # stay, gripper open
-MESH_GRID = 0.003  # m; vertices of a visual mesh in one cell become one
-HIDDEN_GROUP = 5  # a group of geoms that MuJoCo does not draw
-RENDER_SETTINGS = {"multisampling": 0, "reflections": False, "mesh_grid": MESH_GRID}
-if sys.platform == "linux":
-    os.environ.setdefault("MUJOCO_GL", "egl")  # mujoco reads it when it is first imported, here or elsewhere
-os.environ.setdefault("LP_NUM_THREADS", "1")  # Mesa's rasteriser: one thread a process
 DISTRIBUTIONS = ("praxis-libero", "libero", "praxis-robosuite", "robosuite", "mujoco", "numpy")
 
 
@@ -71,7 +65,7 @@ class LiberoSimulator:
         self._init_states = read_init_states(benchmark, task.index)
         self.env = _make_environment(self.bddl_file)
         self._fixture_poses = _unplaced_poses(self.env)
-        self._renderer = _make_renderer(self.sim, image_size) if render else None
+        self._renderer = rendering.make_renderer(self.sim.model._model, image_size) if render else None
 
     @property
     def sim(self) -> Any:
@@ -108,18 +102,8 @@ class LiberoSimulator:
         """Camera -> (image_size, image_size, 3), upright."""
         if self._renderer is None:
             raise ValueError("this simulator was made with render=False; make it with render=True for images")
-        return {camera: self._render_camera(self._renderer, name) for camera, name in CAMERAS.items()}
-
-    def _render_camera(self, renderer: Any, name: str) -> NDArray[np.uint8]:
-        """(image_size, image_size, 3). What the camera cannot see is hidden first: same pixels, sooner."""
-        model, data = self.sim.model._model, self.sim.data._data
-        groups = model.geom_group.copy()
-        model.geom_group[_outside_view(model, data, name)] = HIDDEN_GROUP
-        try:
-            renderer.update_scene(data, camera=name, scene_option=_visible_geoms())
-        finally:
-            model.geom_group[:] = groups
-        return renderer.render()
+        return {camera: rendering.render_camera(self._renderer, self.sim.model._model, self.sim.data._data, name)
+                for camera, name in CAMERAS.items()}
 
     def step(self, action: NDArray[np.floating[Any]]) -> bool:
         """One 20 Hz control step of the (7,) action; True when the task is solved."""
@@ -187,8 +171,7 @@ class LiberoSimulator:
         return {
             "world": "libero",
             "versions": _versions(),
-            "render_settings": {**RENDER_SETTINGS, "image_size": self.image_size,
-                                "backend": os.environ.get("MUJOCO_GL", "")},
+            "render_settings": rendering.render_provenance(self.image_size),
             "control_frequency": CONTROL_FREQUENCY,
             "settle_steps": SETTLE_STEPS,
         }
@@ -196,8 +179,7 @@ class LiberoSimulator:
     def close(self) -> None:
         """Free the graphics context and the simulation."""
         if self._renderer is not None:
-            atexit.unregister(self._renderer.close)
-            self._renderer.close()
+            rendering.close_renderer(self._renderer)
             self._renderer = None
         self.env.close()
 
@@ -205,7 +187,7 @@ class LiberoSimulator:
         """Place fixtures and objects from ``seed``, leaving NumPy's global generator as it was."""
         self.sim.model.body_pos[:], self.sim.model.body_quat[:] = self._fixture_poses
         self.env.rng = np.random.default_rng(seed)
-        with _numpy_seed(seed):
+        with numpy_seed(seed):
             self.env.reset()
 
     def _forget_previous_episode(self) -> None:
@@ -332,7 +314,7 @@ def read_init_states(benchmark: Any, task_index: int) -> NDArray[np.float64]:
 def _make_environment(bddl_file: Path) -> Any:
     """LIBERO's robosuite environment without cameras and without observables, reset in place."""
     wrapper = importlib.import_module("libero.libero.envs.env_wrapper")
-    with _numpy_seed(0):  # building draws a scene; later draws do not depend on it, but be reproducible
+    with numpy_seed(0):  # building draws a scene; later draws do not depend on it, but be reproducible
         control = wrapper.ControlEnv(
             bddl_file_name=str(bddl_file), use_camera_obs=False, has_offscreen_renderer=False,
             hard_reset=False, ignore_done=True, control_freq=CONTROL_FREQUENCY)
@@ -353,77 +335,6 @@ def _unplaced_poses(env: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]
         position[body] = np.fromstring(element.get("pos", "0 0 0"), sep=" ")
         quaternion[body] = np.fromstring(element.get("quat", "1 0 0 0"), sep=" ")
     return position, quaternion
-
-
-def _make_renderer(sim: Any, image_size: int) -> Any:
-    import mujoco
-
-    model = sim.model._model
-    model.vis.quality.offsamples = RENDER_SETTINGS["multisampling"]  # read, as meshes, by the context
-    _thin_visual_meshes(model, MESH_GRID)
-    renderer = mujoco.Renderer(model, height=image_size, width=image_size)
-    renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = RENDER_SETTINGS["reflections"]
-    atexit.register(renderer.close)  # before MuJoCo ends the display, which it does at exit too
-    return renderer
-
-
-def _thin_visual_meshes(model: Any, grid: float) -> None:
-    """Merge the vertices of each purely visual mesh that share a cell of ``grid`` metres, in place.
-
-    LIBERO draws 230,000 to 320,000 triangles for an image of 16,384 pixels, and a software renderer's time
-    goes into their vertices. Triangles that collapse are dropped; the others keep their corners' normals and
-    texture coordinates. Collision geometry and inertia were compiled from other arrays.
-    """
-    import mujoco
-
-    drawn_only = (model.geom_type == mujoco.mjtGeom.mjGEOM_MESH) & (model.geom_contype == 0) \
-        & (model.geom_conaffinity == 0)
-    solid = set(model.geom_dataid[(model.geom_type == mujoco.mjtGeom.mjGEOM_MESH) & ~drawn_only])
-    for mesh in set(model.geom_dataid[drawn_only]) - solid:
-        start, count = model.mesh_vertadr[mesh], model.mesh_vertnum[mesh]
-        cell = np.floor(model.mesh_vert[start:start + count] / grid).astype(np.int64)
-        key = ((cell[:, 0] << 42) + (cell[:, 1] << 21) + cell[:, 2])
-        _, first, cell_of_vertex = np.unique(key, return_index=True, return_inverse=True)
-        start, count = model.mesh_faceadr[mesh], model.mesh_facenum[mesh]
-        faces = first[cell_of_vertex][model.mesh_face[start:start + count]]
-        kept = (faces != np.roll(faces, 1, axis=1)).all(axis=1)
-        stop = start + int(kept.sum())
-        for array in (model.mesh_facenormal, model.mesh_facetexcoord):
-            array[start:stop] = array[start:start + count][kept]
-        model.mesh_face[start:stop] = faces[kept]
-        model.mesh_facenum[mesh] = stop - start
-
-
-def _outside_view(model: Any, data: Any, camera: str) -> NDArray[np.bool_]:
-    """(geoms,) True where a geom's bounding sphere lies outside the camera's square field of view."""
-    index = model.camera(camera).id
-    position = (data.geom_xpos - data.cam_xpos[index]) @ data.cam_xmat[index].reshape(3, 3)
-    radius = model.geom_rbound  # 0 for infinite planes
-    slope = np.tan(np.deg2rad(model.cam_fovy[index]) / 2)
-    sideways = np.abs(position[:, :2]).max(axis=1)
-    outside = (sideways + position[:, 2] * slope) / np.hypot(1.0, slope) > radius  # it looks along -z
-    return (radius > 0) & (outside | (position[:, 2] > radius))
-
-
-@cache
-def _visible_geoms() -> Any:
-    """robosuite keeps collision geometry in group 0; only the visual one is shown."""
-    import mujoco
-
-    option = mujoco.MjvOption()
-    option.geomgroup[0] = 0
-    return option
-
-
-@contextlib.contextmanager
-def _numpy_seed(seed: int) -> Any:
-    """LIBERO draws from NumPy's global generator: seed it, and put back what the caller had."""
-    before = np.random.get_state()
-    np.random.seed(seed)
-    try:
-        yield
-    finally:
-        np.random.set_state(before)
 
 
 def _axis_angle(quaternion: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -26,7 +26,7 @@ class TaskSpec:
     """One task of a suite."""
 
     name: str  # identifier, unique in the suite
-    instruction: str  # the sentence the policy is given
+    instruction: str  # the sentence the policy is given; where scenes differ in it, in general words
     index: int  # position in the suite
     init_states: int  # number of fixed evaluation scenes
 
@@ -42,7 +42,7 @@ class Observation:
 class Simulator(Protocol):
     """One task, ready to be reset to any of its scenes."""
 
-    task: TaskSpec
+    task: TaskSpec  # after a reset, with the instruction of the present scene
     suite: str
     embodiment: str  # key of ptrlib.policy.action_space.EMBODIMENTS
     cameras: tuple[str, ...]
@@ -139,7 +139,8 @@ class World:
 
 
 # Worlds are imported when asked for: each drags in a simulator that may not be installed.
-WORLDS = {"libero": "ptrlib.simulators.libero", "tabletop": "ptrlib.simulators.tabletop"}
+WORLDS = {"libero": "ptrlib.simulators.libero", "robocasa": "ptrlib.simulators.robocasa",
+          "tabletop": "ptrlib.simulators.tabletop"}
 
 
 def world_named(name: str) -> World:

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 
+from ptrlib.simulators import rendering
 from ptrlib.simulators.protocol import world_named
 from tests.simulators.conftest import SUITE, TASK
 
@@ -90,7 +91,7 @@ def test_images_and_state_are_those_of_the_benchmarks_environment(libero, simula
 def test_hiding_what_a_camera_cannot_see_changes_no_pixel(libero, simulator, monkeypatch):
     simulator.reset(seed=4)
     hidden = simulator.render()
-    monkeypatch.setattr(libero, "_outside_view", lambda model, data, camera: np.zeros(model.ngeom, bool))
+    monkeypatch.setattr(rendering, "outside_view", lambda model, data, camera: np.zeros(model.ngeom, bool))
     assert same(hidden.values(), simulator.render().values())
 
 

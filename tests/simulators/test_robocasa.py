@@ -1,0 +1,166 @@
+"""The real RoboCasa in the generated kitchen: all 24 tasks run, scenes are reproducible, names are answered."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import numpy as np
+import pytest
+
+from ptrlib.policy.action_space import EMBODIMENTS
+from ptrlib.simulators.protocol import SimulatorMissing, world_named
+
+STAY = np.array([0.0] * 6 + [-1.0] + [0.0] * 4 + [-1.0])
+
+
+@pytest.fixture(scope="module")
+def robocasa():
+    """ptrlib's RoboCasa module; skips where RoboCasa is not installed."""
+    if importlib.util.find_spec("robocasa") is None:
+        pytest.skip("RoboCasa is not installed; run `make simulators`")
+    from ptrlib.simulators import robocasa
+
+    return robocasa
+
+
+@pytest.fixture
+def make(robocasa):
+    """Makes a simulator of the task that the paper calls so, and closes it."""
+    made = []
+
+    def make(name, **options):
+        index = [task.name for task in robocasa.TASKS].index(name)
+        made.append(robocasa.make(robocasa.ALL, index, assets="minimal", **options))
+        return made[-1]
+
+    yield make
+    for simulator in made:
+        simulator.close()
+
+
+def observe(simulator):
+    seen = simulator.observe(images=simulator.render_images)
+    return [simulator.simulator_state(), seen.state, *seen.images.values()]
+
+
+def same(first, second):
+    return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_the_papers_24_tasks_in_its_three_categories(robocasa):
+    world = world_named("robocasa")
+    assert {suite: len(world.tasks(suite)) for suite in world.suites()} == {
+        "robocasa_all": 24, "robocasa_pick_place": 8, "robocasa_door_drawer": 6, "robocasa_others": 10}
+    assert len({task.name for task in robocasa.TASKS}) == 24
+
+
+@pytest.mark.parametrize("number", range(24))
+def test_every_task_resets_steps_and_answers_its_check(robocasa, make, number):
+    task = robocasa.TASKS[number]
+    simulator = make(task.name, render=False)
+    simulator.reset(init_state=number % 5)
+    assert simulator.env.layout_id == number % 5 + 1  # the five evaluation kitchens in turn
+    assert simulator.success() is False
+    assert [simulator.step(STAY) for _ in range(2)] == [False, False]
+    state = simulator.state()
+    assert state.shape == (len(EMBODIMENTS["robocasa"].state_slots),) and np.isfinite(state).all()
+    assert simulator.task.instruction.endswith(".") and 100 <= simulator.time_limit <= 1000
+    assert _deepest_overlap(simulator) < 0.012
+
+
+def _deepest_overlap(simulator) -> float:
+    """Metres by which any two things interpenetrate, of which one can move."""
+    contacts = simulator.sim.data._data.contact
+    return float(max([0.0, *-contacts.dist]))
+
+
+def test_the_same_scene_and_actions_give_the_same_bits_whatever_came_before(make):
+    simulator = make("CoffeeSetupMug", render=False)
+
+    def rollout(**scene):
+        simulator.reset(**scene)
+        generator = np.random.default_rng(7)
+        start = observe(simulator)
+        for _ in range(5):
+            simulator.step(generator.uniform(-1, 1, 12))
+        return [*start, *observe(simulator)]
+
+    first = rollout(seed=11)
+    rollout(init_state=3)
+    assert same(first, rollout(seed=11))
+    other = make("CoffeeSetupMug", render=False)
+    other.reset(seed=11)
+    assert np.array_equal(first[0], other.simulator_state())
+
+
+def test_demonstrations_and_evaluation_share_neither_kitchens_nor_objects(robocasa, make):
+    assets = robocasa.find_assets("minimal")
+    assert not set(assets.training_scenes) & set(assets.evaluation_scenes)
+    assert len(assets.training_scenes) == 20 and len(assets.evaluation_scenes) == 5
+    simulator = make("CoffeePressButton", render=False)
+    mugs = []
+    for scene in ({"seed": 1}, {"init_state": 0}):
+        simulator.reset(**scene)
+        mugs.append(simulator.scene()["object_cfgs"][0]["info"]["mjcf_path"])
+    assert mugs[0] != mugs[1]
+
+
+def test_images_are_upright_of_three_cameras_and_show_the_style(make):
+    simulator = make("TurnOnStove", image_size=64)
+    simulator.reset(init_state=1)
+    images = simulator.observe(images=True).images
+    assert list(images) == ["agentview_left", "agentview_right", "eye_in_hand"] == list(simulator.cameras)
+    assert all(image.shape == (64, 64, 3) and image.std() > 10 for image in images.values())
+    assert simulator.observe(images=False).images == {}
+    again = {camera: image.copy() for camera, image in images.items()}
+    simulator.reset(init_state=1)
+    assert same(again.values(), simulator.render().values())
+
+
+def test_success_is_the_librarys_check(make):
+    """The drawer is opened by hand of God."""
+    simulator = make("OpenDrawer", render=False)
+    simulator.reset(init_state=0)
+    joint = simulator.env.drawer.name + "_slidejoint"
+    simulator.sim.data.set_joint_qpos(joint, -0.45)
+    assert simulator.step(STAY) and simulator.success()
+
+
+def test_a_reset_leaves_numpys_global_generator_alone(make):
+    simulator = make("CloseDrawer", render=False)
+    np.random.seed(3)
+    expected = np.random.uniform()
+    np.random.seed(3)
+    simulator.reset(seed=1)
+    assert np.random.uniform() == expected
+
+
+def test_provenance_says_which_kitchen(robocasa, make):
+    provenance = make("OpenDrawer", render=False, layouts=["one_wall"]).provenance()
+    assert provenance["assets"] == "minimal" and provenance["layouts"] == ["one_wall"]
+    assert provenance["kitchen"] == robocasa.find_assets("minimal").root.name
+    assert "mujoco" in provenance["versions"]
+
+
+@pytest.mark.parametrize("call, words", [
+    (lambda robocasa, make: robocasa.tasks("robocasa_doors"), "robocasa_door_drawer"),
+    (lambda robocasa, make: robocasa.make("robocasa_others", 10), "TurnSinkSpout"),
+    (lambda robocasa, make: robocasa.task_named("OpenFridge"), "OpenSingleDoor"),
+    (lambda robocasa, make: make("OpenDrawer", layouts=["island"]), "corner_left"),
+    (lambda robocasa, make: robocasa.find_assets("all"), "'minimal'"),
+    (lambda robocasa, make: make("OpenDrawer").reset(), "exactly one"),
+    (lambda robocasa, make: make("OpenDrawer").reset(init_state=50), "init states 0 to 49"),
+])
+def test_a_wrong_name_is_answered_with_the_right_ones(robocasa, make, call, words):
+    with pytest.raises(ValueError, match=words):
+        call(robocasa, make)
+
+
+def test_missing_and_partial_assets_are_answered_in_one_sentence(robocasa, monkeypatch, tmp_path):
+    monkeypatch.setattr(robocasa, "_package_assets", lambda: tmp_path)
+    with pytest.raises(SimulatorMissing, match="lack textures, .*download_kitchen_assets.*=minimal"):
+        robocasa.find_assets.__wrapped__("full")
+    (tmp_path / "textures").mkdir()
+    (tmp_path / "textures" / "wood.png").write_bytes(b"")
+    with pytest.raises(SimulatorMissing, match="lack fixtures/microwaves"):
+        robocasa.find_assets.__wrapped__("auto")
