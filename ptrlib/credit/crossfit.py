@@ -48,8 +48,9 @@ _LEAST_SPREAD = 1e-3  # features that hardly vary are not blown up
 
 @dataclass
 class Evidence:
-    """What the questions are asked of: n chunks, features standardised. Where an episode ends before t + Delta, its last
-    observation and state stand for what is missing, as its last action does in the chunk."""
+    """What the questions are asked of: n chunks, features standardised. Where an episode ends before t + Delta, its
+    last observation and state stand for what is missing, as its last action does in the chunk.
+    """
 
     episode: Tensor  # (n,) episode ids
     start: Tensor  # (n,) t
