@@ -17,7 +17,7 @@ from ptrlib.evaluation import COLUMNS, episode_seed, evaluate, evaluate_many
 from ptrlib.experiment import run_manifest
 from ptrlib.policy.action_space import EMBODIMENTS
 from ptrlib.simulators.recording import record
-from ptrlib.simulators.tabletop import SUITES, TabletopBatch
+from ptrlib.simulators.tabletop import SUITES, TabletopBatch, recording
 from ptrlib.training import Trainer, prepare_data
 
 CONFIG = EvaluationConfig(world="tabletop", suite="generalist", episodes_per_task=2, first_init_state=3, max_steps=21)
@@ -171,3 +171,32 @@ def test_a_manifest_records_trains_and_evaluates_from_nothing(tmp_path):
     torch.set_num_threads(threads)
     table = pd.read_parquet(folder / "episodes.parquet")
     assert len(table) == 6 and (folder / "done").is_file() and set(table["suite"]) == {"wipe"}
+
+
+def test_the_folder_of_a_manifests_demonstrations_appears_when_it_is_complete(tmp_path, monkeypatch):
+    path = tmp_path / "data" / "tabletop" / "gantry"
+    unfinished = recording._record_task
+
+    def stopped(*arguments):
+        unfinished(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recording, "_record_task", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        recording.record_for(path, 1)
+    assert list(path.parent.iterdir()) == []
+
+    def overtaken(*arguments):  # by another process, while the first task is recorded
+        unfinished(*arguments)
+        path.mkdir(exist_ok=True)
+        (path / "theirs").touch()
+
+    monkeypatch.setattr(recording, "_record_task", overtaken)
+    recording.record_for(path, 1)
+    assert [file.name for file in path.iterdir()] == ["theirs"]
+    assert list(path.parent.iterdir()) == [path]
+    (path / "theirs").unlink()
+    monkeypatch.undo()
+    recording.record_for(path, 1)
+    assert {episode.task for episode in read_episodes(path)} == {task.name for task in recording.choose_tasks(
+        recording.world_named("tabletop"), "gantry", None)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -78,6 +79,8 @@ def record(world: str = "tabletop", suite: str = "easy", episodes: int = 50, sty
 def record_for(path: str | Path, episodes: int) -> None:
     """Record the demonstrations that a manifest calls ``path``, ``.../PURPOSE/SUITE``.
 
+    The folder appears when it is complete; where two processes record it, the first one's stays.
+
     Raises:
         ValueError: no such purpose or suite.
     """
@@ -87,7 +90,15 @@ def record_for(path: str | Path, episodes: int) -> None:
         raise ValueError(f"{path}: no demonstrations there, and {purpose!r} names none that can be recorded; name the "
                          f"folder of a suite in {', '.join(PURPOSES)}, or record some with `ptrlib demos`")
     settings: dict[str, Any] = {"styles": tuple(STYLES), **PURPOSES[purpose]}
-    record(suite=path.name, episodes=episodes, out=path, **settings)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as unfinished:
+        out = Path(unfinished) / path.name
+        record(suite=path.name, episodes=episodes, out=out, **settings)
+        try:
+            out.rename(path)
+        except OSError:
+            if not path.is_dir():  # else another process was sooner, and its recording is the same
+                raise
 
 
 def _record_task(recording: TabletopRecording, task: TaskSpec, out: Path) -> None:
