@@ -4,6 +4,7 @@ import ast
 import json
 import re
 import subprocess
+import sys
 import tomllib
 from collections import Counter
 from difflib import get_close_matches
@@ -211,3 +212,21 @@ def test_imports_run_one_way() -> None:
             wrong += [f"{path.relative_to(REPOSITORY)} imports {name}" for name in names
                       if name.startswith("ptrlib.") and name.split(".")[1] in forbidden.get(part, set())]
     assert wrong == []
+
+
+def test_every_module_imports_where_no_simulator_is_installed():
+    """`make book` and Tabletop need nothing that `make simulators` adds."""
+    script = """
+import importlib, pkgutil, sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("mujoco", "robosuite", "libero", "robocasa", "bddl"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Absent())
+import ptrlib
+for module in pkgutil.walk_packages(ptrlib.__path__, "ptrlib."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

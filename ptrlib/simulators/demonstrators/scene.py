@@ -5,7 +5,6 @@ Learned policies never get this. Positions are metres in the world frame, rotati
 
 from __future__ import annotations
 
-import mujoco
 import numpy as np
 
 FINGER_SPACING = 0.008  # metres between sampled surface points of a box
@@ -142,6 +141,8 @@ class Scene:
         return np.concatenate(clouds) if clouds else np.zeros((0, 3))
 
     def _surface(self, geom: int) -> np.ndarray:
+        import mujoco  # not above: Tabletop imports this package and needs no simulator
+
         if geom not in self._surfaces:
             if self.model.geom_type[geom] == mujoco.mjtGeom.mjGEOM_MESH:
                 mesh = self.model.geom_dataid[geom]
