@@ -9,9 +9,7 @@ the environments is timed apart. `make bench-libero` calls this; ``libero_speed.
 
 from __future__ import annotations
 
-import json
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,10 +18,10 @@ from typing import Annotated, Any
 
 import numpy as np
 import tyro
+from stock_loop import Clock, report
 
-from ptrlib.config import EvaluationConfig, RunConfig
+from ptrlib.config import EvaluationConfig
 from ptrlib.evaluation import rollout
-from ptrlib.runs import provenance
 from ptrlib.simulators import libero
 
 
@@ -88,40 +86,12 @@ def plain_loop(bench: Bench) -> dict[str, Any]:
     return measured
 
 
-class Clock:
-    """Wall and processor seconds since it was made."""
-
-    def __init__(self) -> None:
-        self.wall, self.cpu = time.perf_counter(), time.process_time()
-
-    def read(self) -> dict[str, float]:
-        return {"wall": round(time.perf_counter() - self.wall, 3),
-                "cpu": round(time.process_time() - self.cpu, 3)}
-
-
-def per_minute(measured: dict[str, Any], clock: str) -> float:
-    return 60 * len(measured["episodes"]) / sum(episode[clock] for episode in measured["episodes"])
-
-
 def main(arguments: list[str] | None = None) -> int:
     bench = tyro.cli(Bench, args=arguments)
     started = datetime.now(UTC)
     results = {"plain loop": plain_loop(bench), "ptrlib": ours(bench)}
-    rates = {name: {clock: per_minute(measured, clock) for clock in ("wall", "cpu")}
-             for name, measured in results.items()}
-    speedup = {clock: round(rate / rates["plain loop"][clock], 2) for clock, rate in rates["ptrlib"].items()}
-    print(f"{bench.suite}, task {bench.task}: {bench.episodes} episodes of {bench.steps} steps, one process")
-    print(f"{'':12}{'build s':>10}{'episodes/min':>14}{'per cpu min':>13}")
-    for name, measured in results.items():
-        print(f"{name:12}{measured['build']['wall']:10.1f}{rates[name]['wall']:14.2f}{rates[name]['cpu']:13.2f}")
-    print(f"{'speed-up':22}{speedup['wall']:14.2f}{speedup['cpu']:13.2f}")
-    record = provenance(RunConfig(), started, suite=bench.suite, task=bench.task, episodes=bench.episodes,
-                        steps=bench.steps, speedup=speedup, results=results)
-    record["command"] = " ".join(["python experiments/bench/libero_speed.py", *sys.argv[1:]])
-    bench.out.parent.mkdir(parents=True, exist_ok=True)
-    partial = bench.out.with_suffix(".partial")
-    partial.write_text(json.dumps(record, indent=1) + "\n")
-    partial.replace(bench.out)
+    report(f"{bench.suite}, task {bench.task}: {bench.episodes} episodes of {bench.steps} steps", results, started,
+           bench.out, suite=bench.suite, task=bench.task, episodes=bench.episodes, steps=bench.steps)
     return 0
 
 
