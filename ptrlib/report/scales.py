@@ -35,7 +35,8 @@ from ptrlib.report.verdicts import answer, scope
 MOVED = {"demonstrations": ("data.episodes_per_task", "demonstrations a task", "{:g} demonstrations a task"),
          "steps": ("ptr.optimization.steps", "optimiser steps", "{:g} steps"),
          "negatives": ("ptr.queue_negatives", "queue negatives", "{:g} negatives from the queue"),
-         "offset": ("data.offset", "Δ (steps)", "Δ = {:g}")}
+         "offset": ("data.offset", "Δ (steps)", "Δ = {:g}"),
+         "width": ("network.width", "network width", "width {:g}")}
 DEFAULTS = "the defaults"
 RULE, BASELINE = "ptr", "sft"
 DRAWN = {"auroc": ("AUROC of PTR's score", 0.5, 1.0), "difference": ("PTR minus SFT (points)", 0.0, 100.0)}

@@ -40,11 +40,13 @@ def test_the_manifest_moves_one_thing_at_a_time_against_the_right_sft():
     assert found["offset", 16].method == found["negatives", 64].method == "ptr" == found["steps", 1000].method
     for place in found.values():  # what the runs differ in is what the page says is moved, and the warm-ups of steps
         one, other = configs["ptr"], configs[place.method]
-        changed = {key for key in ("data.episodes_per_task", "data.offset", "ptr.queue_negatives")
+        changed = {key for key in ("data.episodes_per_task", "data.offset", "ptr.queue_negatives", "network.width")
                    if key != scales.MOVED[place.moved][0]
                    and override(one, {key: _value(other, key)}) != one}
         assert not changed, (place, changed)
         assert configs[place.baseline].ptr.optimization.steps == other.ptr.optimization.steps
+        assert configs[place.baseline].initial_policy == other.initial_policy
+        assert (other.initial_policy != one.initial_policy) == (place.moved == "width" and other != one)
 
 
 def _value(config: RunConfig, key: str) -> object:
