@@ -407,6 +407,22 @@ def start_verdicts(episodes: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame([asdict(verdict) for verdict in rows])
 
 
+def executed_verdicts(episodes: pd.DataFrame, weights: pd.DataFrame) -> pd.DataFrame:
+    """g. Does our second rule see noise that the robot executed, and does it win anything there?"""
+    kind, rows = "action_noise", []
+    told = truth_auroc(weights, SECOND)
+    if told is not None:
+        rows.append(Verdict("g. Does the score of the second rule tell executed noise?", f"AUROC {told.text(digits=2)}",
+                            answer(told.low - 0.5, told.high - 0.5, "yes", "no, it is the other way round"),
+                            told.estimate, told.low, told.high))
+    for method, question in (("oracle", "g. Does it help to leave those episodes out (the oracle filter)?"),
+                             (SECOND, "g. Does the second rule beat SFT there?"),
+                             (WIDER, "g. Does it between wider bounds?")):
+        if {(method, kind), ("sft", kind)} <= set(zip(episodes.method, episodes.corruption, strict=True)):
+            rows.append(_points(question, episodes, {(method, kind): 1.0, ("sft", kind): -1.0}, "yes", "no, it loses"))
+    return pd.DataFrame([asdict(verdict) for verdict in rows])
+
+
 def _shared(episodes: pd.DataFrame, cells: int) -> pd.DataFrame:
     """The episodes in scenes and with training seeds that all ``cells`` of method and start have."""
     return episodes[episodes.groupby(["training_seed", "task", "init_state"]).success.transform("size") == cells]

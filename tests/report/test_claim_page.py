@@ -165,6 +165,17 @@ def test_the_second_rule_is_judged_like_the_first():
     assert told.answer["e. Does the second rule cost success on clean data?"] == "cannot be told"
 
 
+def test_executed_noise_is_judged_by_score_and_by_success():
+    table = episodes().replace({"corruption": {"combined": "action_noise"}})
+    second = table[table.method == "crossfit"].assign(method="crossfit_every")
+    blind = scored("a", corrupted=[1.0] * 60, untouched=[1.0] * 60, held_out=[], method="crossfit_every")
+    told = claim.executed_verdicts(pd.concat([table, second]), blind).set_index("question")
+    assert told.answer["g. Does the score of the second rule tell executed noise?"] == "cannot be told"
+    assert told.answer["g. Does the second rule beat SFT there?"] == "yes" and len(told) == 3
+    seeing = scored("a", corrupted=[0.0] * 60, untouched=[1.0] * 60, held_out=[], method="crossfit_every")
+    assert claim.executed_verdicts(table, seeing).answer[0] == "yes"
+
+
 def unscored() -> pd.DataFrame:
     columns = ["method", "split", "valid", "score", "run", "corrupted"]
     return pd.DataFrame(columns=columns).astype({"valid": bool, "corrupted": bool})
