@@ -1,0 +1,99 @@
+"""The demonstrators of RoboCasa's 24 tasks: their attempts in, table, figure and verdict out.
+
+The attempts lie in ``experiments/demonstrators/robocasa``, written by ``python -m
+ptrlib.simulators.demonstrators.report --world robocasa``. Scenes are drawn by seed; seeds below ``TUNED_SEEDS`` were
+looked at while the demonstrators were written and are not counted here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ptrlib.report import REPOSITORY
+from ptrlib.report.figures import COLOURS
+from ptrlib.report.statistics import wilson_interval
+from ptrlib.simulators.robocasa import DOOR_DRAWER, OTHERS, PICK_PLACE, TASKS
+
+FOLDER = REPOSITORY / "experiments" / "demonstrators" / "robocasa"
+COLUMNS = ("task", "seed", "style", "success", "steps", "phase", "commit")
+CATEGORIES = {PICK_PLACE: ("Pick and place", "blue"), DOOR_DRAWER: ("Doors and drawers", "vermillion"),
+              OTHERS: ("Others", "green")}
+TUNED_SEEDS = 100
+GOOD, BEST = 0.80, 0.95  # success that is asked of at least 18 and at least 12 of the tasks
+
+
+def attempts(folder: str | Path = FOLDER) -> pd.DataFrame:
+    """A row per attempt in a scene that nobody looked at while tuning; no rows where none is recorded.
+
+    Raises:
+        ValueError: a report lacks a column; the sentence says how to make it again.
+    """
+    tables = [pd.DataFrame(columns=list(COLUMNS))]
+    for path in sorted(Path(folder).glob("*.csv")):
+        table = pd.read_csv(path)
+        missing = [column for column in COLUMNS if column not in table]
+        if missing:
+            raise ValueError(f"{path} has no column '{missing[0]}'; delete it and make it again with: python -m "
+                             f"ptrlib.simulators.demonstrators.report --world robocasa --seeds 1000:1050 --out {path}")
+        tables.append(table[list(COLUMNS)])
+    together = pd.concat([table for table in tables if len(table)] or tables, ignore_index=True)
+    return together[together.seed >= TUNED_SEEDS].astype({"success": bool}).reset_index(drop=True)
+
+
+def task_rates(table: pd.DataFrame) -> pd.DataFrame:
+    """A row for each of the 24 tasks in the paper's order: category, attempts, successes, success with its Wilson
+    interval in [0, 1] (missing without attempts), median steps of the successes, and where most failures end."""
+    rows = []
+    for task in TASKS:
+        mine = table[table.task == task.name]
+        rate = wilson_interval(int(mine.success.sum()), len(mine)) if len(mine) else None
+        failed = mine[~mine.success].phase.mode()
+        rows.append({"category": CATEGORIES[task.category][0], "task": task.name, "attempts": len(mine),
+                     "successes": int(mine.success.sum()), "success": rate.estimate if rate else None,
+                     "low": rate.low if rate else None, "high": rate.high if rate else None,
+                     "steps": mine[mine.success].steps.median(), "fails in": failed.iloc[0] if len(failed) else ""})
+    return pd.DataFrame(rows).astype({"success": float, "low": float, "high": float, "steps": float})
+
+
+def chart(rates: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Success (%) of every task with its interval, coloured by category; tasks without attempts stay empty."""
+    drawn = rates.assign(**{name: 100 * rates[name] for name in ("success", "low", "high")})
+    figure, axes = plt.subplots(figsize=(5.2, 0.19 * len(drawn) + 0.9))
+    for threshold in (GOOD, BEST):
+        axes.axvline(100 * threshold, color=COLOURS["grey"], linestyle="--", linewidth=0.8)
+    for label, colour in CATEGORIES.values():
+        part = drawn[(drawn.category == label) & drawn.success.notna()]
+        errors = [(part.success - part.low).clip(0), (part.high - part.success).clip(0)]
+        axes.errorbar(part.success, part.index, xerr=errors, fmt="o", color=COLOURS[colour], markersize=4, capsize=2,
+                      linewidth=1.2, label=label)
+    axes.set(yticks=range(len(drawn)), yticklabels=drawn.task, ylim=(len(drawn) - 0.5, -0.5), xlim=(-3, 103),
+             xlabel="success of the demonstrator (%), 95 % interval")
+    axes.tick_params(axis="y", labelsize=7)
+    figure.legend(loc="outside upper center", ncols=3)
+    return figure, drawn
+
+
+def verdict(rates: pd.DataFrame) -> str:
+    """Markdown: how many tasks reach the two marks, and which do not or have no demonstrator."""
+    tried = rates[rates.attempts > 0]
+    if tried.empty:
+        return "No attempt is recorded yet."
+    good, best = (int((tried.success >= mark).sum()) for mark in (GOOD, BEST))
+    poor = tried[tried.success < GOOD].task.tolist()
+    none = rates[rates.attempts == 0].task.tolist()
+    return (f"**{good} of {len(rates)} tasks reach {GOOD:.0%}, {best} reach {BEST:.0%}** ({tried.successes.sum()} of "
+            f"{tried.attempts.sum()} attempts succeed, {tried.attempts.min()} to {tried.attempts.max()} a task)."
+            + (f" Below {GOOD:.0%}: {', '.join(poor)}." if poor else "")
+            + (f" Without a recorded attempt: {', '.join(none)}." if none else ""))
+
+
+def table(rates: pd.DataFrame) -> pd.DataFrame:
+    """:func:`task_rates` as text."""
+    success = [f"{100 * row.success:.0f} [{100 * row.low:.0f}, {100 * row.high:.0f}]" if row.attempts else "–"
+               for row in rates.itertuples()]
+    return pd.DataFrame({"category": rates.category, "task": rates.task, "n": rates.attempts, "success (%)": success,
+                         "median steps": rates.steps, "most failures in": rates["fails in"]})

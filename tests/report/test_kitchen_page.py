@@ -1,0 +1,70 @@
+"""RoboCasa's page: the demonstrators' attempts are counted as they are, and the sheet shows every task."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ptrlib.report import kitchen, sheet
+from ptrlib.report.statistics import wilson_interval
+from ptrlib.simulators import robocasa
+from ptrlib.simulators.sheet import Pictures, read
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """OpenDrawer fails in one of ten scenes, TurnSinkSpout in half; both were tuned on seeds that are there too."""
+    rows = [{"suite": "s", "task": task, "task_index": 0, "seed": seed, "style": "precise",
+             "success": bool(seed % every), "steps": 100 + seed % 5, "phase": "pull", "commit": "0" * 40}
+            for task, every in (("OpenDrawer", 10), ("TurnSinkSpout", 2)) for seed in (*range(20), *range(1000, 1050))]
+    pd.DataFrame(rows).to_csv(tmp_path / "some.csv", index=False)
+    return tmp_path
+
+
+def test_only_scenes_that_nobody_looked_at_count(folder):
+    rates = kitchen.task_rates(kitchen.attempts(folder)).set_index("task")
+    assert list(rates.index) == [task.name for task in robocasa.TASKS]
+    interval = wilson_interval(45, 50)
+    drawer = rates.loc["OpenDrawer"]
+    assert (drawer.attempts, drawer.successes, drawer.low, drawer.high) == (50, 45, interval.low, interval.high)
+    assert drawer.category == "Doors and drawers" and drawer["fails in"] == "pull"
+    assert rates.attempts.sum() == 100 and rates.success.isna().sum() == 22
+
+
+def test_the_verdict_names_what_is_below_the_mark_and_what_was_not_tried(folder):
+    rates = kitchen.task_rates(kitchen.attempts(folder))
+    text = kitchen.verdict(rates)
+    assert text.startswith("**1 of 24 tasks reach 80%, 0 reach 95%** (70 of 100 attempts succeed, 50 to 50 a task)")
+    assert "Below 80%: TurnSinkSpout." in text and "PnPCounterToCab, " in text
+    figure, drawn = kitchen.chart(rates)
+    assert drawn.success.notna().sum() == 2 and len(figure.axes[0].get_yticks()) == 24
+    assert kitchen.table(rates)["success (%)"].tolist().count("–") == 22
+
+
+def test_without_reports_nothing_is_claimed(tmp_path):
+    rates = kitchen.task_rates(kitchen.attempts(tmp_path))
+    assert kitchen.verdict(rates) == "No attempt is recorded yet." and rates.success.isna().all()
+    pd.DataFrame({"task": ["a"]}).to_csv(tmp_path / "a.csv", index=False)
+    with pytest.raises(ValueError, match=r"a\.csv has no column 'seed'; delete it and make it again with: python -m"):
+        kitchen.attempts(tmp_path)
+
+
+def test_the_sheet_shows_every_task_through_every_camera():
+    pictures = Pictures(np.zeros((4, 2, 8, 8, 3), np.uint8), ("left", "hand"), ("a", "b", "c", "d"), ("do it",) * 4)
+    figure, drawn = sheet.chart(pictures)
+    assert [len(axes.images) for axes in figure.axes] == [1, 1, 1, 1, 0, 0]
+    assert figure.axes[0].images[0].get_array().shape == (8, 2 * 8 + 3, 3)
+    assert drawn.task.tolist() == list("abcd") and set(drawn.cameras) == {"left hand"}
+
+
+def test_the_stored_sheet_is_of_all_24_tasks():
+    pictures = read(robocasa.ALL)
+    assert pictures.tasks == tuple(task.name for task in robocasa.TASKS)
+    assert pictures.images.shape == (24, 3, 128, 128, 3)
+    assert pictures.images.reshape(24, 3, -1).std(-1).min() > 5  # no camera looks at one colour
+
+
+def test_a_sheet_that_is_not_there_is_answered_with_the_command(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.npz does not exist; `python -m ptrlib\.simulators\.sheet"):
+        read("nowhere", tmp_path)
