@@ -17,10 +17,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib
-import importlib.metadata
 import importlib.util
 import io
-import logging
 import os
 import tempfile
 from functools import cache
@@ -31,54 +29,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptrlib.simulators import rendering
-from ptrlib.simulators.protocol import Observation, SimulatorMissing, TaskSpec, World, choose_tasks
+from ptrlib.simulators.protocol import SimulatorMissing, TaskSpec, World, choose_tasks
+from ptrlib.simulators.robosuite_simulator import CONTROL_FREQUENCY, RobosuiteSimulator, of_the_arm, quiet, versions
 from ptrlib.simulators.seeding import numpy_seed
 
 SUITES = ("libero_spatial", "libero_object", "libero_goal", "libero_10", "libero_90")
 CAMERAS = {"agentview": "agentview", "eye_in_hand": "robot0_eye_in_hand"}  # ours -> the model's
 TIME_LIMIT = 600  # eval.max_steps of LIBERO's configuration
-CONTROL_FREQUENCY = 20  # Hz
 SETTLE_STEPS = 10  # no-op actions after a reset, so that objects have come to rest
 NO_OP = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0])  # stay, gripper open
 DISTRIBUTIONS = ("praxis-libero", "libero", "praxis-robosuite", "robosuite", "mujoco", "numpy")
 
 
-class LiberoSimulator:
+class LiberoSimulator(RobosuiteSimulator):
     """One LIBERO task; see :class:`ptrlib.simulators.protocol.Simulator`.
 
     State (8,): end-effector position (m, world) 3, end-effector axis-angle (rad, world) 3, finger joint
     positions (m) 2. Action (7,) in [-1, 1]: OSC_POSE position delta 3, rotation delta 3, gripper (-1 open).
-
-    ``env`` (the robosuite environment) and ``sim`` are for demonstrators, which may see everything.
     """
 
     embodiment = "libero"
-    cameras = tuple(CAMERAS)
+    model_cameras = CAMERAS
     time_limit = TIME_LIMIT
 
     def __init__(self, suite: str, task: TaskSpec, *, image_size: int = 128, render: bool = True) -> None:
+        super().__init__(suite, task, image_size=image_size, render=render)
         benchmark = stock_benchmark(suite)
-        self.suite = suite
-        self.task = task
-        self.image_size = image_size
         self.bddl_file = Path(benchmark.get_task_bddl_file_path(task.index))
         self._init_states = read_init_states(benchmark, task.index)
         self.env = _make_environment(self.bddl_file)
         self._fixture_poses = _unplaced_poses(self.env)
-        self._renderer = rendering.make_renderer(self.sim.model._model, image_size) if render else None
-
-    @property
-    def sim(self) -> Any:
-        """The MuJoCo simulation; ``sim.model._model`` and ``sim.data._data`` are MuJoCo's own objects."""
-        return self.env.sim
 
     def reset(self, *, init_state: int | None = None, seed: int | None = None) -> None:
         """Evaluation scene ``init_state``, or a fresh draw from the task's placement regions by ``seed``."""
-        if (init_state is None) == (seed is None):
-            raise ValueError("reset needs exactly one of init_state and seed")
-        if init_state is not None and not 0 <= init_state < len(self._init_states):
-            raise ValueError(f"task {self.task.name!r} has init states 0 to {len(self._init_states) - 1}, "
-                             f"got {init_state}")
+        self._check_reset(init_state, seed, len(self._init_states))
         # An init state holds joints only; fixtures are placed by the draw, which LIBERO's evaluation seeds 0.
         self._draw_scene(0 if seed is None else seed)
         self._forget_previous_episode()
@@ -89,58 +73,26 @@ class LiberoSimulator:
         for _ in range(SETTLE_STEPS):
             self.step(NO_OP)
 
-    def observe(self, images: bool) -> Observation:
-        """Images (image_size, image_size, 3) per camera if asked for, and the state (8,)."""
-        return Observation(images=self.render() if images else {}, state=self.state())
-
     def state(self) -> NDArray[np.float32]:
         """(8,) end-effector position, axis-angle and finger positions."""
         pose = self.end_effector_pose()
         return np.concatenate([pose[0], _axis_angle(pose[1]), self.gripper_positions()]).astype(np.float32)
-
-    def render(self) -> dict[str, NDArray[np.uint8]]:
-        """Camera -> (image_size, image_size, 3), upright."""
-        if self._renderer is None:
-            raise ValueError("this simulator was made with render=False; make it with render=True for images")
-        return {camera: rendering.render_camera(self._renderer, self.sim.model._model, self.sim.data._data, name)
-                for camera, name in CAMERAS.items()}
 
     def step(self, action: NDArray[np.floating[Any]]) -> bool:
         """One 20 Hz control step of the (7,) action; True when the task is solved."""
         *_, solved, _ = self.env.step(np.asarray(action, dtype=np.float64))
         return bool(solved)
 
-    def success(self) -> bool:
-        """Whether the BDDL goal holds now."""
-        return bool(self.env._check_success())
-
     def end_effector_pose(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Grip site position (3,) in metres and hand quaternion (4,) w first, in the world."""
         robot = self.env.robots[0]
-        site = _first(robot.eef_site_id)
-        body = self.sim.model.body_name2id(_first(robot.robot_model.eef_name))
+        site = of_the_arm(robot.eef_site_id)
+        body = self.sim.model.body_name2id(of_the_arm(robot.robot_model.eef_name))
         return self.sim.data.site_xpos[site].copy(), self.sim.data.body_xquat[body].copy()
-
-    def gripper_positions(self) -> NDArray[np.float64]:
-        """(2,) finger joint positions in metres."""
-        indices = _first(self.env.robots[0]._ref_gripper_joint_pos_indexes)
-        return self.sim.data.qpos[indices].copy()
 
     def joint_positions(self) -> NDArray[np.float64]:
         """(7,) arm joint angles in radians."""
         return self.sim.data.qpos[self.env.robots[0]._ref_joint_pos_indexes].copy()
-
-    def object_pose(self, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Position (3,) and rotation matrix (3, 3) of an object or fixture named as in the BDDL file."""
-        if name not in self.env.obj_body_id:
-            raise ValueError(f"task {self.task.name!r} has no object {name!r}; "
-                             f"it has {', '.join(self.env.obj_body_id)}")
-        body = self.env.obj_body_id[name]
-        return self.sim.data.body_xpos[body].copy(), self.sim.data.body_xmat[body].reshape(3, 3).copy()
-
-    def simulator_state(self) -> NDArray[np.float64]:
-        """(n,) time, joint positions and velocities, as LIBERO's files store them."""
-        return self.sim.get_state().flatten()
 
     def recorded_extras(self) -> dict[str, NDArray[np.float64]]:
         """What LIBERO's files hold beyond state and images: joint_states (7,), robot_states (9,)."""
@@ -170,18 +122,11 @@ class LiberoSimulator:
         """Everything that determines physics and pixels."""
         return {
             "world": "libero",
-            "versions": _versions(),
+            "versions": versions(DISTRIBUTIONS),
             "render_settings": rendering.render_provenance(self.image_size),
             "control_frequency": CONTROL_FREQUENCY,
             "settle_steps": SETTLE_STEPS,
         }
-
-    def close(self) -> None:
-        """Free the graphics context and the simulation."""
-        if self._renderer is not None:
-            rendering.close_renderer(self._renderer)
-            self._renderer = None
-        self.env.close()
 
     def _draw_scene(self, seed: int) -> None:
         """Place fixtures and objects from ``seed``, leaving NumPy's global generator as it was."""
@@ -238,7 +183,7 @@ def _libero() -> Any:
     root = _package_root()
     assets = _asset_root(root)
     os.environ.setdefault("LIBERO_CONFIG_PATH", str(_write_config(root, assets)))
-    logging.getLogger("robosuite_logs").addFilter(_is_error)  # it warns about robots that nobody asked for
+    quiet()
     package: Any = importlib.import_module("libero.libero")
     if hasattr(package, "get_assets_path"):
         # This distribution ignores the configured asset path and would download; tell it what we have.
@@ -246,10 +191,6 @@ def _libero() -> Any:
     importlib.import_module("libero.libero.benchmark")
     importlib.import_module("libero.libero.envs")
     return package
-
-
-def _is_error(record: logging.LogRecord) -> bool:
-    return record.levelno >= logging.ERROR
 
 
 def _package_root() -> Path:
@@ -344,17 +285,3 @@ def _axis_angle(quaternion: NDArray[np.float64]) -> NDArray[np.float64]:
     if sine < 1e-9:
         return np.zeros(3)
     return quaternion[1:] * 2.0 * np.arccos(cosine) / sine
-
-
-def _first(value: Any) -> Any:
-    """robosuite 1.5 keys arm properties by arm ("right"); 1.4 stores the value itself."""
-    return next(iter(value.values())) if isinstance(value, dict) else value
-
-
-@cache
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in DISTRIBUTIONS:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found

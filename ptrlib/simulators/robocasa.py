@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.metadata
 import importlib.util
 import io
-import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -31,14 +29,14 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from ptrlib.simulators import rendering
-from ptrlib.simulators.protocol import Observation, SimulatorMissing, TaskSpec, World, choose_tasks
+from ptrlib.simulators.protocol import SimulatorMissing, TaskSpec, World, choose_tasks
 from ptrlib.simulators.robocasa_kitchen import CATEGORIES, LAYOUTS, OBJECT_REGISTRY, STYLES, build_kitchen
+from ptrlib.simulators.robosuite_simulator import CONTROL_FREQUENCY, RobosuiteSimulator, quiet, versions
 from ptrlib.simulators.seeding import numpy_seed
 
 ROBOT = "PandaOmron"
 CAMERAS = {"agentview_left": "robot0_agentview_left", "agentview_right": "robot0_agentview_right",
            "eye_in_hand": "robot0_eye_in_hand"}  # ours -> the model's
-CONTROL_FREQUENCY = 20  # Hz
 EVALUATION_EPISODES = 50  # trials per task (Section 5.1), over five scenes
 EVALUATION_SEED = 20250601  # evaluation scene k is drawn from this and k
 ASSETS_VARIABLE = "PTRLIB_ROBOCASA_ASSETS"  # "auto", "minimal" or "full" for commands that have no such option
@@ -138,7 +136,7 @@ class Assets:
         return scenes
 
 
-class RobocasaSimulator:
+class RobocasaSimulator(RobosuiteSimulator):
     """One of the 24 tasks; see :class:`ptrlib.simulators.protocol.Simulator`.
 
     State (11,): end-effector position (m) 3 and axis-angle (rad) 3 in the frame of the mobile base, finger joint
@@ -146,49 +144,31 @@ class RobocasaSimulator:
     rotation delta 3 (0.5 rad) in the frame of the base, gripper (-1 open), base velocity 3, torso, mode (above 0
     the base moves, else the arm).
 
-    ``task.instruction`` is the present scene's. ``env`` (the robosuite environment) and ``sim`` are for
-    demonstrators, which may see everything; both change at every reset, as the scene is another one.
+    ``task.instruction`` is the present scene's; ``env`` and ``sim`` change at every reset, as the scene is another one.
     """
 
     embodiment = "robocasa"
-    cameras = tuple(CAMERAS)
+    model_cameras = CAMERAS
 
     def __init__(self, suite: str, task: TaskSpec, assets: Assets, *, image_size: int = 128, render: bool = True,
                  layouts: Sequence[str] | None = None) -> None:
-        self.suite = suite
-        self.task = task
+        super().__init__(suite, task, image_size=image_size, render=render)
         self.kitchen_task = task_named(task.name)
         self.assets = assets
         self.layouts = tuple(layouts) if layouts else None
-        self.image_size = image_size
-        self.render_images = render
         assets.scenes_of(self.layouts, evaluation=False)
         self.env = _make_environment(self.kitchen_task, assets)
         self.time_limit = _time_limit(self.kitchen_task)
-        self._renderer: Any = None
-
-    @property
-    def sim(self) -> Any:
-        """The MuJoCo simulation; ``sim.model._model`` and ``sim.data._data`` are MuJoCo's own objects."""
-        return self.env.sim
 
     def reset(self, *, init_state: int | None = None, seed: int | None = None) -> None:
         """Evaluation scene ``init_state`` (its kitchen is the ``init_state``-th in turn), or a draw by ``seed``."""
-        if (init_state is None) == (seed is None):
-            raise ValueError("reset needs exactly one of init_state and seed")
-        if init_state is not None and not 0 <= init_state < self.task.init_states:
-            raise ValueError(f"task {self.task.name!r} has init states 0 to {self.task.init_states - 1}, "
-                             f"got {init_state}")
+        self._check_reset(init_state, seed, self.task.init_states)
         if init_state is not None:
             scenes = self._possible(evaluation=True)
             self._draw_scene([scenes[init_state % len(scenes)]], "target", _scene_seed(init_state))
         elif seed is not None:
             self._draw_scene(self._possible(evaluation=False), "pretrain", seed)
         self.task = replace(self.task, instruction=self.env.get_ep_meta()["lang"])
-
-    def observe(self, images: bool) -> Observation:
-        """Images (image_size, image_size, 3) per camera if asked for, and the state (11,)."""
-        return Observation(images=self.render() if images else {}, state=self.state())
 
     def state(self) -> NDArray[np.float32]:
         """(11,) end-effector pose in the base frame, finger positions and base position."""
@@ -198,23 +178,10 @@ class RobocasaSimulator:
         turned = Rotation.from_matrix(base_rotation.T @ rotation).as_rotvec()
         return np.concatenate([relative, turned, self.gripper_positions(), base_position]).astype(np.float32)
 
-    def render(self) -> dict[str, NDArray[np.uint8]]:
-        """Camera -> (image_size, image_size, 3), upright."""
-        if not self.render_images:
-            raise ValueError("this simulator was made with render=False; make it with render=True for images")
-        model, data = self.sim.model._model, self.sim.data._data
-        if self._renderer is None:
-            self._renderer = rendering.make_renderer(model, self.image_size)
-        return {camera: rendering.render_camera(self._renderer, model, data, name) for camera, name in CAMERAS.items()}
-
     def step(self, action: NDArray[np.floating[Any]]) -> bool:
         """One 20 Hz control step of the (12,) action; True when the task is solved."""
         _, solved, _, _ = self.env.step(np.asarray(action, dtype=np.float64))
         return bool(solved)
-
-    def success(self) -> bool:
-        """Whether the library's check holds now."""
-        return bool(self.env._check_success())
 
     def end_effector_pose(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Grip site position (3,) in metres and hand rotation (3, 3), in the world."""
@@ -229,26 +196,10 @@ class RobocasaSimulator:
         site = self.sim.model.site_name2id(base.correct_naming("center"))
         return self.sim.data.site_xpos[site].copy(), self.sim.data.site_xmat[site].reshape(3, 3).copy()
 
-    def gripper_positions(self) -> NDArray[np.float64]:
-        """(2,) finger joint positions in metres."""
-        return self.sim.data.qpos[self.env.robots[0]._ref_gripper_joint_pos_indexes["right"]].copy()
-
     def joint_positions(self) -> NDArray[np.float64]:
         """(7,) arm joint angles in radians."""
         robot = self.env.robots[0]
         return self.sim.data.qpos[robot._ref_arm_joint_pos_indexes].copy()
-
-    def object_pose(self, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Position (3,) and rotation matrix (3, 3) of an object by its name in the task ("obj", "container")."""
-        if name not in self.env.obj_body_id:
-            raise ValueError(f"task {self.task.name!r} has no object {name!r} in this scene; "
-                             f"it has {', '.join(self.env.obj_body_id)}")
-        body = self.env.obj_body_id[name]
-        return self.sim.data.body_xpos[body].copy(), self.sim.data.body_xmat[body].reshape(3, 3).copy()
-
-    def simulator_state(self) -> NDArray[np.float64]:
-        """(n,) time, joint positions and velocities; n depends on the objects of the scene."""
-        return self.sim.get_state().flatten()
 
     def recorded_extras(self) -> dict[str, NDArray[np.float64]]:
         """What RoboCasa's files hold beyond state and images: arm joints and the pose of the base."""
@@ -273,15 +224,10 @@ class RobocasaSimulator:
             "world": "robocasa",
             **self.assets.provenance(),
             "layouts": list(self.layouts or self.assets.layouts),
-            "versions": _versions(),
+            "versions": versions(DISTRIBUTIONS),
             "render_settings": rendering.render_provenance(self.image_size),
             "control_frequency": CONTROL_FREQUENCY,
         }
-
-    def close(self) -> None:
-        """Free the graphics context and the simulation."""
-        self._close_renderer()
-        self.env.close()
 
     def _possible(self, evaluation: bool) -> list[tuple[int, int]]:
         """Scenes in which the library allows this task."""
@@ -301,11 +247,6 @@ class RobocasaSimulator:
         with numpy_seed(seed):  # colours of hidden geometry come from NumPy's global generator
             self.env.reset()
         self.env._observables.clear()  # they would be computed at each of a step's 25 substeps, for nobody
-
-    def _close_renderer(self) -> None:
-        if self._renderer is not None:
-            rendering.close_renderer(self._renderer)
-            self._renderer = None
 
 
 def suites() -> list[str]:
@@ -445,7 +386,7 @@ def _robocasa() -> Any:
     """Import RoboCasa, quietly."""
     if importlib.util.find_spec("robocasa") is None:
         raise SimulatorMissing("RoboCasa is not installed; run `make simulators`")
-    logging.getLogger("robosuite_logs").addFilter(_is_error)  # it warns about robots that nobody asked for
+    quiet()
     with contextlib.redirect_stdout(io.StringIO()):  # it prints what optional packages it misses
         package: Any = importlib.import_module("robocasa")
     # A counter lists its parts in the order of a set of XML elements, which differs from process to process, and
@@ -459,19 +400,6 @@ def _robocasa() -> Any:
     return package
 
 
-def _is_error(record: logging.LogRecord) -> bool:
-    return record.levelno >= logging.ERROR
-
-
 def _package_assets() -> Path:
     """The folder that the library's package brings along, where downloads go too."""
     return Path(_robocasa().__file__).parent / "models" / "assets"
-
-
-@cache
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in DISTRIBUTIONS:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
