@@ -29,8 +29,8 @@ def of_manifest(**changes: dict[str, object]) -> list[StoredRun]:
 
 
 def test_the_manifest_moves_one_thing_at_a_time_against_the_right_sft():
-    stored = [StoredRun(setting, Path("nowhere"))
-              for setting in runs.load_manifest(REPOSITORY / "experiments/tabletop_scale.yaml").settings]
+    stored = [StoredRun(setting, Path("nowhere")) for name in ("tabletop_scale", "tabletop_capacity")
+              for setting in runs.load_manifest(REPOSITORY / f"experiments/{name}.yaml").settings]
     found = {(place.moved, place.value): place for place in scales.places(stored)}
     assert {moved for moved, _ in found} == set(scales.MOVED)
     configs = {run.setting.method: run.setting.config for run in stored}
