@@ -30,7 +30,7 @@ from ptrlib.credit import PTR, ChunkFeatures, Credit, CreditOutput, FeatureSizes
 from ptrlib.data.chunks import Batch, ChunkDataset, SegmentSampler, Statistics, hold_out
 from ptrlib.data.corruption import CORRUPTIONS, corrupt
 from ptrlib.data.episodes import Episode
-from ptrlib.data.hdf5 import read_episodes
+from ptrlib.data.reading import read_episodes
 from ptrlib.gallery import make_gallery, save_gallery
 from ptrlib.method.belief import BeliefOutput
 from ptrlib.policy.backbone import Context, Language
@@ -169,7 +169,7 @@ def load_data(config: RunConfig, statistics: Statistics | None = None) -> Traini
     """
     data = config.data
     episodes = read_episodes(data.path, image_size=config.network.image_size,
-                             limit_per_file=data.episodes_per_task)
+                             limit_per_file=data.episodes_per_task, embodiment=data.embodiment)
     return prepare_data(config, episodes, statistics)
 
 
