@@ -201,19 +201,17 @@ class _Dataset:
 
     def path_of(self, template: str, place: Mapping[str, Any], key: str = "") -> Path:
         """The file of ``data_path``, or that of camera ``key`` of ``video_path``, for an entry of ``episodes``."""
-        index, group = place["episode_index"], f"videos/{key}" if key else "data"
+        index, path = place["episode_index"], self._of_info(template, str)
+        if self.version == "v3.0":
+            group = f"videos/{key}" if key else "data"
+            numbers = {name: self.of_place(place, f"{group}/{name}") for name in ("chunk_index", "file_index")}
+        else:
+            numbers = {"episode_chunk": index // self._of_info("chunks_size", int), "episode_index": index}
         try:
-            if self.version == "v3.0":
-                numbers = {name: place[f"{group}/{name}"] for name in ("chunk_index", "file_index")}
-            else:
-                numbers = {"episode_chunk": index // self._of_info("chunks_size", int), "episode_index": index}
-            return Path(self._of_info(template, str).format(video_key=key, **numbers))
-        except KeyError as error:
-            raise self.error("meta/episodes", f"lacks {error}, which says where the file is", "download meta again",
-                             demo=_name(index)) from None
-        except (ValueError, TypeError, IndexError):
-            raise self.error(INFO, f"is {self.info[template]!r}", "write the path as LeRobot does", key=template
-                             ) from None
+            return Path(path.format(video_key=key, **numbers))
+        except (KeyError, IndexError, ValueError, TypeError):
+            raise self.error(INFO, f"is {path!r}, which holds more than {list(numbers)} and video_key, or holds them "
+                             "wrongly", "write it as LeRobot does", key=template) from None
 
     def rows(self, file: Path, columns: tuple[str, ...], index: int) -> pa.Table:
         """An episode's rows; the file read last is kept, as v3.0 has many episodes in one."""
@@ -240,6 +238,12 @@ class _Dataset:
             raise self.error(file, f"cannot be read ({reason})", "download it again, or finalize the data set if you "
                              "recorded it") from None
         return table.select(columns) if columns else table
+
+    def of_place(self, place: Mapping[str, Any], key: str) -> Any:
+        if place.get(key) is None:
+            raise self.error("meta/episodes", "is missing", "download meta again", demo=_name(place["episode_index"]),
+                             key=key)
+        return place[key]
 
     def _json(self, file: str) -> dict[str, Any]:
         try:
@@ -366,33 +370,32 @@ class _EpisodeReader:
 
     def _images(self, key: str, image_size: int | None) -> NDArray[np.uint8]:
         """(frames, height, width, 3)"""
-        stored = self._video(key) if self.dataset.features[key]["dtype"] == "video" else self._embedded(key)
+        in_video = self.dataset.features[key]["dtype"] == "video"
+        file = self.dataset.path_of("video_path", self.place, key) if in_video else self.file
+        stored = self._video(file, key) if in_video else self._embedded(key)
         images: NDArray[np.uint8] | None = None
         for frame, image in enumerate(stored):
             height, width = image.shape[:2]
             if image_size is not None and image_size > min(height, width):
-                raise self.error(key, f"has images of {height} x {width} pixels, too small for image_size {image_size}",
-                                 "lower image_size, or record larger images")
+                raise self.dataset.error(file, f"has images of {height} x {width} pixels, too small for image_size "
+                                         f"{image_size}", "lower image_size, or record larger images",
+                                         demo=self.name, key=key)
             small = image if image_size is None else area_average(image, image_size)
             if images is None:
                 images = np.empty((self.frames, *small.shape), np.uint8)
             if small.shape != images.shape[1:]:
-                raise self.error(key, f"changes to {height} x {width} pixels in frame {frame}", "set image_size")
+                raise self.dataset.error(file, f"changes to {height} x {width} pixels in frame {frame}",
+                                         "set image_size", demo=self.name, key=key)
             images[frame] = small
         assert images is not None  # an episode has two frames at least
         return images
 
-    def _video(self, key: str) -> Iterator[NDArray[np.uint8]]:
+    def _video(self, file: Path, key: str) -> Iterator[NDArray[np.uint8]]:
         times = self._numbers("timestamp")[:, 0].astype(np.float64)
         if not (np.diff(times) > 0).all():
             raise self.error("timestamp", "does not grow from frame to frame", "download the file again")
-        file = self.dataset.path_of("video_path", self.place, key)
         if self.dataset.version == "v3.0":
-            start = self.place.get(f"videos/{key}/from_timestamp")
-            if start is None:
-                raise self.dataset.error("meta/episodes", "is missing", "download meta again", demo=self.name,
-                                         key=f"videos/{key}/from_timestamp")
-            times += start
+            times += self.dataset.of_place(self.place, f"videos/{key}/from_timestamp")
         return read_frames(self.dataset.root / file, times, _TOLERANCE * self.dataset.frame_time,
                            demo=self.name, key=key)
 
