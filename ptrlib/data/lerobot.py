@@ -28,7 +28,9 @@ allowed, which still cannot take one frame for another.
 
 Operator and success are no part of the format. They are read from columns that converters add: ``collector_id``,
 ``is_episode_successful`` (``examples/port_datasets/port_droid.py``) and ``next.success``. RoboCasa's data sets come
-out in the order of its simulator, by :mod:`ptrlib.data.robocasa`.
+out in the order of its simulator, by :mod:`ptrlib.data.robocasa`. Nothing else is changed: widespread copies of
+LIBERO hold images turned by 180 degrees (issue 295 of openvla/openvla), which is mirrored to what LIBERO's HDF5 files
+hold and our simulator renders, and no field of the data set tells.
 """
 
 from __future__ import annotations
@@ -336,7 +338,7 @@ class _EpisodeReader:
             return (robocasa.state_of_lerobot(state, state_parts),
                     robocasa.action_of_lerobot(actions, action_parts))
         except ValueError as error:  # a quaternion of length zero
-            raise self.error(STATE, f"holds no rotation ({error})", "leave the episode out") from None
+            raise self.error(STATE, f"holds no rotation ({str(error).rstrip('.')})", "leave the episode out") from None
 
     def _numbers(self, key: str) -> NDArray:
         """(frames, n), finite."""
