@@ -18,6 +18,7 @@ import torch
 from ptrlib import runs
 from ptrlib.config import RunConfig, override
 from ptrlib.credit import CREDITS
+from ptrlib.data.errors import DataError
 from ptrlib.data.hdf5 import write_episodes
 from ptrlib.experiment import work
 from ptrlib.gallery import load_gallery
@@ -272,3 +273,12 @@ def test_a_lerobot_dataset_trains(tmp_path):
     assert metrics.step.max() == 2 and np.isfinite(metrics.loss).all()
     assert load_policy(folder).cameras == ("top", "wrist")
     assert len(load_data(config).train.episodes) == 4  # two of each of the two tasks
+
+
+@pytest.mark.parametrize("robot", ["libero", "so100"])
+def test_a_robot_that_the_data_do_not_fit_is_named_with_those_they_fit(tmp_path, robot):
+    write_lerobot(tmp_path, size=32, state=np.zeros((11, 13)), actions=np.zeros((11, 13)))
+    with pytest.raises(DataError, match=rf"episode_000000 holds states of 13 .* '{robot}' does not .*\(fr3\)"):
+        load_data(tiny_config(**{"data.path": str(tmp_path), "data.embodiment": robot}))
+    data = load_data(tiny_config(**{"data.path": str(tmp_path), "data.embodiment": "fr3"}))
+    assert data.train.episodes[0].embodiment == "fr3"

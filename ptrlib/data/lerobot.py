@@ -65,8 +65,8 @@ _TOLERANCE = 0.25  # of the time between two frames
 
 
 def is_lerobot(folder: Path) -> bool:
-    """Whether a folder is a LeRobot dataset, whole or without its ``meta``."""
-    return any((folder / part).is_dir() for part in ("meta", "data/chunk-000"))
+    """Whether a folder is a LeRobot dataset, even one that lost its ``meta/info.json``."""
+    return any((folder / part).exists() for part in (INFO, "meta/episodes", "meta/episodes.jsonl", "data/chunk-000"))
 
 
 def read_lerobot(path: str | Path, *, image_size: int | None = None, cameras: Sequence[str] | None = None,
