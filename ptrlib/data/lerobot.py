@@ -38,7 +38,7 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -102,6 +102,9 @@ class _Dataset:
             raise self.error(INFO, f"is {self.version!r}, which is none of {', '.join(VERSIONS)}",
                              "convert the data set to one of them with LeRobot's scripts", key="codebase_version")
         self.features: dict[str, dict[str, Any]] = self._of_info("features", dict)
+        for key, feature in self.features.items():
+            if not isinstance(feature, dict):
+                raise self.error(INFO, f"is {feature!r}", "download the file again", key=f"features/{key}")
         self.frame_time: float = 1 / self._of_info("fps", int, float)
         for key in (state, action):
             if key not in self.features:
@@ -123,20 +126,19 @@ class _Dataset:
         if self.version == "v3.0":
             file = "meta/tasks.parquet"
             tasks = self.table(Path(file), ()).to_pandas()
-            rows = tasks.rename_axis("task").reset_index().to_dict("records") if "task" not in tasks else (
-                tasks.to_dict("records"))
+            rows = (tasks if "task" in tasks else tasks.rename_axis("task").reset_index()).to_dict("records")
         else:
             file = "meta/tasks.jsonl"
             rows = self._json_lines(file)
-        self._require(file, rows, "task_index", "task")
-        return {int(row["task_index"]): str(row["task"]) for row in rows}
+        self._require(file, rows, task_index=int, task=str)
+        return {row["task_index"]: row["task"] for row in rows}
 
     @cached_property
     def episodes(self) -> dict[int, Mapping[str, Any]]:
         """episode_index -> its entry in ``meta/episodes``, in order."""
         file = "meta/episodes" if self.version == "v3.0" else "meta/episodes.jsonl"
         rows = list(self._episode_rows(file)) if self.version == "v3.0" else self._json_lines(file)
-        self._require(file, rows, "episode_index", "length")
+        self._require(file, rows, episode_index=int, length=int)
         if not rows:
             raise self.error(file, "lists no episodes", "record some, or download the data set whole")
         return {row["episode_index"]: row for row in sorted(rows, key=lambda row: row["episode_index"])}
@@ -176,16 +178,11 @@ class _Dataset:
 
     def select(self, split: str | None, episodes: Sequence[int] | None) -> list[int]:
         """The indices, in order, of those ``episodes`` that are in ``split``; None leaves either condition out."""
-        indices: Iterable[int] = self.episodes
-        if split is not None:
-            first, last = self._split(split)
-            indices = [index for index in indices if first <= index < last]
-        if episodes is not None:
-            unknown = sorted(set(episodes) - set(self.episodes))
-            if unknown:
-                raise self.error(INFO, f"has no episodes {unknown}", f"choose among 0 to {max(self.episodes)}")
-            indices = [index for index in indices if index in set(episodes)]
-        return list(indices)
+        first, last = (0, max(self.episodes) + 1) if split is None else self._split(split)
+        wanted = set(self.episodes if episodes is None else episodes)
+        if unknown := sorted(wanted - set(self.episodes)):
+            raise self.error(INFO, f"has no episodes {unknown}", f"choose among 0 to {max(self.episodes)}")
+        return [index for index in self.episodes if index in wanted and first <= index < last]
 
     def _split(self, name: str) -> tuple[int, int]:
         splits = self.info.get("splits") or {}
@@ -269,11 +266,12 @@ class _Dataset:
                 raise self.error(file, "is not JSON", "download the file again", key=f"line {number}") from None
         return rows
 
-    def _require(self, file: str, rows: Sequence[Any], *keys: str) -> None:
+    def _require(self, file: str, rows: Sequence[Any], **kinds: type) -> None:
         for number, row in enumerate(rows, 1):
-            for key in keys:
-                if not isinstance(row, dict) or row.get(key) is None:
-                    raise self.error(file, f"is missing in entry {number}", "download the file again", key=key)
+            for key, kind in kinds.items():
+                value = row.get(key) if isinstance(row, dict) else None
+                if not isinstance(value, kind):
+                    raise self.error(file, f"is {value!r} in entry {number}", "download the file again", key=key)
 
     def _of_info(self, key: str, *kinds: type) -> Any:
         value = self.info.get(key)
