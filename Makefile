@@ -48,7 +48,7 @@ $(BIN)/python:
 # torch alone first: a CPU build that pip already has at hand then satisfies everything that asks for torch.
 $(READY): pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install -e '.[book,dev]' -c constraints.txt
+	$(BIN)/python -m pip install -e '.[book,dev,lerobot]' -c constraints.txt
 	@touch $@
 
 simulators: $(SIMULATORS) ## add the simulator packages (LIBERO, RoboCasa) to .venv

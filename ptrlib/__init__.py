@@ -5,7 +5,8 @@ The names below are the method and the two doors to data; everything else lives 
 
 from ptrlib.config import PTRConfig
 from ptrlib.data.corruption import corrupt
-from ptrlib.data.hdf5 import read_episodes, write_episodes
+from ptrlib.data.hdf5 import write_episodes
+from ptrlib.data.reading import read_episodes
 from ptrlib.method.belief import BeliefTokenizer
 from ptrlib.method.candidates import CandidatePool
 from ptrlib.method.controller import AdaptiveScaleController

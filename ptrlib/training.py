@@ -30,9 +30,11 @@ from ptrlib.credit import PTR, ChunkFeatures, Credit, CreditOutput, FeatureSizes
 from ptrlib.data.chunks import Batch, ChunkDataset, SegmentSampler, Statistics, hold_out
 from ptrlib.data.corruption import CORRUPTIONS, corrupt
 from ptrlib.data.episodes import Episode
-from ptrlib.data.hdf5 import read_episodes
+from ptrlib.data.errors import DataError
+from ptrlib.data.reading import read_episodes
 from ptrlib.gallery import make_gallery, save_gallery
 from ptrlib.method.belief import BeliefOutput
+from ptrlib.policy.action_space import EMBODIMENTS
 from ptrlib.policy.backbone import Context, Language
 from ptrlib.policy.expert import HeadLoss
 from ptrlib.storage import SavedPolicy, load_policy, make_policy, make_tokenizer, save_policy
@@ -169,8 +171,21 @@ def load_data(config: RunConfig, statistics: Statistics | None = None) -> Traini
     """
     data = config.data
     episodes = read_episodes(data.path, image_size=config.network.image_size,
-                             limit_per_file=data.episodes_per_task)
+                             limit_per_file=data.episodes_per_task, embodiment=data.embodiment)
+    _check_robots(data.path, episodes)
     return prepare_data(config, episodes, statistics)
+
+
+def _check_robots(path: str, episodes: list[Episode]) -> None:
+    for episode in episodes:
+        sizes = episode.state.shape[1], episode.actions.shape[1]
+        fitting = [name for name, robot in EMBODIMENTS.items()
+                   if (len(robot.state_slots), len(robot.action_slots)) == sizes]
+        if episode.embodiment not in fitting:
+            raise DataError(path, f"holds states of {sizes[0]} and actions of {sizes[1]} numbers, which the robot "
+                            f"{episode.embodiment!r} does not have", "set data.embodiment to one that does "
+                            f"({', '.join(fitting) or 'there is none yet'}), or describe it in "
+                            "ptrlib/policy/action_space.py", demo=episode.name)
 
 
 def prepare_data(config: RunConfig, episodes: list[Episode], statistics: Statistics | None = None) -> TrainingData:

@@ -13,7 +13,7 @@ from ptrlib.config import CrossFitConfig, RunConfig, override
 from ptrlib.credit import CrossFit
 from ptrlib.credit.crossfit import answered, read_evidence
 from ptrlib.data.episodes import Episode
-from ptrlib.data.hdf5 import read_episodes
+from ptrlib.data.reading import read_episodes
 from ptrlib.simulators.tabletop import record
 from ptrlib.training import Trainer, prepare_data
 

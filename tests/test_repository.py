@@ -54,7 +54,7 @@ def test_environment_holds_the_requirements_of_pyproject() -> None:
     environment = yaml.safe_load((REPOSITORY / "environment.yml").read_text())
     pip = next(entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
     extras = project()["optional-dependencies"]
-    wanted = [*project()["dependencies"], *extras["book"], *extras["dev"]]
+    wanted = [*project()["dependencies"], *extras["book"], *extras["dev"], *extras["lerobot"]]
     assert [entry for entry in pip if not entry.startswith("-")] == wanted
     assert "-c constraints.txt" in pip
     assert "python=3.11" in environment["dependencies"]
@@ -63,7 +63,7 @@ def test_environment_holds_the_requirements_of_pyproject() -> None:
 def test_every_requirement_is_pinned_exactly() -> None:
     extras = project()["optional-dependencies"]
     pins = pinned()
-    for requirement in (*project()["dependencies"], *extras["book"], *extras["dev"]):
+    for requirement in (*project()["dependencies"], *extras["book"], *extras["dev"], *extras["lerobot"]):
         assert package(requirement) in pins, f"{requirement} has no exact version in constraints.txt"
     assert all(re.fullmatch(r"[\w.-]+==[\w.+]+", line) for line in pins.values())
 

@@ -18,11 +18,13 @@ import torch
 from ptrlib import runs
 from ptrlib.config import RunConfig, override
 from ptrlib.credit import CREDITS
+from ptrlib.data.errors import DataError
 from ptrlib.data.hdf5 import write_episodes
 from ptrlib.experiment import work
 from ptrlib.gallery import load_gallery
 from ptrlib.storage import load_policy
 from ptrlib.training import Trainer, learning_rate_factor, load_data, prepare_data, train
+from tests.data.lerobot_files import write_lerobot
 from tests.factories import tiny_episodes
 
 TINY = {"network.image_size": 32, "network.width": 32, "network.vision_channels": [8, 8, 16],
@@ -260,3 +262,23 @@ train(tiny_config(credit="ptr", **changes),
     columns = ["step", "loss", "tau", "beta", "nce_acc"]
     pd.testing.assert_frame_equal(pd.read_parquet(resumed / "metrics.parquet")[columns],
                                   pd.read_parquet(undisturbed / "metrics.parquet")[columns])
+
+
+def test_a_lerobot_dataset_trains(tmp_path):
+    write_lerobot(tmp_path / "data", lengths=(40,) * 6, size=32)
+    config = tiny_config(**{"data.path": str(tmp_path / "data"), "data.episodes_per_task": 2,
+                            "ptr.optimization.steps": 2, "ptr.warmup_steps": 0})
+    folder = train(config, root=tmp_path / "runs", progress=False)
+    metrics = pd.read_parquet(folder / "metrics.parquet")
+    assert metrics.step.max() == 2 and np.isfinite(metrics.loss).all()
+    assert load_policy(folder).cameras == ("top", "wrist")
+    assert len(load_data(config).train.episodes) == 4  # two of each of the two tasks
+
+
+@pytest.mark.parametrize("robot", ["libero", "so100"])
+def test_a_robot_that_the_data_do_not_fit_is_named_with_those_they_fit(tmp_path, robot):
+    write_lerobot(tmp_path, size=32, state=np.zeros((11, 13)), actions=np.zeros((11, 13)))
+    with pytest.raises(DataError, match=rf"episode_000000 holds states of 13 .* '{robot}' does not .*\(fr3\)"):
+        load_data(tiny_config(**{"data.path": str(tmp_path), "data.embodiment": robot}))
+    data = load_data(tiny_config(**{"data.path": str(tmp_path), "data.embodiment": "fr3"}))
+    assert data.train.episodes[0].embodiment == "fr3"

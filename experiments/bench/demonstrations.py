@@ -9,7 +9,7 @@ import numpy as np
 from ptrlib import runs
 from ptrlib.config import RunConfig, override
 from ptrlib.data.episodes import Episode
-from ptrlib.data.hdf5 import read_episodes
+from ptrlib.data.reading import read_episodes
 from ptrlib.simulators.demonstrators.styles import STYLES
 from ptrlib.simulators.tabletop.recording import record
 

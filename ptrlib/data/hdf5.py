@@ -9,6 +9,8 @@ a no-op there, and reading what was written gives the same episode.
 
 *robomimic* (``obs/agentview_image``, ...): ``obs[j]`` was taken before ``actions[j]`` and images are
 upright. The observation after the last action is in ``next_obs``; without it the last action is dropped.
+RoboCasa's own files are of this kind; their state comes out in the order of the simulator
+(:mod:`ptrlib.data.robocasa`), their task is ``env_name`` and their instruction each demo's ``ep_meta``.
 
 What upstream does not store is kept in attributes and groups that its readers ignore: operator, success,
 seed, task, instruction, embodiment, source, ``truth/`` masks and the simulator's ``final_state``.
@@ -30,6 +32,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from ptrlib.data import robocasa
 from ptrlib.data.episodes import Episode
 from ptrlib.data.errors import DataError
 from ptrlib.data.images import area_average
@@ -44,15 +47,12 @@ _NO_OP_GRIPPER = -1.0  # open, as in LIBERO's dummy action
 # ---------------------------------------------------------------------------------------------- reading
 
 
-def read_episodes(path: str | Path, *, image_size: int | None = None, cameras: Sequence[str] | None = None,
-                  limit_per_file: int | None = None, filter_key: str | None = None,
-                  embodiment: str = "libero") -> list[Episode]:
+def read_hdf5(path: str | Path, *, image_size: int | None = None, cameras: Sequence[str] | None = None,
+              limit_per_file: int | None = None, filter_key: str | None = None,
+              embodiment: str = "libero") -> list[Episode]:
     """All episodes of one file, or of every ``.hdf5`` / ``.h5`` file in a folder (sorted by name).
 
-    ``image_size`` averages images down while reading, one episode at a time, so that a large data set
-    fits in memory. ``cameras`` names those to keep (``()`` reads no images); ``None`` keeps all.
-    ``limit_per_file`` takes the first so many episodes of each file, ``filter_key`` those that robomimic's
-    ``mask/<filter_key>`` lists. ``embodiment`` is for files that do not name their own. Raises DataError.
+    The options are those of :func:`ptrlib.data.reading.read_episodes`. Raises DataError.
     """
     episodes: list[Episode] = []
     for file in _files_of(Path(path)):
@@ -64,8 +64,8 @@ def _files_of(path: Path) -> list[Path]:
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix in FILE_SUFFIXES and file.is_file())
         if not files:
-            raise DataError(path, "holds no .hdf5 or .h5 file", "record demonstrations there with "
-                            "`ptrlib demos`, or name another folder")
+            raise DataError(path, "holds no .hdf5 or .h5 file, nor a LeRobot data set", "record demonstrations there "
+                            "with `ptrlib demos`, or name another folder")
         return files
     if not path.exists():
         raise DataError(path, "does not exist", "check the path, or record demonstrations with "
@@ -164,6 +164,7 @@ class _DemoReader:
         if "obs" not in group:
             raise self.error("obs", "is missing", "record the demonstration with observations")
         self.robomimic = any(key.endswith("_image") or key.startswith("robot0_") for key in group["obs"])
+        self.robocasa = robocasa.HDF5_KEYS["end_effector_position_relative"] in group["obs"]
         self.rows = len(self.array("actions", None))
 
     def error(self, key: str, problem: str, mend: str) -> DataError:
@@ -243,6 +244,9 @@ class _DemoReader:
     def fields(self, common: Mapping[str, str]) -> dict[str, Any]:
         """Everything of an Episode that is not an array over time."""
         attrs = self.group.attrs
+        if self.robocasa:  # every official file is named alike, whatever its task
+            task = json.loads(self.group.parent.attrs.get("env_args", "{}")).get("env_name") or common["task"]
+            common = {**common, "task": task, "embodiment": robocasa.EMBODIMENT}
         fields: dict[str, Any] = {key: str(attrs.get(key, value)) for key, value in common.items()}
         if "instruction" not in attrs and "ep_meta" in attrs:  # RoboCasa
             fields["instruction"] = str(json.loads(attrs["ep_meta"]).get("lang", fields["instruction"]))
@@ -317,6 +321,9 @@ class _DemoReader:
     def _robomimic_state(self, group: str) -> NDArray:
         if "state" in self.group[group]:
             return self.array(f"{group}/state", self.rows)
+        if self.robocasa:
+            return robocasa.state_of({part: self.array(f"{group}/{key}", self.rows, robocasa.STATE_SIZES[part])
+                                      for part, key in robocasa.HDF5_KEYS.items()})
         return np.concatenate([self.array(f"{group}/robot0_eef_pos", self.rows, 3),
                                axis_angle_of(self.array(f"{group}/robot0_eef_quat", self.rows, 4)),
                                self.array(f"{group}/robot0_gripper_qpos", self.rows)], axis=1)

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from ptrlib.data.episodes import Episode
 from ptrlib.data.errors import DataError
-from ptrlib.data.hdf5 import EpisodeWriter, axis_angle_of, read_episodes, write_episodes, write_filter_key
+from ptrlib.data.hdf5 import EpisodeWriter, axis_angle_of, write_episodes, write_filter_key
+from ptrlib.data.reading import read_episodes
 from tests.factories import tiny_episode, tiny_episodes
 
 
@@ -384,5 +385,5 @@ def test_damage_inside_compressed_images(tmp_path: Path) -> None:
 def test_missing_paths_and_folders_without_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere does not exist; check the path"):
         read_episodes(tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"holds no \.hdf5 or \.h5 file; record demonstrations"):
+    with pytest.raises(DataError, match=r"holds no \.hdf5 or \.h5 file, nor a LeRobot data set; record"):
         read_episodes(tmp_path)

@@ -10,7 +10,7 @@ import yaml
 
 from ptrlib import runs
 from ptrlib.correspondence import Correspondence, load_correspondence
-from ptrlib.data.hdf5 import read_episodes
+from ptrlib.data.reading import read_episodes
 from ptrlib.method.weights import conservative_weights
 from ptrlib.report import correspondence, generalist, results
 

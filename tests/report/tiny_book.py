@@ -86,7 +86,7 @@ class TinyBook:
 @functools.cache
 def _read_once(*arguments: Any, **options: Any) -> Any:
     """Reading episodes takes longer than a tiny run; no run changes what it has read."""
-    from ptrlib.data.hdf5 import read_episodes
+    from ptrlib.data.reading import read_episodes
 
     return read_episodes(*arguments, **options)
 

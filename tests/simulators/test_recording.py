@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from ptrlib.data.hdf5 import read_episodes
+from ptrlib.data.reading import read_episodes
 from tests.simulators.conftest import SUITE, TASK
 
 STYLES = ("precise", "recovery")

@@ -7,8 +7,10 @@ import importlib.util
 import numpy as np
 import pytest
 
+from ptrlib.data.reading import read_episodes
 from ptrlib.policy.action_space import EMBODIMENTS
 from ptrlib.simulators.protocol import SimulatorMissing, world_named
+from tests.data.robocasa_files import robot_actions, robot_observations, write_robocasa_hdf5, write_robocasa_lerobot
 
 STAY = np.array([0.0] * 6 + [-1.0] + [0.0] * 4 + [-1.0])
 
@@ -164,3 +166,24 @@ def test_missing_and_partial_assets_are_answered_in_one_sentence(robocasa, monke
     (tmp_path / "textures" / "wood.png").write_bytes(b"")
     with pytest.raises(SimulatorMissing, match="lack fixtures/microwaves"):
         robocasa.find_assets.__wrapped__("auto")
+
+
+@pytest.mark.parametrize("layout", ["hdf5", "lerobot"])
+def test_official_files_hold_what_the_simulator_would_observe(make, tmp_path, layout):
+    """The library's own observables, written as official files hold them and read back, are our states."""
+    simulator = make("CloseDrawer", render=False)
+    simulator.reset(seed=3)
+    actions, states, seen = robot_actions(4), [], []
+    sensors = simulator.env.robots[0].setup_observables()
+    for action in actions:
+        simulator.step(action)
+        cache = {}
+        seen.append({name: np.array(sensor._sensor(cache)) for name, sensor in sensors.items()})
+        states.append(simulator.state())
+    observed = {key: np.stack([moment[key] for moment in seen]) for key in robot_observations(1)}
+    write = {"hdf5": lambda: write_robocasa_hdf5(tmp_path / "demo.hdf5", observed, actions, "close the drawer"),
+             "lerobot": lambda: write_robocasa_lerobot(tmp_path / "lerobot", observed, actions)}[layout]
+    [episode] = read_episodes(write())
+    assert episode.embodiment == simulator.embodiment and set(episode.images) == set(simulator.cameras)
+    np.testing.assert_allclose(episode.state, states, atol=1e-6)
+    np.testing.assert_allclose(episode.actions, actions[:-1], atol=1e-6)

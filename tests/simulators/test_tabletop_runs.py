@@ -12,7 +12,7 @@ from ptrlib.agent import PolicyAgent
 from ptrlib.batched_evaluation import rollout_batch
 from ptrlib.config import EvaluationConfig, RunConfig, override
 from ptrlib.data.corruption import corrupt
-from ptrlib.data.hdf5 import read_episodes
+from ptrlib.data.reading import read_episodes
 from ptrlib.evaluation import COLUMNS, episode_seed, evaluate, evaluate_many
 from ptrlib.experiment import run_manifest
 from ptrlib.policy.action_space import EMBODIMENTS

@@ -1,0 +1,28 @@
+"""The one door to demonstrations in files, whichever format they have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ptrlib.data.episodes import Episode
+from ptrlib.data.hdf5 import read_hdf5
+from ptrlib.data.lerobot import is_lerobot, read_lerobot
+
+
+def read_episodes(path: str | Path, *, image_size: int | None = None, cameras: Sequence[str] | None = None,
+                  limit_per_file: int | None = None, filter_key: str | None = None,
+                  embodiment: str = "libero") -> list[Episode]:
+    """All episodes of an HDF5 file, of a folder of such files, or of a LeRobot dataset (a folder).
+
+    ``image_size`` averages images down while reading, one episode at a time, so that a large data set fits in memory.
+    ``cameras`` names those to keep (``()`` reads no images); ``None`` keeps all. ``limit_per_file`` takes the first
+    so many episodes of each HDF5 file, or of each task of a LeRobot dataset. ``filter_key`` names a list of episodes:
+    robomimic's ``mask/<filter_key>``, or a split of a LeRobot dataset. ``embodiment`` is for files that do not name
+    their own. Raises DataError.
+    """
+    if is_lerobot(Path(path)):
+        return read_lerobot(path, image_size=image_size, cameras=cameras, limit_per_task=limit_per_file,
+                            split=filter_key, embodiment=embodiment)
+    return read_hdf5(path, image_size=image_size, cameras=cameras, limit_per_file=limit_per_file,
+                     filter_key=filter_key, embodiment=embodiment)
