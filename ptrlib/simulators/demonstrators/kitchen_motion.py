@@ -1,0 +1,121 @@
+"""Moving RoboCasa's mobile Panda: twelve numbers at 20 Hz, an arm on a base that drives.
+
+Measured on PandaOmron (robosuite 1.5.2), which the gains below rest on:
+
+- Base velocity: forward, left, turn in the base's own present frame; at 1 it drives 3.7 cm a control step (0.8 cm
+  in the first) and turns 0.066 rad, and coasts 2.2 cm and 0.009 rad after the command has gone to zero.
+- It turns about a point 0.2 m from the site that counts as its position, and after turns of half a radian "forward"
+  is off by some degrees: closed loop sees to both.
+- Torso at 1 rises 2.5 cm a step, between 0 and 0.34 m, stops within 3 mm and holds.
+- Base and torso obey whatever the mode is. In the base's mode the arm keeps its pose relative to the base, within
+  8 mm underway and back within a step or two; in the arm's mode it trails by as much and keeps the offset.
+- At rest nothing drifts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ptrlib.simulators.demonstrators.controller import Command, PoseTracker
+from ptrlib.simulators.demonstrators.kitchen_scene import KitchenScene
+from ptrlib.simulators.demonstrators.skills import STALL_STEPS, Commands, Skills
+
+ACTION_SIZE = 12
+ARM, GRIPPER, BASE, TORSO, MODE = slice(0, 6), 6, slice(7, 10), 10, 11  # of an action
+BASE_GAIN = np.array([12.0, 12.0, 7.0])  # action per metre and radian left to go
+TORSO_GAIN = 25.0
+BASE_TOLERANCE, YAW_TOLERANCE, TORSO_TOLERANCE = 0.012, 0.03, 0.01  # metres, radians, metres
+
+
+@dataclass
+class Drive(Command):
+    """Where the base should be: ``base`` (3,) x, y (m) and yaw (rad) in the world, ``torso`` its height (m)."""
+
+    base: np.ndarray = field(default_factory=lambda: np.zeros(3))
+    torso: float = 0.0
+
+
+class KitchenTracker:
+    """Turns commands into actions (12,) in [-1, 1].
+
+    A :class:`Command` moves the arm: LIBERO's law with its clamped integral, in the world's frame, turned into
+    the base's. A :class:`Drive` moves base and torso while the arm keeps its pose relative to the base.
+    """
+
+    def __init__(self, scene: KitchenScene) -> None:
+        self.scene = scene
+        self.arm = PoseTracker()
+
+    def action(self, command: Command, position: np.ndarray, rotation: np.ndarray) -> np.ndarray:
+        action = np.zeros(ACTION_SIZE)
+        action[GRIPPER] = command.gripper
+        if isinstance(command, Drive):
+            self.arm = PoseTracker()  # what the integral had learnt was another place's
+            move = BASE_GAIN * base_error(self.scene, command.base)
+            across = max(float(np.linalg.norm(move[:2])), 1e-9)
+            move[:2] *= min(1.0, command.speed / across)
+            move[2] = np.clip(move[2], -command.speed, command.speed)
+            action[BASE] = move
+            action[TORSO] = np.clip(TORSO_GAIN * (command.torso - self.scene.torso), -command.speed, command.speed)
+            action[MODE] = 1.0
+            return action
+        in_base = self.scene.base_rotation.T
+        arm = self.arm.action(command, position, rotation)
+        action[:3], action[3:6] = in_base @ arm[:3], in_base @ arm[3:6]
+        action[MODE] = -1.0
+        return action
+
+    def shaken(self, action: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        """``action`` with ``noise`` (6,) on what moves: the hand, or the base's two directions and its turn."""
+        shaken = action.copy()
+        if action[MODE] > 0:
+            shaken[BASE] += noise[[0, 1, 5]]
+        else:
+            shaken[ARM] += noise
+        return shaken
+
+
+def base_error(scene: KitchenScene, goal: np.ndarray) -> np.ndarray:
+    """(3,) forward, left (m) and turn (rad) from where the base is to ``goal`` (x, y, yaw)."""
+    across = scene.base_rotation.T @ np.append(goal[:2] - scene.base_position[:2], 0.0)
+    turn = (goal[2] - scene.base_yaw + np.pi) % (2 * np.pi) - np.pi
+    return np.append(across[:2], turn)
+
+
+class KitchenSkills(Skills):
+    """LIBERO's skills for one RoboCasa episode, and driving."""
+
+    scene: KitchenScene
+
+    def drive(self, goal: np.ndarray, gripper: float, torso: float | None = None, limit: int = 120) -> Commands:
+        """Drive to ``goal`` (x, y, yaw), the torso to a height, the hand as it is relative to the base."""
+        height = self.scene.torso if torso is None else float(np.clip(torso, 0.0, 0.34))
+        best, stalled = np.inf, 0.0
+        for _ in range(int(limit / self.style.speed)):
+            error = base_error(self.scene, goal)
+            away, turn, rise = float(np.linalg.norm(error[:2])), abs(error[2]), abs(height - self.scene.torso)
+            if away < BASE_TOLERANCE and turn < YAW_TOLERANCE and rise < TORSO_TOLERANCE:
+                return
+            left = away + 0.3 * turn + rise
+            best, stalled = (left, 0.0) if left < best - 0.002 else (best, stalled + self.style.speed)
+            if stalled > STALL_STEPS:
+                return
+            yield Drive(self.scene.grip_position, self.scene.grip_rotation, gripper, "drive", self.speed, goal, height)
+        self.rotation = self.scene.grip_rotation
+
+    def drive_by(self, forward: float, left: float, gripper: float, turn: float = 0.0, torso: float | None = None
+                 ) -> Commands:
+        """Drive ``forward`` and ``left`` (m) and ``turn`` (rad) from here, as the robot faces."""
+        shift = self.scene.base_rotation @ np.array([forward, left, 0.0])
+        goal = np.append((self.scene.base_position + shift)[:2], self.scene.base_yaw + turn)
+        yield from self.drive(goal, gripper, torso)
+
+    def until(self, commands: Commands, arrived) -> Iterator[Command]:
+        """``commands`` until ``arrived()``."""
+        for command in commands:
+            if arrived():
+                return
+            yield command
