@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ptrlib.simulators.demonstrators import kitchen_fixtures
+from ptrlib.simulators.demonstrators import kitchen_fixtures, kitchen_objects
 from ptrlib.simulators.demonstrators.kitchen_motion import KitchenSkills, KitchenTracker
 from ptrlib.simulators.demonstrators.kitchen_scene import KitchenScene
 from ptrlib.simulators.demonstrators.scripted import ScriptedDemonstrator, generator_of
@@ -13,7 +13,7 @@ from ptrlib.simulators.demonstrators.styles import style_named
 
 # Task name -> plan. A plan is one attempt: it looks at the scene before every command, and is made anew after it
 # has ended without success.
-PLANS: dict[str, Callable[[KitchenSkills], Commands]] = {**kitchen_fixtures.PLANS}
+PLANS: dict[str, Callable[[KitchenSkills], Commands]] = {**kitchen_fixtures.PLANS, **kitchen_objects.PLANS}
 
 
 class KitchenDemonstrator(ScriptedDemonstrator):

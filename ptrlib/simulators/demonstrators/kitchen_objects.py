@@ -1,0 +1,295 @@
+"""Plans for the ten RoboCasa tasks in which an object goes from one place to another.
+
+Before the hand moves, the whole transfer is looked at in a preview: where the robot should stand, how to hold the
+object so that there is room for the hand at both ends, and over which corners to move between. Carrying it out
+is closed-loop, on the object's true pose, as in LIBERO.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from ptrlib.simulators.demonstrators.grasps import UP, Grasp
+from ptrlib.simulators.demonstrators.kitchen_grasps import grasps_of, rotations, surface_points
+from ptrlib.simulators.demonstrators.kitchen_motion import KitchenSkills
+from ptrlib.simulators.demonstrators.kitchen_preview import Pose, Preview, Stance, Verdict, shifted
+from ptrlib.simulators.demonstrators.kitchen_scene import KitchenScene
+from ptrlib.simulators.demonstrators.skills import CLOSE, OPEN, SLIP, Commands
+
+TURNS = (0.0, np.pi / 2, -np.pi / 2, np.pi / 4, -np.pi / 4, np.pi)  # of an object on its way (rad)
+LIFT = 0.06  # metres
+COMFORTABLE = 0.42  # metres in front of the arm's foot from which on things are easy to get at
+FAR = 0.30  # metres from the object's origin at which the library's check is sure to call the hand gone
+CHECKS = 160  # transfers looked at before the best of them is taken
+FROM_ABOVE, FROM_ABOVE_OR_ASLANT = np.deg2rad([0.0, 20.0]), np.deg2rad([0.0, 20.0, 40.0])
+FROM_THE_FRONT = np.deg2rad([40.0, 55.0, 70.0, 85.0])
+
+
+@dataclass(frozen=True)
+class Spot:
+    """Where an object's origin is to go (3,), the height being that of what it will stand on, and how far the
+    object is turned about the vertical on its way (rad)."""
+
+    position: np.ndarray
+    turn: float = 0.0
+    cost: float = 0.0
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """From where, how held and to where an object is carried."""
+
+    stance: Stance
+    grasp: Grasp
+    spot: Spot
+    cost: float
+
+
+@dataclass
+class Errand:
+    """One task: which hands may be used, and where the object may go."""
+
+    leans: np.ndarray
+    spots: Callable[[KitchenScene, str], list[Spot]]
+    stances: Callable[[KitchenScene, np.ndarray, np.ndarray], list[Stance]]
+    name: str = "obj"
+
+
+def carry_out(errand: Errand, skills: KitchenSkills) -> Commands:
+    """Pick the object up and put it where it belongs."""
+    scene, name = skills.scene, errand.name
+    preview = Preview(scene)
+    transfer = planned(errand, skills, preview)
+    if transfer is None:  # no hand gets at it where it is: the attempt goes on without and fails
+        return
+    yield from stand(skills, transfer.stance)
+    grasp = transfer.grasp
+
+    def held_at() -> np.ndarray:
+        return scene.position(name) + grasp.offset
+
+    before = held_at() - skills.hover * grasp.rotation[:, 2]
+    yield from along(skills, preview, (before, grasp.rotation), "reach", OPEN)
+    yield from take(skills, held_at, grasp, surface_points(scene, name))
+    height = scene.position(name)[2]
+    yield from skills.reach(scene.grip_position + LIFT * UP, "lift", CLOSE, tolerance=0.02)
+    if scene.position(name)[2] < height + 0.4 * LIFT:
+        yield from skills.hold(8, "release", OPEN)
+        return
+    yield from put(skills, preview, name, transfer.spot)
+
+
+def take(skills: KitchenSkills, target: Callable[[], np.ndarray], grasp: Grasp, own: np.ndarray) -> Commands:
+    """From before the object: miss it once if that is the style, then close the hand on it."""
+
+    def before() -> np.ndarray:
+        return target() - skills.hover * grasp.rotation[:, 2]
+
+    if skills.style.misses and not skills.missed:
+        skills.missed = True
+        yield from skills.miss(target(), grasp.rotation, own)
+        yield from skills.reach(before, "correct", OPEN, tolerance=0.02)
+    yield from skills.hesitate(OPEN)
+    yield from skills.reach(before, "reach", OPEN, grasp.rotation, tolerance=0.012, limit=40)
+    yield from skills.reach(target, "descend", OPEN, grasp.rotation, tolerance=0.006, angle=0.06, limit=50)
+    yield from skills.close(target())
+
+
+def put(skills: KitchenSkills, preview: Preview, name: str, spot: Spot) -> Commands:
+    """Carry the held object over its spot, let it down until it touches, let go and draw back."""
+    scene = skills.scene
+    grip = scene.grip_position - scene.position(name)
+    rotation = Rotation.from_rotvec(spot.turn * UP).as_matrix() @ scene.grip_rotation
+    hang = scene.position(name)[2] - surface_points(scene, name)[:, 2].min()
+
+    def goal(height: float) -> np.ndarray:
+        turned = scene.grip_position - scene.position(name)
+        return spot.position + turned + (hang + height) * UP
+
+    first = spot.position + Rotation.from_rotvec(spot.turn * UP).as_matrix() @ grip + (hang + skills.hover) * UP
+    held = np.linalg.norm(grip)
+
+    def lost() -> bool:
+        return abs(float(np.linalg.norm(scene.grip_position - scene.position(name)) - held)) > SLIP
+
+    yield from skills.until(along(skills, preview, (first, rotation), "transport", CLOSE, name), lost)
+    yield from skills.until(skills.hesitate(CLOSE), lost)
+    yield from skills.until(skills.reach(lambda: goal(skills.hover), "transport", CLOSE, rotation,
+                                         tolerance=0.012, limit=40), lost)
+    yield from skills.until(skills.reach(lambda: goal(-0.03), "place", CLOSE, rotation, tolerance=0.004, limit=60,
+                                         speed=0.5), lambda: lost() or scene.rests(name))
+    yield from skills.hold(8, "release", OPEN)
+    approach = scene.grip_rotation[:, 2]
+    yield from skills.reach(scene.grip_position - 0.10 * approach, "retreat", OPEN, tolerance=0.02)
+    away = scene.grip_position - scene.position(name)
+    back = -scene.base_rotation[:, 0] if approach[2] > -0.8 else UP
+    yield from skills.reach(scene.grip_position + max(0.05, FAR - np.linalg.norm(away)) * back, "retreat", OPEN,
+                            tolerance=0.02)
+
+
+def stand(skills: KitchenSkills, stance: Stance) -> Commands:
+    """Drive to a stance."""
+    if np.hypot(stance.forward, stance.left) > 0.02 or abs(stance.torso - skills.scene.torso) > 0.02:
+        yield from skills.drive_by(stance.forward, stance.left, OPEN, torso=stance.torso)
+
+
+def along(skills: KitchenSkills, preview: Preview, goal: Pose, phase: str, gripper: float, held: str | None = None
+          ) -> Commands:
+    """Lead the hand to a pose over corners where nothing is in the way."""
+    way = route(preview, goal, held)
+    for corner in way[:-1]:
+        yield from skills.reach(corner[0], phase, gripper, corner[1], tolerance=0.04, angle=0.4)
+    yield from skills.reach(goal[0], phase, gripper, goal[1], tolerance=0.02, angle=0.15)
+
+
+def route(preview: Preview, goal: Pose, held: str | None = None) -> list[Pose]:
+    """Poses from the present one to ``goal``: straight if that is free, else raised or drawn back first."""
+    posture = preview.posture(open_hand=held is None)
+    start = preview.pose(posture)
+    _, base = preview.base_frame(posture)
+    back = -base[:, 0]
+    best: tuple[float, list[Pose]] = (np.inf, [goal])
+    for way in _ways(start, goal, back):
+        verdict = preview.follow(posture, way, held)
+        if verdict.fine:
+            return way
+        cost = verdict.cost + 0.5 * len(way)
+        if cost < best[0]:
+            best = (cost, way)
+    return best[1]
+
+
+def _ways(start: Pose, goal: Pose, back: np.ndarray) -> Iterator[list[Pose]]:
+    yield [goal]
+    shifts = [0.0 * UP, 0.1 * UP, 0.2 * UP, 0.12 * back, 0.12 * back + 0.1 * UP, 0.22 * back, 0.22 * back + 0.15 * UP]
+    pairs = sorted(product(range(len(shifts)), repeat=2), key=lambda pair: sum(
+        float(np.linalg.norm(shifts[number])) for number in pair))
+    for first, last in pairs[1:]:
+        way = [] if first == 0 else [shifted(start, shifts[first])]
+        way += [] if last == 0 else [shifted(goal, shifts[last])]
+        yield [*way, goal]
+
+
+def planned(errand: Errand, skills: KitchenSkills, preview: Preview) -> Transfer | None:
+    """The cheapest transfer found, or the least bad one; None where no hand gets at the object at all."""
+    scene = skills.scene
+    grasps = grasps_of(scene, errand.name, rotations(scene.base_rotation[:, 0], errand.leans))
+    spots = errand.spots(scene, errand.name)
+    stances = errand.stances(scene, scene.position(errand.name), spots[0].position)
+    stances = [stance for stance in stances if not preview.touched(preview.posture(stance))] or [Stance()]
+    best: Transfer | None = None
+    checks = 0
+    for grasp in grasps:
+        if best is not None and grasp.cost > best.cost or checks > CHECKS:
+            break
+        for stance in stances:
+            posture, cost = picked(preview, stance, scene.position(errand.name), grasp, skills.hover, errand.name)
+            checks += 1
+            if best is not None and grasp.cost + cost >= best.cost:
+                continue
+            for spot in spots:
+                total = grasp.cost + cost + spot.cost
+                if best is not None and total >= best.cost:
+                    continue
+                checks += 1
+                total += placed(preview, posture, spot, skills.hover, errand.name)
+                if best is None or total < best.cost:
+                    best = Transfer(stance, grasp, spot, total)
+                if best.cost < grasp.cost + 0.5:
+                    return best
+    return best
+
+
+def picked(preview: Preview, stance: Stance, origin: np.ndarray, grasp: Grasp, hover: float, name: str
+           ) -> tuple[np.ndarray, float]:
+    """The posture that has picked an object up, and what is wrong with it."""
+    pose = (origin + grasp.offset, grasp.rotation)
+    posture, missed = preview.reach(preview.posture(stance), shifted(pose, -hover * grasp.rotation[:, 2]))
+    cost = Verdict(posture, missed, preview.touched(posture)).cost
+    down = preview.follow(posture, [pose], allowed=(name,))
+    lifted = preview.follow(down.posture, [shifted(pose, LIFT * UP)], held=name)
+    return lifted.posture, cost + down.cost + lifted.cost
+
+
+def placed(preview: Preview, posture: np.ndarray, spot: Spot, hover: float, name: str) -> float:
+    """What is wrong with putting the held object down at ``spot``."""
+    grip, rotation = preview.pose(posture)
+    origin, _ = preview.object_pose(posture, name)
+    turn = Rotation.from_rotvec(spot.turn * UP).as_matrix()
+    low = (spot.position + turn @ (grip - origin) + 0.012 * UP, turn @ rotation)
+    above = preview.jump(posture, shifted(low, hover * UP), name)
+    down = preview.follow(above.posture, [low], held=name)
+    gone = preview.follow(down.posture, [shifted(low, -0.08 * low[1][:, 2])], allowed=(name,))
+    return above.cost + down.cost + gone.cost
+
+
+def beside_both(scene: KitchenScene, origin: np.ndarray, goal: np.ndarray) -> list[Stance]:
+    """Stances from which object and goal are to the left and right alike, those that need no driving first."""
+    into = scene.base_rotation.T
+    here, there = into @ (origin - scene.base_position), into @ (goal - scene.base_position)
+    middle = float(here[1] + there[1]) / 2
+    nearest = float(min(here[0], there[0]))
+    backwards = max(0.0, COMFORTABLE - nearest)
+    stances = [Stance(-back, left) for left in (middle, middle - 0.12, middle + 0.12) for back in (backwards, 0.0)]
+    return ([Stance()] if abs(middle) < 0.1 and backwards < 0.05 else []) + stances
+
+
+def into_container(scene: KitchenScene, name: str) -> list[Spot]:
+    """The middle of the task's container."""
+    points, centre = surface_points(scene, "container"), scene.position("container")
+    near = points[np.linalg.norm(points[:, :2] - centre[:2], axis=1) < 0.03]
+    spot = np.append(centre[:2], near[:, 2].max())
+    return [Spot(spot, turn, 0.1 * abs(turn)) for turn in TURNS]
+
+
+def free_spots(scene: KitchenScene, name: str, corner: np.ndarray, sides: np.ndarray, wanted: np.ndarray
+               ) -> list[Spot]:
+    """Places in a box with a ``corner`` (3,) and ``sides`` (3, 3) as rows where the object is not on top of
+    another, those near ``wanted`` (3,) first."""
+    own = surface_points(scene, name) - scene.position(name)
+    radius = float(np.linalg.norm(own[:, :2], axis=1).max())
+    others = np.concatenate([surface_points(scene, other) for other in scene.names() if other != name]
+                            or [np.zeros((0, 3))])
+    low, high = corner[2] - 0.01, corner[2] + own[:, 2].max()
+    others = others[(others[:, 2] > low) & (others[:, 2] < high)]
+    spots = []
+    for first, second in product(np.linspace(0.0, 1.0, 13), repeat=2):
+        spot = corner + first * sides[0] + second * sides[1]
+        near = float(np.linalg.norm(others[:, :2] - spot[:2], axis=1).min(initial=1.0))
+        inside = min(min(share, 1 - share) * np.linalg.norm(side) for share, side in
+                     ((first, sides[0]), (second, sides[1])))
+        cramped = max(0.0, radius + 0.02 - near) + max(0.0, 0.7 * radius + 0.02 - inside)
+        spots.append(Spot(spot, 0.0, float(np.linalg.norm((spot - wanted)[:2])) + 20.0 * cramped))
+    spots = sorted(spots, key=lambda spot: spot.cost)
+    return [Spot(spot.position, turn, spot.cost + 0.1 * abs(turn)) for spot in spots[:12:2] for turn in TURNS[:3]]
+
+
+def into_region(fixture: str, region: str, forward: float) -> Callable[[KitchenScene, str], list[Spot]]:
+    """Free places in an inside region of the task's fixture, ``forward`` (0 to 1) of its depth from its front."""
+
+    def spots(scene: KitchenScene, name: str) -> list[Spot]:
+        regions = scene.fixture(fixture).get_int_sites(relative=False)
+        corner, *ends = (np.array(point) for point in regions[region])
+        sides = np.array([end - corner for end in ends])
+        faced = sides[:2] @ scene.base_rotation[:, 0]
+        depth = int(np.argmax(np.abs(faced)))
+        share = forward if faced[depth] > 0 else 1 - forward
+        middle = corner + share * sides[depth] + 0.5 * sides[1 - depth]
+        return free_spots(scene, name, corner, sides, middle)
+
+    return spots
+
+
+PLANS: dict[str, Callable[[KitchenSkills], Commands]] = {
+    task: partial(carry_out, errand) for task, errand in {
+        "PnPCounterToStove": Errand(FROM_ABOVE_OR_ASLANT, into_container, beside_both),
+        "PnPStoveToCounter": Errand(FROM_ABOVE_OR_ASLANT, into_container, beside_both),
+        "PnPSinkToCounter": Errand(FROM_ABOVE_OR_ASLANT, into_container, beside_both),
+        "PnPCounterToSink": Errand(FROM_ABOVE_OR_ASLANT, into_region("sink", "basin", 0.45), beside_both),
+    }.items()}
