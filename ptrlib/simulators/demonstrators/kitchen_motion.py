@@ -14,14 +14,16 @@ Measured on PandaOmron (robosuite 1.5.2), which the gains below rest on:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from ptrlib.simulators.demonstrators.controller import Command, PoseTracker
+from ptrlib.simulators.demonstrators.kitchen_reach import Arm
 from ptrlib.simulators.demonstrators.kitchen_scene import KitchenScene
-from ptrlib.simulators.demonstrators.skills import STALL_STEPS, Commands, Skills
+from ptrlib.simulators.demonstrators.skills import CLOSE, OPEN, STALL_STEPS, Commands, Skills
+from ptrlib.simulators.demonstrators.styles import Style
 
 ACTION_SIZE = 12
 ARM, GRIPPER, BASE, TORSO, MODE = slice(0, 6), 6, slice(7, 10), 10, 11  # of an action
@@ -90,21 +92,29 @@ class KitchenSkills(Skills):
 
     scene: KitchenScene
 
-    def drive(self, goal: np.ndarray, gripper: float, torso: float | None = None, limit: int = 120) -> Commands:
-        """Drive to ``goal`` (x, y, yaw), the torso to a height, the hand as it is relative to the base."""
+    def __init__(self, scene: KitchenScene, style: Style, generator: np.random.Generator) -> None:
+        super().__init__(scene, style, generator)
+        self.arm = Arm(scene)
+
+    def drive(self, goal: np.ndarray, gripper: float, torso: float | None = None, phase: str = "drive",
+              tolerance: float = BASE_TOLERANCE, limit: int = 120, speed: float = 1.0) -> Commands:
+        """Drive to ``goal`` (x, y, yaw), the torso to a height, the hand as it is relative to the base.
+
+        Ends within ``tolerance`` (m), after ``limit`` steps at full speed, or when the base comes no nearer.
+        """
         height = self.scene.torso if torso is None else float(np.clip(torso, 0.0, 0.34))
         best, stalled = np.inf, 0.0
         for _ in range(int(limit / self.style.speed)):
             error = base_error(self.scene, goal)
             away, turn, rise = float(np.linalg.norm(error[:2])), abs(error[2]), abs(height - self.scene.torso)
-            if away < BASE_TOLERANCE and turn < YAW_TOLERANCE and rise < TORSO_TOLERANCE:
+            if away < tolerance and turn < YAW_TOLERANCE and rise < TORSO_TOLERANCE:
                 return
             left = away + 0.3 * turn + rise
-            best, stalled = (left, 0.0) if left < best - 0.002 else (best, stalled + self.style.speed)
+            best, stalled = (left, 0.0) if left < best - 0.002 else (best, stalled + self.style.speed * speed)
             if stalled > STALL_STEPS:
                 return
-            yield Drive(self.scene.grip_position, self.scene.grip_rotation, gripper, "drive", self.speed, goal, height)
-        self.rotation = self.scene.grip_rotation
+            here, rotation = self.scene.grip_position, self.scene.grip_rotation
+            yield Drive(here, rotation, gripper, phase, self.speed * speed, goal, height)
 
     def drive_by(self, forward: float, left: float, gripper: float, turn: float = 0.0, torso: float | None = None
                  ) -> Commands:
@@ -113,7 +123,47 @@ class KitchenSkills(Skills):
         goal = np.append((self.scene.base_position + shift)[:2], self.scene.base_yaw + turn)
         yield from self.drive(goal, gripper, torso)
 
-    def until(self, commands: Commands, arrived) -> Iterator[Command]:
+    def grasp_before(self, target: Callable[[], np.ndarray], rotation: np.ndarray, own: np.ndarray,
+                     out: np.ndarray) -> Commands:
+        """Come from the front (``out`` (3,)), miss once if that is the style, and close the hand on ``target()``.
+
+        ``own`` (N, 3) are surface points of what is grasped, which a deliberate miss keeps clear of.
+        """
+
+        def before() -> np.ndarray:
+            return target() + self.hover * out
+
+        yield from self.reach(before, "reach", OPEN, rotation, tolerance=0.02)
+        if self.style.misses and not self.missed:
+            self.missed = True
+            yield from self.miss(target(), rotation, own)
+            yield from self.reach(before, "correct", OPEN, tolerance=0.02)
+        yield from self.hesitate(OPEN)
+        yield from self.reach(before, "reach", OPEN, tolerance=0.012, limit=40)
+        yield from self.reach(target, "descend", OPEN, tolerance=0.006, limit=50)
+        yield from self.close(target())
+
+    def touch_before(self, target: Callable[[], np.ndarray], rotation: np.ndarray, out: np.ndarray,
+                     along: np.ndarray) -> Commands:
+        """Come from the front (``out`` (3,)) to ``target()`` with closed fingers.
+
+        The style's miss goes a few centimetres ``along`` (3,) beside it first.
+        """
+
+        def before() -> np.ndarray:
+            return target() + self.hover * out
+
+        yield from self.reach(before, "reach", CLOSE, rotation, tolerance=0.02)
+        if self.style.misses and not self.missed:
+            self.missed = True
+            aside = self.generator.choice([-1.0, 1.0]) * self.generator.uniform(0.04, 0.06) * along
+            yield from self.reach(lambda: target() + aside + 0.02 * out, "miss", CLOSE, tolerance=0.015, limit=40)
+            yield from self.hold(5, "miss", CLOSE)
+            yield from self.reach(before, "correct", CLOSE, tolerance=0.02)
+        yield from self.hesitate(CLOSE)
+        yield from self.reach(target, "reach", CLOSE, tolerance=0.012, limit=50)
+
+    def until(self, commands: Commands, arrived: Callable[[], bool]) -> Commands:
         """``commands`` until ``arrived()``."""
         for command in commands:
             if arrived():

@@ -14,6 +14,7 @@ from ptrlib.simulators.demonstrators.scene import Scene, box_surface
 
 NEAR = 1.3  # metres from the arm's base within which fixtures count as obstacles
 COARSE = 0.02  # metres between sampled surface points of fixtures
+KNEE = 0.6  # metres up to which the base is wide
 ROOM = ("Wall", "Floor")  # classes of fixtures that nothing runs into before it runs into furniture
 
 
@@ -87,6 +88,11 @@ class KitchenScene(Scene):
         value = (self.joint(joint) - low) / (high - low)
         return 1.0 - value if abs(low) > abs(high) else value
 
+    def joints(self, name: str) -> list[str]:
+        """Names of the joints in an object or a fixture."""
+        numbers = [number for number in range(self.model.njnt) if self.model.jnt_bodyid[number] in self.bodies(name)]
+        return [self.model.joint(number).name for number in numbers]
+
     def moved_by(self, joint: str) -> list[int]:
         """Bodies that a door's, drawer's, knob's or lever's joint moves."""
         return self.below(int(self.model.joint(joint).bodyid[0]))
@@ -113,6 +119,14 @@ class KitchenScene(Scene):
                    if name not in exclude and type(fixture).__name__ not in ROOM]
         points = np.concatenate(clouds)
         return points[np.linalg.norm(points[:, :2] - self.base_position[:2], axis=1) < NEAR]
+
+    def floor_plan(self) -> np.ndarray:
+        """(N, 2) where walls and furniture stand, seen from above, on the base's way."""
+        names = [name for name, fixture in self.env.fixtures.items() if type(fixture).__name__ != "Floor"]
+        points = np.concatenate([self._coarse_points(name) for name in names])
+        low = points[(points[:, 2] > 0.1) & (points[:, 2] < KNEE)]
+        near = low[np.linalg.norm(low[:, :2] - self.base_position[:2], axis=1) < 2.0 * NEAR]
+        return np.unique(np.round(near[:, :2] / COARSE), axis=0) * COARSE
 
     def hanging(self, height: float) -> tuple[str, ...]:
         return tuple(name for name, fixture in self.env.fixtures.items() if type(fixture).__name__ not in ROOM

@@ -5,7 +5,8 @@
         --out robocasa.csv
 
 Styles are taken in turn over the scenes, as in a recording; one style alone in every scene is
-``--styles precise``. ``--seeds`` draws scenes instead of taking those of the evaluation. Rows that the file has already are not run again.
+``--styles precise``. ``--seeds`` draws scenes instead of taking those of the evaluation. Rows that the file has
+already are not run again.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ from ptrlib.simulators.demonstrators import demonstrator_for
 from ptrlib.simulators.demonstrators.styles import STYLES, style_named
 from ptrlib.simulators.protocol import choose_tasks, world_named
 from ptrlib.simulators.workers import Workers
-
 
 
 @dataclass
