@@ -2,11 +2,12 @@
 
 Measured on PandaOmron (robosuite 1.5.2), which the gains below rest on:
 
-- Base velocity: forward, left, turn in the base's own present frame; at 1 it drives 3.7 cm a control step (0.8 cm
-  in the first) and turns 0.066 rad, and coasts 2.2 cm and 0.009 rad after the command has gone to zero.
+- Base velocity: forward, left, turn in the base's own present frame. Friction takes the first 0.25 of a command
+  (0.17 of a turn); beyond it a command drives 4.9 cm a control step per unit (and turns 0.08 rad), so 3.7 cm at 1,
+  0.7 cm at 0.4. At full speed it coasts 2.2 cm and 0.009 rad after the command has gone to zero.
 - It turns about a point 0.2 m from the site that counts as its position, and after turns of half a radian "forward"
   is off by some degrees: closed loop sees to both.
-- Torso at 1 rises 2.5 cm a step, between 0 and 0.34 m, stops within 3 mm and holds.
+- Torso at 1 rises 2.5 cm a step, at 0.5 0.8 cm, between 0 and 0.34 m; it stops within 3 mm and holds.
 - Base and torso obey whatever the mode is. In the base's mode the arm keeps its pose relative to the base, within
   8 mm underway and back within a step or two; in the arm's mode it trails by as much and keeps the offset.
 - At rest nothing drifts.
@@ -27,8 +28,13 @@ from ptrlib.simulators.demonstrators.styles import Style
 
 ACTION_SIZE = 12
 ARM, GRIPPER, BASE, TORSO, MODE = slice(0, 6), 6, slice(7, 10), 10, 11  # of an action
-BASE_GAIN = np.array([12.0, 12.0, 7.0])  # action per metre and radian left to go
-TORSO_GAIN = 25.0
+# Of forward, left, turn and torso: what friction takes of a command, and metres or radians a step beyond it.
+FRICTION = np.array([0.25, 0.25, 0.167, 0.28])
+RATE = np.array([0.049, 0.049, 0.08, 0.034])
+FASTEST = (1.0 - FRICTION) * RATE
+APPROACH_RATE = 0.4  # of what is left, driven in a step
+STILL = np.array([0.004, 0.004, 0.01, 0.004])  # what may be left without a push against friction
+SWEEP_STEP, LEAD, PATIENCE = 0.02, 0.06, 20  # metres a control step, metres ahead of the grip, steps
 BASE_TOLERANCE, YAW_TOLERANCE, TORSO_TOLERANCE = 0.012, 0.03, 0.01  # metres, radians, metres
 
 
@@ -56,12 +62,12 @@ class KitchenTracker:
         action[GRIPPER] = command.gripper
         if isinstance(command, Drive):
             self.arm = PoseTracker()  # what the integral had learnt was another place's
-            move = BASE_GAIN * base_error(self.scene, command.base)
-            across = max(float(np.linalg.norm(move[:2])), 1e-9)
-            move[:2] *= min(1.0, command.speed / across)
-            move[2] = np.clip(move[2], -command.speed, command.speed)
-            action[BASE] = move
-            action[TORSO] = np.clip(TORSO_GAIN * (command.torso - self.scene.torso), -command.speed, command.speed)
+            left = np.append(base_error(self.scene, command.base), command.torso - self.scene.torso)
+            fastest = command.speed * FASTEST
+            step = np.clip(APPROACH_RATE * left, -fastest, fastest)
+            step[:2] *= min(1.0, fastest[0] / max(float(np.linalg.norm(step[:2])), 1e-9))
+            drive = FRICTION * np.tanh(left / STILL) + step / RATE
+            action[BASE], action[TORSO] = drive[:3], drive[3]
             action[MODE] = 1.0
             return action
         in_base = self.scene.base_rotation.T
@@ -163,9 +169,21 @@ class KitchenSkills(Skills):
         yield from self.hesitate(CLOSE)
         yield from self.reach(target, "reach", CLOSE, tolerance=0.012, limit=50)
 
-    def until(self, commands: Commands, arrived: Callable[[], bool]) -> Commands:
-        """``commands`` until ``arrived()``."""
-        for command in commands:
-            if arrived():
-                return
-            yield command
+    def sweep(self, path: np.ndarray, phase: str, gripper: float, arrived: Callable[[], bool],
+              rotations: np.ndarray | None = None) -> Commands:
+        """Lead the grip along the polyline ``path`` (P, 3) against what resists, until ``arrived()``.
+
+        The commanded point goes ahead of the grip by no more than 6 cm and waits there; ``rotations`` (P, 3, 3)
+        are taken on the way. Ends a second after the grip stopped following.
+        """
+        steps = np.linalg.norm(np.diff(path, axis=0), axis=1)
+        stations, done, waited = np.concatenate([[0.0], np.cumsum(steps)]), 0.0, 0.0
+        while waited < PATIENCE and not arrived():
+            target = np.array([np.interp(done, stations, path[:, axis]) for axis in range(3)])
+            if rotations is not None:
+                self.rotation = rotations[int(np.searchsorted(stations, done, side="right")) - 1]
+            yield Command(target, self.rotation, gripper, phase, self.speed)
+            if done < stations[-1] and np.linalg.norm(target - self.scene.grip_position) < LEAD:
+                done, waited = done + SWEEP_STEP * self.style.speed, 0.0
+            else:
+                waited += self.style.speed
