@@ -7,7 +7,7 @@ is closed-loop, on the object's true pose, as in LIBERO.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -16,7 +16,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from ptrlib.simulators.demonstrators.grasps import UP, Grasp
-from ptrlib.simulators.demonstrators.kitchen_grasps import grasps_of, rotations, surface_points
+from ptrlib.simulators.demonstrators.kitchen_grasps import grasps_of, surface_points
 from ptrlib.simulators.demonstrators.kitchen_motion import KitchenSkills
 from ptrlib.simulators.demonstrators.kitchen_preview import Pose, Preview, Stance, Verdict, shifted
 from ptrlib.simulators.demonstrators.kitchen_scene import KitchenScene
@@ -24,6 +24,8 @@ from ptrlib.simulators.demonstrators.skills import CLOSE, OPEN, SLIP, Commands
 
 TURNS = (0.0, np.pi / 2, -np.pi / 2, np.pi / 4, -np.pi / 4, np.pi)  # of an object on its way (rad)
 LIFT = 0.06  # metres
+ATTEMPTS = 4  # grasps tried before the plan is given up
+ROUGHLY = 0.03  # metres: near enough to a stance
 COMFORTABLE = 0.42  # metres in front of the arm's foot from which on things are easy to get at
 FAR = 0.30  # metres from the object's origin at which the library's check is sure to call the hand gone
 CHECKS = 160  # transfers looked at before the best of them is taken
@@ -58,31 +60,46 @@ class Errand:
     leans: np.ndarray
     spots: Callable[[KitchenScene, str], list[Spot]]
     stances: Callable[[KitchenScene, np.ndarray, np.ndarray], list[Stance]]
+    under: str | None = None  # what the object may touch while it is let down
     name: str = "obj"
 
 
 def carry_out(errand: Errand, skills: KitchenSkills) -> Commands:
-    """Pick the object up and put it where it belongs."""
+    """Pick the object up, by another grasp when it did not come along, and put it where it belongs."""
     scene, name = skills.scene, errand.name
     preview = Preview(scene)
-    transfer = planned(errand, skills, preview)
-    if transfer is None:  # no hand gets at it where it is: the attempt goes on without and fails
-        return
-    yield from stand(skills, transfer.stance)
-    grasp = transfer.grasp
+    failed: list[Grasp] = []
+    for _ in range(ATTEMPTS):
+        transfer = planned(errand, skills, preview, failed)
+        if transfer is None:  # no hand gets at it where it is: the attempt goes on without and fails
+            return
+        yield from stand(skills, transfer.stance)
+        height = scene.position(name)[2]
+        yield from pick(skills, preview, name, transfer.grasp)
+        if scene.position(name)[2] > height + 0.4 * LIFT:
+            yield from put(skills, preview, name, transfer.spot)
+            return
+        failed.append(transfer.grasp)
+        yield from skills.hold(8, "release", OPEN)
 
-    def held_at() -> np.ndarray:
+
+def pick(skills: KitchenSkills, preview: Preview, name: str, grasp: Grasp) -> Commands:
+    """Lead the hand before the object, close it on it and lift."""
+    scene = skills.scene
+
+    def target() -> np.ndarray:
         return scene.position(name) + grasp.offset
 
-    before = held_at() - skills.hover * grasp.rotation[:, 2]
+    before = target() - skills.hover * grasp.rotation[:, 2]
     yield from along(skills, preview, (before, grasp.rotation), "reach", OPEN)
-    yield from take(skills, held_at, grasp, surface_points(scene, name))
-    height = scene.position(name)[2]
+    yield from take(skills, target, grasp, surface_points(scene, name))
     yield from skills.reach(scene.grip_position + LIFT * UP, "lift", CLOSE, tolerance=0.02)
-    if scene.position(name)[2] < height + 0.4 * LIFT:
-        yield from skills.hold(8, "release", OPEN)
-        return
-    yield from put(skills, preview, name, transfer.spot)
+
+
+def alike(one: Grasp, other: Grasp) -> bool:
+    """Whether two grasps are too much the same to try both."""
+    return bool(np.linalg.norm(one.offset - other.offset) < 0.015
+                and Rotation.from_matrix(one.rotation @ other.rotation.T).magnitude() < 0.35)
 
 
 def take(skills: KitchenSkills, target: Callable[[], np.ndarray], grasp: Grasp, own: np.ndarray) -> Commands:
@@ -118,11 +135,11 @@ def put(skills: KitchenSkills, preview: Preview, name: str, spot: Spot) -> Comma
     def lost() -> bool:
         return abs(float(np.linalg.norm(scene.grip_position - scene.position(name)) - held)) > SLIP
 
-    yield from skills.until(along(skills, preview, (first, rotation), "transport", CLOSE, name), lost)
-    yield from skills.until(skills.hesitate(CLOSE), lost)
-    yield from skills.until(skills.reach(lambda: goal(skills.hover), "transport", CLOSE, rotation,
+    yield from until(along(skills, preview, (first, rotation), "transport", CLOSE, name), lost)
+    yield from until(skills.hesitate(CLOSE), lost)
+    yield from until(skills.reach(lambda: goal(skills.hover), "transport", CLOSE, rotation,
                                          tolerance=0.012, limit=40), lost)
-    yield from skills.until(skills.reach(lambda: goal(-0.03), "place", CLOSE, rotation, tolerance=0.004, limit=60,
+    yield from until(skills.reach(lambda: goal(-0.03), "place", CLOSE, rotation, tolerance=0.004, limit=60,
                                          speed=0.5), lambda: lost() or scene.rests(name))
     yield from skills.hold(8, "release", OPEN)
     approach = scene.grip_rotation[:, 2]
@@ -133,10 +150,22 @@ def put(skills: KitchenSkills, preview: Preview, name: str, spot: Spot) -> Comma
                             tolerance=0.02)
 
 
+def until(commands: Commands, ended: Callable[[], bool]) -> Commands:
+    """``commands`` until something has ``ended()`` them."""
+    for command in commands:
+        if ended():
+            return
+        yield command
+
+
 def stand(skills: KitchenSkills, stance: Stance) -> Commands:
     """Drive to a stance."""
-    if np.hypot(stance.forward, stance.left) > 0.02 or abs(stance.torso - skills.scene.torso) > 0.02:
-        yield from skills.drive_by(stance.forward, stance.left, OPEN, torso=stance.torso)
+    if np.hypot(stance.forward, stance.left) < ROUGHLY and abs(stance.torso - skills.scene.torso) < 0.02:
+        return
+    scene = skills.scene
+    shift = scene.base_rotation @ np.array([stance.forward, stance.left, 0.0])
+    goal = np.append((scene.base_position + shift)[:2], scene.base_yaw)
+    yield from skills.drive(goal, OPEN, stance.torso, tolerance=ROUGHLY)
 
 
 def along(skills: KitchenSkills, preview: Preview, goal: Pose, phase: str, gripper: float, held: str | None = None
@@ -176,10 +205,11 @@ def _ways(start: Pose, goal: Pose, back: np.ndarray) -> Iterator[list[Pose]]:
         yield [*way, goal]
 
 
-def planned(errand: Errand, skills: KitchenSkills, preview: Preview) -> Transfer | None:
+def planned(errand: Errand, skills: KitchenSkills, preview: Preview, failed: Sequence[Grasp] = ()
+            ) -> Transfer | None:
     """The cheapest transfer found, or the least bad one; None where no hand gets at the object at all."""
     scene = skills.scene
-    grasps = grasps_of(scene, errand.name, rotations(scene.base_rotation[:, 0], errand.leans))
+    grasps = [grasp for grasp in grasps_of(scene, errand.name, errand.leans) if not any(alike(grasp, other) for other in failed)]
     spots = errand.spots(scene, errand.name)
     stances = errand.stances(scene, scene.position(errand.name), spots[0].position)
     stances = [stance for stance in stances if not preview.touched(preview.posture(stance))] or [Stance()]
@@ -198,7 +228,7 @@ def planned(errand: Errand, skills: KitchenSkills, preview: Preview) -> Transfer
                 if best is not None and total >= best.cost:
                     continue
                 checks += 1
-                total += placed(preview, posture, spot, skills.hover, errand.name)
+                total += placed(preview, posture, spot, skills.hover, errand.name, errand.under)
                 if best is None or total < best.cost:
                     best = Transfer(stance, grasp, spot, total)
                 if best.cost < grasp.cost + 0.5:
@@ -217,14 +247,14 @@ def picked(preview: Preview, stance: Stance, origin: np.ndarray, grasp: Grasp, h
     return lifted.posture, cost + down.cost + lifted.cost
 
 
-def placed(preview: Preview, posture: np.ndarray, spot: Spot, hover: float, name: str) -> float:
+def placed(preview: Preview, posture: np.ndarray, spot: Spot, hover: float, name: str, under: str | None) -> float:
     """What is wrong with putting the held object down at ``spot``."""
     grip, rotation = preview.pose(posture)
     origin, _ = preview.object_pose(posture, name)
     turn = Rotation.from_rotvec(spot.turn * UP).as_matrix()
     low = (spot.position + turn @ (grip - origin) + 0.012 * UP, turn @ rotation)
     above = preview.jump(posture, shifted(low, hover * UP), name)
-    down = preview.follow(above.posture, [low], held=name)
+    down = preview.follow(above.posture, [low], held=name, under=under)
     gone = preview.follow(down.posture, [shifted(low, -0.08 * low[1][:, 2])], allowed=(name,))
     return above.cost + down.cost + gone.cost
 
@@ -288,8 +318,8 @@ def into_region(fixture: str, region: str, forward: float) -> Callable[[KitchenS
 
 PLANS: dict[str, Callable[[KitchenSkills], Commands]] = {
     task: partial(carry_out, errand) for task, errand in {
-        "PnPCounterToStove": Errand(FROM_ABOVE_OR_ASLANT, into_container, beside_both),
-        "PnPStoveToCounter": Errand(FROM_ABOVE_OR_ASLANT, into_container, beside_both),
-        "PnPSinkToCounter": Errand(FROM_ABOVE_OR_ASLANT, into_container, beside_both),
+        "PnPCounterToStove": Errand(FROM_ABOVE_OR_ASLANT, into_container, beside_both, "container"),
+        "PnPStoveToCounter": Errand(FROM_ABOVE_OR_ASLANT, into_container, beside_both, "container"),
+        "PnPSinkToCounter": Errand(FROM_ABOVE_OR_ASLANT, into_container, beside_both, "container"),
         "PnPCounterToSink": Errand(FROM_ABOVE_OR_ASLANT, into_region("sink", "basin", 0.45), beside_both),
     }.items()}

@@ -80,6 +80,7 @@ class Preview:
         floor = [geom for geom in range(self.model.ngeom) if "floor" in self.model.geom(geom).name]
         self.ignored = np.zeros(self.model.ngeom, bool)
         self.ignored[floor] = True
+        self._masks: dict[tuple[str, ...], np.ndarray] = {}
 
     def posture(self, stance: Stance | None = None, open_hand: bool = True) -> np.ndarray:
         """The scene as it is now; with a ``stance``, the robot there and its arm at rest."""
@@ -127,9 +128,9 @@ class Preview:
         return posture, float(np.linalg.norm(error[:3]) + 0.2 * np.linalg.norm(error[3:]))
 
     def follow(self, posture: np.ndarray, way: Iterable[Pose], held: str | None = None,
-               allowed: tuple[str, ...] = ()) -> Verdict:
-        """The hand led straight from pose to pose, with what it holds; ``allowed`` may be touched by the fingers
-        and by what is held."""
+               allowed: tuple[str, ...] = (), under: str | None = None) -> Verdict:
+        """The hand led straight from pose to pose, with what it holds. The fingers may touch what is ``allowed``,
+        what is held may touch what is ``under`` it."""
         grasped = self._grasped(posture, held) if held else None
         missed, touched = 0.0, 0
         at = self.pose(posture)
@@ -145,7 +146,7 @@ class Preview:
                 if held and grasped is not None:
                     self._attach(posture, held, grasped)
                 missed = max(missed, left) if stride == strides else missed
-                touched += self.touched(posture, held, allowed)
+                touched += self.touched(posture, held, allowed, under)
             at = pose
         return Verdict(posture, missed, touched)
 
@@ -162,29 +163,29 @@ class Preview:
         body = self.scene.body(name)
         return self.data.xpos[body].copy(), self.data.xmat[body].reshape(3, 3).copy()
 
-    def touched(self, posture: np.ndarray, held: str | None = None, allowed: tuple[str, ...] = ()) -> int:
+    def touched(self, posture: np.ndarray, held: str | None = None, allowed: tuple[str, ...] = (),
+                under: str | None = None) -> int:
         """How many pairs of geoms touch, one of the robot's or of what it holds and one of the rest."""
         self._place(posture)
         self.mujoco.mj_collision(self.model, self.data)
         if self.data.ncon == 0:
             return 0
         pairs = self.data.contact.geom[: self.data.ncon]
-        moving = self.robot.copy()
-        if held:
-            moving |= self._of((held,))
-        one = moving[pairs[:, 0]] != moving[pairs[:, 1]]
-        one &= ~self.ignored[pairs].any(axis=1)
+        carried = self._of((held,)) if held else np.zeros_like(self.robot)
+        moving = self.robot | carried
+        counts = moving[pairs[:, 0]] != moving[pairs[:, 1]]
+        counts &= ~self.ignored[pairs].any(axis=1)
         if allowed:
-            near = self._of(allowed)[pairs].any(axis=1)
-            soft = self.fingers.copy()
-            if held:
-                soft |= self._of((held,))
-            one &= ~(near & soft[pairs].any(axis=1))
-        return int(one.sum())
+            counts &= ~(self._of(allowed)[pairs].any(axis=1) & self.fingers[pairs].any(axis=1))
+        if under:
+            counts &= ~(self._of((under,))[pairs].any(axis=1) & carried[pairs].any(axis=1))
+        return int(counts.sum())
 
     def _of(self, names: tuple[str, ...]) -> np.ndarray:
-        bodies = [body for name in names for body in self.scene.bodies(name)]
-        return np.isin(self.model.geom_bodyid, bodies)
+        if names not in self._masks:
+            bodies = [body for name in names for body in self.scene.bodies(name)]
+            self._masks[names] = np.isin(self.model.geom_bodyid, bodies)
+        return self._masks[names]
 
     def _place(self, posture: np.ndarray) -> None:
         self.data.qpos[:] = posture
