@@ -1,6 +1,7 @@
 """Primitive stand-ins for the objects that the 24 tasks sample, in three instances per category.
 
-Every model stands on z = 0. Round food is drawn as an ellipsoid and touches as a box or cylinder, so that it lies
+Parts are written standing on z = 0; a model's origin is half its height above that, as in the official objects:
+the library counts an object as inside something when its origin is. Round food is drawn as an ellipsoid and touches as a box or cylinder, so that it lies
 still; vessels are rings of boxes, so that things can be put into them.
 """
 
@@ -241,8 +242,11 @@ def files() -> dict[str, bytes]:
 
 
 def grocery(category: str, parts: Sequence[Part], size: float, brightness: float) -> bytes:
-    """One instance as a model file, centred in x and y and standing on z = 0."""
+    """One instance as a model file, its origin at half its height."""
     parts = [part.scaled(size).tinted(brightness) for part in parts]
+    low, high = bounds(parts)
+    middle = float(low[2] + high[2]) / 2
+    parts = [part.raised(-middle) for part in parts]
     low, high = bounds(parts)
     centre = (low + high) / 2
     half = np.maximum((high - low) / 2, 0.003)
