@@ -8,7 +8,7 @@ is closed-loop, on the object's true pose, as in LIBERO.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 
@@ -29,13 +29,13 @@ ROUGHLY = 0.03  # metres: near enough to a stance
 COMFORTABLE = 0.42  # metres in front of the arm's foot from which on things are easy to get at
 FAR = 0.30  # metres from the object's origin at which the library's check is sure to call the hand gone
 CHECKS = 160  # transfers looked at before the best of them is taken
-FROM_ABOVE, FROM_ABOVE_OR_ASLANT = np.deg2rad([0.0, 20.0]), np.deg2rad([0.0, 20.0, 40.0])
+FROM_ABOVE_OR_ASLANT = np.deg2rad([0.0, 20.0, 40.0])  # leans of the hand
 FROM_THE_FRONT = np.deg2rad([40.0, 55.0, 70.0, 85.0])
 
 
 @dataclass(frozen=True)
 class Spot:
-    """Where an object's origin is to go (3,), the height being that of what it will stand on, and how far the
+    """Where an object is to go (3,): over which point its origin, how high what it will stand on is; and how far the
     object is turned about the vertical on its way (rad)."""
 
     position: np.ndarray
@@ -211,6 +211,7 @@ def planned(errand: Errand, skills: KitchenSkills, preview: Preview, failed: Seq
     scene = skills.scene
     grasps = [grasp for grasp in grasps_of(scene, errand.name, errand.leans) if not any(alike(grasp, other) for other in failed)]
     spots = errand.spots(scene, errand.name)
+    hang = scene.position(errand.name)[2] - surface_points(scene, errand.name)[:, 2].min()
     stances = errand.stances(scene, scene.position(errand.name), spots[0].position)
     stances = [stance for stance in stances if not preview.touched(preview.posture(stance))] or [Stance()]
     best: Transfer | None = None
@@ -228,7 +229,7 @@ def planned(errand: Errand, skills: KitchenSkills, preview: Preview, failed: Seq
                 if best is not None and total >= best.cost:
                     continue
                 checks += 1
-                total += placed(preview, posture, spot, skills.hover, errand.name, errand.under)
+                total += placed(preview, posture, spot, skills.hover, hang, errand.name, errand.under)
                 if best is None or total < best.cost:
                     best = Transfer(stance, grasp, spot, total)
                 if best.cost < grasp.cost + 0.5:
@@ -247,12 +248,13 @@ def picked(preview: Preview, stance: Stance, origin: np.ndarray, grasp: Grasp, h
     return lifted.posture, cost + down.cost + lifted.cost
 
 
-def placed(preview: Preview, posture: np.ndarray, spot: Spot, hover: float, name: str, under: str | None) -> float:
-    """What is wrong with putting the held object down at ``spot``."""
+def placed(preview: Preview, posture: np.ndarray, spot: Spot, hover: float, hang: float, name: str,
+           under: str | None) -> float:
+    """What is wrong with putting the held object, whose origin is ``hang`` above its bottom, down at ``spot``."""
     grip, rotation = preview.pose(posture)
     origin, _ = preview.object_pose(posture, name)
     turn = Rotation.from_rotvec(spot.turn * UP).as_matrix()
-    low = (spot.position + turn @ (grip - origin) + 0.012 * UP, turn @ rotation)
+    low = (spot.position + turn @ (grip - origin) + (hang + 0.012) * UP, turn @ rotation)
     above = preview.jump(posture, shifted(low, hover * UP), name)
     down = preview.follow(above.posture, [low], held=name, under=under)
     gone = preview.follow(down.posture, [shifted(low, -0.08 * low[1][:, 2])], allowed=(name,))
@@ -286,7 +288,7 @@ def free_spots(scene: KitchenScene, name: str, corner: np.ndarray, sides: np.nda
     radius = float(np.linalg.norm(own[:, :2], axis=1).max())
     others = np.concatenate([surface_points(scene, other) for other in scene.names() if other != name]
                             or [np.zeros((0, 3))])
-    low, high = corner[2] - 0.01, corner[2] + own[:, 2].max()
+    low, high = corner[2] - 0.01, corner[2] + np.ptp(own[:, 2])
     others = others[(others[:, 2] > low) & (others[:, 2] < high)]
     spots = []
     for first, second in product(np.linspace(0.0, 1.0, 13), repeat=2):
@@ -316,10 +318,42 @@ def into_region(fixture: str, region: str, forward: float) -> Callable[[KitchenS
     return spots
 
 
+def on_counter(scene: KitchenScene, name: str) -> list[Spot]:
+    """Free places near the counter's front edge, in front of where the object is now."""
+    forward, left = scene.base_rotation[:, 0], scene.base_rotation[:, 1]
+    points = scene.points(scene.fixture("counter").name)
+    top = points[:, 2].max()
+    points = points[points[:, 2] > top - 0.01]
+    edge = float(((points - scene.base_position) @ forward).min())
+    start = scene.base_position + (edge + 0.02) * forward
+    start[2] = top
+    start += ((scene.position(name) - start) @ left) * left
+    spots = free_spots(scene, name, start - 0.4 * left, np.array([0.3 * forward, 0.8 * left]), start + 0.13 * forward)
+    return [spot for spot in spots if np.linalg.norm(points[:, :2] - spot.position[:2], axis=1).min() < 0.02]
+
+
+def under_dispenser(scene: KitchenScene, name: str) -> list[Spot]:
+    """Where the coffee machine expects a mug."""
+    site = scene.data.site(f"{scene.fixture('coffee_machine').naming_prefix}receptacle_place_site").xpos.copy()
+    return [Spot(site, turn, 0.1 * abs(turn)) for turn in TURNS]
+
+
+def with_torso(scene: KitchenScene, origin: np.ndarray, goal: np.ndarray) -> list[Stance]:
+    """As :func:`beside_both`, the torso low or raised."""
+    stances = beside_both(scene, origin, goal)
+    return [replace(stance, torso=torso) for torso in (0.0, 0.15) for stance in stances]
+
+
 PLANS: dict[str, Callable[[KitchenSkills], Commands]] = {
     task: partial(carry_out, errand) for task, errand in {
+        "PnPCounterToCab": Errand(FROM_THE_FRONT, into_region("cab", "level0", 0.3), with_torso),
+        "PnPCabToCounter": Errand(FROM_THE_FRONT, on_counter, with_torso),
+        "PnPCounterToSink": Errand(FROM_ABOVE_OR_ASLANT, into_region("sink", "basin", 0.45), beside_both),
+        "PnPSinkToCounter": Errand(FROM_ABOVE_OR_ASLANT, into_container, beside_both, "container"),
+        "PnPCounterToMicrowave": Errand(FROM_THE_FRONT, into_container, with_torso, "container"),
+        "PnPMicrowaveToCounter": Errand(FROM_THE_FRONT, into_container, with_torso, "container"),
         "PnPCounterToStove": Errand(FROM_ABOVE_OR_ASLANT, into_container, beside_both, "container"),
         "PnPStoveToCounter": Errand(FROM_ABOVE_OR_ASLANT, into_container, beside_both, "container"),
-        "PnPSinkToCounter": Errand(FROM_ABOVE_OR_ASLANT, into_container, beside_both, "container"),
-        "PnPCounterToSink": Errand(FROM_ABOVE_OR_ASLANT, into_region("sink", "basin", 0.45), beside_both),
+        "CoffeeSetupMug": Errand(FROM_THE_FRONT, under_dispenser, beside_both),
+        "CoffeeServeMug": Errand(FROM_THE_FRONT, on_counter, beside_both),
     }.items()}
