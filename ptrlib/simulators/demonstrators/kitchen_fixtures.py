@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from ptrlib.simulators.demonstrators.grasps import UP, pointing
 from ptrlib.simulators.demonstrators.kitchen_motion import KitchenSkills
@@ -16,11 +17,13 @@ from ptrlib.simulators.demonstrators.kitchen_reach import find_stand
 from ptrlib.simulators.demonstrators.kitchen_scene import KitchenScene
 from ptrlib.simulators.demonstrators.skills import CLOSE, OPEN, Commands
 
-DOOR_DISTANCE, DOOR_TORSO = 0.75, 0.20  # metres from a wall cabinet's front to the base, and the torso's height
-DRAWER_DISTANCE = 0.72  # metres from a drawer's handle to the base
 PULL_SPEED = 0.5
-PULLED = 0.55  # of a door's travel: from there it is pushed from inside
-FINGER = 0.012  # metres from the middle of the closed fingers to their sides
+OPENED = 1.53  # radians to which a door is led
+FOLLOW = 0.6  # of the door's turn that the hand turns with its handle
+BESIDE = 0.035  # metres from what the closed fingers are to push to their middle, before they do
+DOOR_DISTANCES = (0.6, 0.75, 0.9)  # of the base from where the hand goes first, tried
+ASIDES = (-0.4, -0.2, 0.0, 0.2, 0.4)
+TORSOS = (0.0, 0.15, 0.3)  # heights tried, metres
 
 
 class Front:
@@ -51,19 +54,26 @@ def ways_of(front: Front, points: np.ndarray, tilts: tuple[float, ...], openings
             np.stack([np.broadcast_to(rotation, (len(points), 3, 3)) for rotation in rotations]))
 
 
-def bases_before(front: Front, point: np.ndarray, distances: tuple[float, ...]) -> np.ndarray:
-    """(B, 3) stands before ``point``, straight and turned, on either side of it."""
+def bases_before(front: Front, point: np.ndarray, distances: tuple[float, ...], asides: tuple[float, ...]
+                 ) -> np.ndarray:
+    """(B, 3) stands before ``point`` and ``asides`` (m) to the right of it, straight and turned."""
     return np.array([front.stand(point, distance, aside) + [0.0, 0.0, turn] for distance in distances
-                     for aside in np.linspace(-0.45, 0.45, 7) for turn in (-0.8, -0.4, 0.0, 0.4, 0.8)])
+                     for aside in asides for turn in (-0.7, -0.35, 0.0, 0.35, 0.7)])
 
 
 def stand_before(skills: KitchenSkills, front: Front, points: np.ndarray, tilts: tuple[float, ...],
                  openings: np.ndarray, gripper: float, distances: tuple[float, ...] = (0.45, 0.6, 0.75),
-                 torsos: tuple[float, ...] = (0.0,), shifts: np.ndarray | None = None) -> Commands:
-    """Drive to where the hand gets through ``points`` (M, 3); returns its rotation (3, 3) there."""
+                 torsos: tuple[float, ...] = (0.0,), asides: tuple[float, ...] = (), shifts: np.ndarray | None = None
+                 ) -> Commands:
+    """Drive to where the hand gets through ``points`` (M, 3); returns its rotation (3, 3) there.
+
+    With ``asides`` the base has to stand that far to the right; without it may stay where it is.
+    """
     positions, rotations = ways_of(front, points, tilts, openings)
-    stand = find_stand(skills.arm, positions, rotations, bases_before(front, points[0], distances),
-                       torsos, shifts)
+    bases = bases_before(front, points[0], distances, asides or ASIDES)
+    if not asides:
+        bases = np.concatenate([[skills.arm.stand], bases])
+    stand = find_stand(skills.arm, positions, rotations, bases, torsos, shifts)
     yield from skills.drive(stand.base, gripper, stand.torso)
     return rotations[stand.way, 0]
 
@@ -81,7 +91,7 @@ def open_drawer(skills: KitchenSkills) -> Commands:
     left = 0.62 * (1.0 - scene.openness(joint)) * front.out
     points = np.stack([middle(bar) + skills.hover * front.out, middle(bar)])
     rotation = yield from stand_before(skills, front, points, (0.2, 0.35, 0.05), UPRIGHT, OPEN,
-                                       shifts=np.array([np.zeros(2), left[:2]]))
+                                       shifts=left[None, :2])
     yield from skills.grasp_before(lambda: middle(bar), rotation, bar, front.out)
     goal = np.append((scene.base_position + left)[:2], scene.base_yaw)
     yield from skills.drive(goal, CLOSE, speed=PULL_SPEED, phase="pull")
@@ -98,7 +108,7 @@ def close_drawer(skills: KitchenSkills) -> Commands:
     contact = handle + 0.03 * front.out
     over = contact + 0.15 * front.out + 0.22 * UP  # so that the hand comes down before the drawer, not onto it
     rotation = yield from stand_before(skills, front, np.stack([over, contact]), (0.5, 0.8, 0.2), UPRIGHT, CLOSE,
-                                       shifts=np.array([np.zeros(2), -left[:2]]))
+                                       shifts=-left[None, :2])
     yield from skills.reach(over, "reach", CLOSE, rotation, tolerance=0.04)
     yield from skills.touch_before(lambda: contact, rotation, front.out, front.along)
     goal = np.append((scene.base_position - left)[:2], scene.base_yaw)
@@ -106,7 +116,209 @@ def close_drawer(skills: KitchenSkills) -> Commands:
     yield from skills.reach(scene.grip_position - 0.06 * front.out, "push", CLOSE, limit=30)
 
 
+def turned(points: np.ndarray, anchor: np.ndarray, axis: np.ndarray, angles: np.ndarray) -> np.ndarray:
+    """(A, 3) a point (3,) turned about an axis through ``anchor`` by each of ``angles`` (A,)."""
+    return anchor + Rotation.from_rotvec(np.outer(angles, axis)).apply(points - anchor)
+
+
+class Door:
+    """A hinged door: where its hinge and handle are, and which way it turns when it opens."""
+
+    def __init__(self, scene: KitchenScene, front: Front, joint: str) -> None:
+        self.scene, self.front, self.joint = scene, front, joint
+        self.anchor, axis = scene.joint_frame(joint)
+        low, high = scene.model.joint(joint).range
+        self.axis = axis * (1.0 if abs(high) > abs(low) else -1.0)  # opens by a positive turn
+        handle = self.closed(scene.handle_points(joint))
+        self.bar = handle[handle @ front.out > (handle @ front.out).max() - 0.018]
+        self.grip = middle(self.bar)
+        self.side = float(np.sign((self.grip - self.anchor) @ front.along))  # of the handle, seen from the hinge
+        panel = self.closed(scene.geom_points(scene.solid(scene.moved_by(joint))))
+        self.width = float(np.max((panel - self.anchor) @ front.along * self.side))  # from the hinge to the edge
+
+    @property
+    def angle(self) -> float:
+        """Radians from closed."""
+        return abs(self.scene.joint(self.joint))
+
+    def closed(self, points: np.ndarray) -> np.ndarray:
+        """Where ``points`` (N, 3) of the door would be if it were closed."""
+        back = Rotation.from_rotvec(-self.angle * self.axis)
+        return self.anchor + back.apply(points - self.anchor)
+
+    def opened(self, points: np.ndarray) -> np.ndarray:
+        """Where ``points`` (N, 3) of the closed door are now."""
+        return self.anchor + Rotation.from_rotvec(self.angle * self.axis).apply(points - self.anchor)
+
+    def at(self, along: float, out: float, height: float) -> np.ndarray:
+        """A point of the room: metres from the hinge towards the handle's side, before the front, and above 0."""
+        point = self.anchor + along * self.side * self.front.along + out * self.front.out
+        return np.append(point[:2], height)
+
+
+def open_doors(skills: KitchenSkills) -> Commands:
+    """Open each door by its handle, the nearer one first."""
+    scene = skills.scene
+    fixture = scene.fixture("fxtr")
+    front = Front(scene, fixture.name)
+    joints = fixture.door_joint_names
+    for joint in sorted(joints, key=lambda joint: np.linalg.norm(
+            middle(scene.handle_points(joint)) - scene.grip_position)):
+        if scene.openness(joint) < 0.92:
+            neighbours = [middle(scene.handle_points(other)) for other in joints if other != joint]
+            yield from open_door(skills, Door(scene, front, joint), neighbours)
+
+
+def open_door(skills: KitchenSkills, door: Door, neighbours: list[np.ndarray]) -> Commands:
+    """Grasp the handle and lead it round the hinge; the hand turns with it by a part of the door's turn."""
+    front, scene = door.front, skills.scene
+    grip = door.grip
+    if neighbours and np.linalg.norm(grip - neighbours[0]) < 0.12:  # so that a finger fits between the two
+        grip = grip - 0.014 * door.side * front.along
+    angles = np.linspace(door.angle, OPENED, 8)
+    arc = turned(grip, door.anchor, door.axis, angles)
+    following = Rotation.from_rotvec(np.outer(FOLLOW * angles, door.axis)).as_matrix()
+    outside = following[0] @ front.out
+    sideways = np.array([front.along, -front.along])
+    points = np.stack([arc[0] + skills.hover * outside, arc[0], arc[2], arc[4], arc[7]])
+    positions, rotations = ways_of(front, points, (0.3, 0.05, 0.6), sideways)
+    rotations = following[[0, 0, 2, 4, 7]] @ rotations
+    bases = bases_before(front, arc[0], DOOR_DISTANCES, ASIDES)
+    stand = find_stand(skills.arm, positions, rotations, bases, TORSOS)
+    yield from skills.drive(stand.base, OPEN, stand.torso)
+    rotation = rotations[stand.way, 0]
+    yield from skills.grasp_before(lambda: arc[0], rotation, door.opened(door.bar), outside)
+    turning = following @ following[0].T @ rotation
+    yield from skills.sweep(arc, "pull", CLOSE, lambda: scene.grip_width < 0.006, turning)
+    yield from skills.release(-0.08 * skills.rotation[:, 2])
+    ahead = front.out * (door.width + 0.15 - (scene.grip_position - door.anchor) @ front.out)
+    if neighbours:  # out of this door's way before the hand crosses to the other one
+        yield from skills.reach(scene.grip_position + ahead, "retreat", OPEN, tolerance=0.04, angle=9.0, limit=40)
+
+
+def close_doors(skills: KitchenSkills) -> Commands:
+    """Push each door shut from outside, the hand in front of it in the end."""
+    scene = skills.scene
+    fixture = scene.fixture("fxtr")
+    front = Front(scene, fixture.name)
+    for joint in fixture.door_joint_names:
+        if scene.openness(joint) > 0.004:
+            yield from close_door(skills, Door(scene, front, joint))
+
+
+def close_door(skills: KitchenSkills, door: Door) -> Commands:
+    front, scene = door.front, skills.scene
+    height = door.grip[2] - 0.08
+    contact = door.at(0.7 * door.width, 0.012, height)
+    angles = np.linspace(door.angle + BESIDE / (0.7 * door.width), -0.2, 9)
+    path = turned(contact, door.anchor, door.axis, angles)
+    outside = Rotation.from_rotvec(door.angle * door.axis).apply(front.out)  # from the door's outer face
+    beside = path[0] + 0.05 * outside
+    before = beside + 0.20 * front.out
+    points = np.stack([before, beside, path[4], path[-2]])
+    rotation = yield from stand_before(skills, front, points, (0.3, 0.6, 0.05), UPRIGHT, CLOSE, DOOR_DISTANCES, TORSOS)
+    yield from skills.reach(before, "reach", CLOSE, rotation, tolerance=0.03)
+    yield from skills.touch_before(lambda: beside, rotation, front.out, UP)
+    yield from skills.sweep(path, "push", CLOSE, lambda: scene.openness(door.joint) < 0.003)
+    yield from skills.reach(scene.grip_position + 0.2 * front.out, "retreat", CLOSE, tolerance=0.03, limit=30)
+
+
+def press(skills: KitchenSkills, fixture: str, button: str) -> Commands:
+    """Push a button with closed fingers and draw back far enough for the library to count it."""
+    scene = skills.scene
+    name = scene.fixture(fixture).name
+    front, geom = Front(scene, name), f"{name}_{button}"
+    points = scene.geom_points(geom)
+    face = middle(points) + (np.max(points @ front.out) - middle(points) @ front.out) * front.out
+    ways = np.stack([face + skills.hover * front.out, face])
+    rotation = yield from stand_before(skills, front, ways, (0.3, 0.6, 0.0), np.concatenate([UPRIGHT, [front.along]]),
+                                       CLOSE, (0.5, 0.65, 0.8), (scene.torso, 0.2))
+    yield from skills.touch_before(lambda: face + 0.02 * front.out, rotation, front.out, front.along)
+    yield from skills.sweep(np.stack([scene.grip_position, face - 0.03 * front.out]), "press", CLOSE,
+                            lambda: scene.touches(geom))
+    yield from skills.reach(face + 0.21 * front.out, "retreat", CLOSE, tolerance=0.03, angle=9.0, limit=40)
+
+
+def push_lever(skills: KitchenSkills, front: Front, joint: str, radius: float, height: float, sign: float,
+               arrived: Callable[[], bool], asides: tuple[float, ...] = ()) -> Commands:
+    """Turn a lever or spout about its upright axis: the closed fingers come down beside it and push it round.
+
+    The fingers touch it ``radius`` (m) from the axis at ``height`` (m above 0), and push so that the joint's angle
+    grows for ``sign`` 1.
+    """
+    scene = skills.scene
+    anchor, axis = scene.joint_frame(joint)
+    points = scene.geom_points(scene.solid(scene.moved_by(joint)))
+    around = (points - anchor)[:, :2]
+    reach = np.linalg.norm(around, axis=1)
+    tip = around[reach > 0.9 * reach.max()].mean(axis=0)
+    contact = np.append(anchor[:2] + radius * tip / np.linalg.norm(tip), height)
+    path = turned(contact, anchor, sign * axis, np.linspace(-BESIDE / radius, 0.9, 8))
+    ways = np.stack([path[0] + skills.hover * UP, path[0], path[4]])
+    rotation = yield from stand_before(skills, front, ways, (1.2, 0.9, 1.5), np.array([front.out, -front.out]), CLOSE,
+                                       (0.65, 0.75), asides=asides)
+    yield from skills.touch_before(lambda: path[0], rotation, UP, front.out)
+    yield from skills.sweep(path, "push", CLOSE, arrived)
+    yield from skills.reach(scene.grip_position + 0.1 * UP, "retreat", CLOSE, tolerance=0.03, limit=20)
+
+
+def turn_faucet(skills: KitchenSkills) -> Commands:
+    scene = skills.scene
+    name = scene.fixture("sink").name
+    joint = f"{name}_handle_joint"
+    lever = scene.geom_points(scene.solid(scene.moved_by(joint)))
+    sign = 1.0 if scene.task.name == "TurnOnSinkFaucet" else -1.0
+    # from the right, so that the forearm passes beside the spout
+    yield from push_lever(skills, Front(scene, name), joint, 0.09, float(lever[:, 2].max()), sign, scene.solved,
+                          (0.2, 0.3, 0.4))
+
+
+def turn_spout(skills: KitchenSkills) -> Commands:
+    scene = skills.scene
+    name = scene.fixture("sink").name
+    joint = f"{name}_spout_joint"
+    spout = scene.geom_points(scene.solid(scene.moved_by(joint)))
+    sign = 1.0 if scene.env.behavior == "right" else -1.0
+    yield from push_lever(skills, Front(scene, name), joint, 0.15, float(spout[:, 2].max()) - 0.01, sign, scene.solved)
+
+
+def turn_knob(skills: KitchenSkills) -> Commands:
+    """Push one end of a knob's bar sideways with closed fingers."""
+    scene = skills.scene
+    name = scene.fixture("stove").name
+    front, joint = Front(scene, name), f"{name}_knob_{scene.env.knob}_joint"
+    anchor, axis = scene.joint_frame(joint)
+    angle, growing = scene.joint(joint), scene.task.name == "TurnOnStove"
+    end = Rotation.from_rotvec(angle * axis).apply(UP)  # of the bar, which stands upright at 0
+    if not growing and angle > 0.8:
+        end = -end  # pushed down from above rather than up from below
+    direction = np.cross(axis, end) * (1.0 if growing else -1.0)
+    bar = scene.geom_points(scene.solid(scene.moved_by(joint)))
+    depth = float(np.max(bar @ front.out)) - float(anchor @ front.out)
+    contact = anchor + 0.024 * end + (depth - 0.004) * front.out
+    path = np.stack([contact - BESIDE * direction, contact + 0.05 * direction])
+    ways = np.stack([path[0] + skills.hover * front.out, path[0], path[1]])
+    openings = np.concatenate([UPRIGHT, [front.along, -front.along]])
+    rotation = yield from stand_before(skills, front, ways, (0.4, 0.6, 0.2), openings, CLOSE, (0.65, 0.75, 0.85),
+                                       (0.0, 0.15))
+    yield from skills.touch_before(lambda: path[0], rotation, front.out, -direction)
+    yield from skills.sweep(path, "turn", CLOSE, scene.solved)
+    yield from skills.reach(scene.grip_position + 0.1 * front.out, "retreat", CLOSE, tolerance=0.03, limit=20)
+
+
 PLANS: dict[str, Callable[[KitchenSkills], Commands]] = {
+    "OpenSingleDoor": open_doors,
+    "CloseSingleDoor": close_doors,
+    "OpenDoubleDoor": open_doors,
+    "CloseDoubleDoor": close_doors,
     "OpenDrawer": open_drawer,
     "CloseDrawer": close_drawer,
+    "TurnOnStove": turn_knob,
+    "TurnOffStove": turn_knob,
+    "TurnOnSinkFaucet": turn_faucet,
+    "TurnOffSinkFaucet": turn_faucet,
+    "TurnSinkSpout": turn_spout,
+    "CoffeePressButton": lambda skills: press(skills, "coffee_machine", "start_button"),
+    "TurnOnMicrowave": lambda skills: press(skills, "microwave", "start_button"),
+    "TurnOffMicrowave": lambda skills: press(skills, "microwave", "stop_button"),
 }

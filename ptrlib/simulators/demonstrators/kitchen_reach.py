@@ -13,13 +13,16 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from ptrlib.simulators.demonstrators.kitchen_scene import KitchenScene
+from ptrlib.simulators.demonstrators.scene import SHOULDER_HEIGHT
 
 JOINTS = 7
 ROUNDS, STEP, TURN, POSTURE = 60, 0.06, 0.25, 0.1  # iterations, m and rad in one, pull towards the posture
 DAMPING = 1e-3
 ARRIVED = 0.015  # metres, a radian counting as 0.2
 COMFORT = 0.5  # radians of room to the joints' limits beyond which more is not better
-CLEARANCE = 0.30  # metres kept between the middle of the base and furniture, or what it has at reset if that is less
+LONGEST = 0.95  # metres from the shoulder to the grip, stretched
+NEAREST = 0.42  # metres from the foot to the grip, folded; half of it must be ahead
+BEHIND, AHEAD, BESIDE = 0.57, 0.18, 0.28  # metres from the arm's foot to the base's sides, with a margin
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,11 @@ class Arm:
     def joints(self) -> np.ndarray:
         """(7,) present angles."""
         return np.array([self.scene.joint(name) for name in self.names])
+
+    @property
+    def stand(self) -> np.ndarray:
+        """(3,) x, y, yaw of the base now."""
+        return np.append(self.scene.base_position[:2], self.scene.base_yaw)
 
     def forward(self, joints: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Grip positions (N, 3), rotations (N, 3, 3) and Jacobians (N, 6, 7) at ``joints`` (N, 7)."""
@@ -105,23 +113,28 @@ def find_stand(arm: Arm, positions: np.ndarray, rotations: np.ndarray, bases: np
     """The stand from which the arm gets through one of several ways, and that is near.
 
     A way is a sequence of M grip poses in the world; ``positions`` (K, M, 3) and ``rotations`` (K, M, 3, 3) hold K
-    of them, best first. ``bases`` (B, 3) are the stands to try, and the present one; ``shifts`` (S, 2) what the
+    of them, best first. ``bases`` (B, 3) are the stands to try; ``shifts`` (S, 2) what the
     base will drive from there. The arm starts from its present joints.
     """
-    scene = arm.scene
-    present = np.append(scene.base_position[:2], scene.base_yaw)
-    bases = free(scene, np.concatenate([present[None], bases]), np.zeros((1, 2)) if shifts is None else shifts)
+    scene, present = arm.scene, arm.stand
+    bases = free(arm, bases, np.zeros((0, 2)) if shifts is None else shifts)
     stands = np.concatenate([np.column_stack([bases, np.full(len(bases), torso)]) for torso in torsos])
     ways, count = len(positions), len(stands)
     foot = np.column_stack([stands[:, :2], scene.base_position[2] - scene.torso + stands[:, 3]])
     turn = Rotation.from_euler("z", -stands[:, 2]).as_matrix()
-    joints, margin, reached = arm.joints, np.full(count * ways, np.inf), np.ones(count * ways, bool)
+    joints = np.tile(arm.joints, (count * ways, 1))
+    margin, left = np.full(count * ways, np.inf), np.arange(count * ways)  # left: those that got through so far
     for step in range(positions.shape[1]):
         seen = np.einsum("bij,bkj->bki", turn, positions[None, :, step] - foot[:, None]).reshape(-1, 3)
         turned = np.einsum("bij,kjl->bkil", turn, rotations[:, step]).reshape(-1, 3, 3)
-        result = arm.reach(seen, turned, joints)
-        joints, margin = result.joints, np.minimum(margin, result.margin)
-        reached &= result.left < ARRIVED
+        short = np.linalg.norm(seen[left] - [0.0, 0.0, SHOULDER_HEIGHT], axis=1) < LONGEST
+        ahead = (np.linalg.norm(seen[left, :2], axis=1) > NEAREST) & (seen[left, 0] > NEAREST / 2)
+        left = left[short & ahead]
+        result = arm.reach(seen[left], turned[left], joints[left])
+        joints[left], margin[left] = result.joints, np.minimum(margin[left], result.margin)
+        left = left[result.left < ARRIVED]
+    reached = np.isin(np.arange(count * ways), left)
+    margin[~reached] = 0.0
     away = np.linalg.norm(stands[:, :2] - present[:2], axis=1) + 0.3 * np.abs(stands[:, 2] - present[2])
     cost = np.repeat(away + 0.3 * np.abs(stands[:, 3] - scene.torso), ways) + 0.02 * np.tile(np.arange(ways), count)
     cost += 2.0 * np.maximum(0.0, COMFORT - margin) + 10.0 * ~reached
@@ -129,12 +142,21 @@ def find_stand(arm: Arm, positions: np.ndarray, rotations: np.ndarray, bases: np
     return Stand(stands[best // ways, :3], float(stands[best // ways, 3]), best % ways, float(margin[best]))
 
 
-def free(scene: KitchenScene, bases: np.ndarray, shifts: np.ndarray) -> np.ndarray:
-    """Those of ``bases`` (B, 3) where the base has room after each of ``shifts`` (S, 2); all if none has."""
-    walls = scene.floor_plan()
-    clearance = min(CLEARANCE, float(np.linalg.norm(walls - scene.base_position[:2], axis=1).min()) - 0.01)
-    room = np.ones(len(bases), bool)
-    for shift in shifts:
-        there = bases[:, None, :2] + shift - walls[None]
-        room &= np.linalg.norm(there, axis=2).min(axis=1) > clearance
+def free(arm: Arm, bases: np.ndarray, shifts: np.ndarray) -> np.ndarray:
+    """Those of ``bases`` (B, 3) to which the base gets straight, and then by each of ``shifts`` (S, 2); all if none."""
+    furniture = arm.scene.floor_plan()
+    furniture = furniture[~inside(arm.stand[None], furniture)[0]]  # what it touches now does not hold it
+    turn = (bases[:, 2] - arm.stand[2] + np.pi) % (2 * np.pi) - np.pi
+    way = np.column_stack([bases[:, :2] - arm.stand[:2], turn])
+    poses = [arm.stand + share * way for share in (0.35, 0.7, 1.0)]
+    poses += [bases + np.append(shift, 0.0) for shift in shifts]
+    room = ~np.any([inside(pose, furniture).any(axis=1) for pose in poses], axis=0)
     return bases[room] if room.any() else bases
+
+
+def inside(bases: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """(B, N) which of ``points`` (N, 2) a base at each of ``bases`` (B, 3) would stand on, with a margin."""
+    away = points[None] - bases[:, None, :2]
+    cosine, sine = np.cos(bases[:, 2, None]), np.sin(bases[:, 2, None])
+    ahead, left = away[..., 0] * cosine + away[..., 1] * sine, away[..., 1] * cosine - away[..., 0] * sine
+    return (ahead > -BEHIND) & (ahead < AHEAD) & (np.abs(left) < BESIDE)

@@ -14,7 +14,7 @@ from ptrlib.simulators.demonstrators.scene import Scene, box_surface
 
 NEAR = 1.3  # metres from the arm's base within which fixtures count as obstacles
 COARSE = 0.02  # metres between sampled surface points of fixtures
-KNEE = 0.6  # metres up to which the base is wide
+KNEE = 0.4  # metres up to which the base is wide
 ROOM = ("Wall", "Floor")  # classes of fixtures that nothing runs into before it runs into furniture
 
 
@@ -55,6 +55,10 @@ class KitchenScene(Scene):
     def is_site(self, name: str) -> bool:
         return False
 
+    def within_reach(self, position: np.ndarray, approach: np.ndarray) -> np.ndarray:
+        """``position``: the base is driven to where the arm gets there, see ``kitchen_reach``."""
+        return position
+
     def position(self, name: str) -> np.ndarray:
         return self.data.xpos[self.body(name)].copy()
 
@@ -88,6 +92,14 @@ class KitchenScene(Scene):
         value = (self.joint(joint) - low) / (high - low)
         return 1.0 - value if abs(low) > abs(high) else value
 
+    def solid(self, bodies: list[int]) -> list[int]:
+        """Geoms of ``bodies`` that touch, not those that are only drawn."""
+        return [geom for geom in self._geoms(bodies) if self.model.geom_group[geom] == 0]
+
+    def solved(self) -> bool:
+        """Whether the library's own check of the task holds."""
+        return bool(self.env._check_success())
+
     def joints(self, name: str) -> list[str]:
         """Names of the joints in an object or a fixture."""
         numbers = [number for number in range(self.model.njnt) if self.model.jnt_bodyid[number] in self.bodies(name)]
@@ -104,8 +116,7 @@ class KitchenScene(Scene):
 
     def handle_points(self, joint: str) -> np.ndarray:
         """(N, 3) on the handle of what ``joint`` moves: geoms that it, or their body, is named after."""
-        return self.geom_points([geom for geom in self._geoms(self.moved_by(joint))
-                                 if "handle" in self._label(geom)])
+        return self.geom_points([geom for geom in self.solid(self.moved_by(joint)) if "handle" in self._label(geom)])
 
     def geom_points(self, geoms: list[int] | str) -> np.ndarray:
         """(N, 3) on the surfaces of the named geom or the numbered ones."""
@@ -124,7 +135,7 @@ class KitchenScene(Scene):
         """(N, 2) where walls and furniture stand, seen from above, on the base's way."""
         names = [name for name, fixture in self.env.fixtures.items() if type(fixture).__name__ != "Floor"]
         points = np.concatenate([self._coarse_points(name) for name in names])
-        low = points[(points[:, 2] > 0.1) & (points[:, 2] < KNEE)]
+        low = points[(points[:, 2] > 0.02) & (points[:, 2] < KNEE)]
         near = low[np.linalg.norm(low[:, :2] - self.base_position[:2], axis=1) < 2.0 * NEAR]
         return np.unique(np.round(near[:, :2] / COARSE), axis=0) * COARSE
 
@@ -142,8 +153,7 @@ class KitchenScene(Scene):
 
     def _coarse_points(self, name: str) -> np.ndarray:
         if name not in self._coarse:
-            boxes = [geom for geom in self._geoms(self.bodies(name)) if self.model.geom_group[geom] == 0]
-            self._coarse[name] = [(geom, self._sampled(geom)) for geom in boxes]
+            self._coarse[name] = [(geom, self._sampled(geom)) for geom in self.solid(self.bodies(name))]
         placed = [self._placed(geom, points) for geom, points in self._coarse[name]]
         return np.concatenate(placed) if placed else np.zeros((0, 3))
 
@@ -154,6 +164,14 @@ class KitchenScene(Scene):
             return box_surface(self.model.geom_size[geom], COARSE)
         return self._surface(geom)
 
+    def _surface(self, geom: int) -> np.ndarray:
+        import mujoco
+
+        if geom not in self._surfaces and self.model.geom_type[geom] == mujoco.mjtGeom.mjGEOM_CAPSULE:
+            radius, half = self.model.geom_size[geom][:2]
+            self._surfaces[geom] = box_surface(np.array([radius, radius, half + radius]))
+        return super()._surface(geom)
+
     def _placed(self, geom: int, points: np.ndarray) -> np.ndarray:
         return points @ self.data.geom_xmat[geom].reshape(3, 3).T + self.data.geom_xpos[geom]
 
@@ -162,7 +180,4 @@ class KitchenScene(Scene):
             self.model.body_geomadr[body], self.model.body_geomadr[body] + self.model.body_geomnum[body])]
 
     def _label(self, geom: int) -> str:
-        """What touches only: drawn geoms have no label."""
-        if self.model.geom_group[geom] != 0:
-            return ""
         return f"{self.model.body(self.model.geom_bodyid[geom]).name} {self.model.geom(geom).name}"
