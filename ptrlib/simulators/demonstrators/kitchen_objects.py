@@ -8,7 +8,7 @@ is closed-loop, on the object's true pose, as in LIBERO.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import product
 
@@ -17,8 +17,8 @@ from scipy.spatial.transform import Rotation
 
 from ptrlib.simulators.demonstrators.grasps import UP, Grasp
 from ptrlib.simulators.demonstrators.kitchen_grasps import grasps_of, surface_points
-from ptrlib.simulators.demonstrators.kitchen_motion import KitchenSkills
-from ptrlib.simulators.demonstrators.kitchen_preview import Pose, Preview, Stance, Verdict, shifted
+from ptrlib.simulators.demonstrators.kitchen_motion import KitchenSkills, base_error
+from ptrlib.simulators.demonstrators.kitchen_preview import Pose, Preview, Stance, shifted
 from ptrlib.simulators.demonstrators.kitchen_scene import KitchenScene
 from ptrlib.simulators.demonstrators.skills import CLOSE, OPEN, SLIP, Commands
 
@@ -28,9 +28,13 @@ ATTEMPTS = 4  # grasps tried before the plan is given up
 ROUGHLY = 0.03  # metres: near enough to a stance
 COMFORTABLE = 0.42  # metres in front of the arm's foot from which on things are easy to get at
 FAR = 0.30  # metres from the object's origin at which the library's check is sure to call the hand gone
-CHECKS = 160  # transfers looked at before the best of them is taken
-FROM_ABOVE_OR_ASLANT = np.deg2rad([0.0, 20.0, 40.0])  # leans of the hand
-FROM_THE_FRONT = np.deg2rad([40.0, 55.0, 70.0, 85.0])
+LOOKS = 30  # grasps looked at
+GOOD, HOPELESS = 0.5, 8.0  # of a preview's cost: nothing touched and all in reach; not worth looking further
+EFFORT = 0.3  # cost of a metre driven
+TORSOS = (0.0, 0.15)
+HERE = Stance()
+FROM_ABOVE = np.deg2rad([0.0, 20.0, 40.0])  # leans of the hand
+FROM_THE_FRONT = np.deg2rad([20.0, 40.0, 55.0, 70.0, 85.0])
 
 
 @dataclass(frozen=True)
@@ -45,10 +49,11 @@ class Spot:
 
 @dataclass(frozen=True)
 class Transfer:
-    """From where, how held and to where an object is carried."""
+    """How an object is held, and the stances to pick it up from and to put it down from."""
 
-    stance: Stance
+    here: Stance
     grasp: Grasp
+    there: Stance
     spot: Spot
     cost: float
 
@@ -59,7 +64,7 @@ class Errand:
 
     leans: np.ndarray
     spots: Callable[[KitchenScene, str], list[Spot]]
-    stances: Callable[[KitchenScene, np.ndarray, np.ndarray], list[Stance]]
+    torsos: tuple[float, ...] = (0.0,)  # heights (m) worth looking at
     under: str | None = None  # what the object may touch while it is let down
     name: str = "obj"
 
@@ -67,17 +72,18 @@ class Errand:
 def carry_out(errand: Errand, skills: KitchenSkills) -> Commands:
     """Pick the object up, by another grasp when it did not come along, and put it where it belongs."""
     scene, name = skills.scene, errand.name
-    preview = Preview(scene)
     failed: list[Grasp] = []
+    preview = Preview(scene)
     for _ in range(ATTEMPTS):
         transfer = planned(errand, skills, preview, failed)
         if transfer is None:  # no hand gets at it where it is: the attempt goes on without and fails
             return
-        yield from stand(skills, transfer.stance)
+        here, there = standing(scene, transfer.here), standing(scene, transfer.there)
+        yield from stand(skills, here, transfer.here.torso, OPEN)
         height = scene.position(name)[2]
         yield from pick(skills, preview, name, transfer.grasp)
         if scene.position(name)[2] > height + 0.4 * LIFT:
-            yield from put(skills, preview, name, transfer.spot)
+            yield from put(skills, preview, name, transfer, there)
             return
         failed.append(transfer.grasp)
         yield from skills.hold(8, "release", OPEN)
@@ -118,36 +124,55 @@ def take(skills: KitchenSkills, target: Callable[[], np.ndarray], grasp: Grasp, 
     yield from skills.close(target())
 
 
-def put(skills: KitchenSkills, preview: Preview, name: str, spot: Spot) -> Commands:
-    """Carry the held object over its spot, let it down until it touches, let go and draw back."""
-    scene = skills.scene
-    grip = scene.grip_position - scene.position(name)
-    rotation = Rotation.from_rotvec(spot.turn * UP).as_matrix() @ scene.grip_rotation
+def put(skills: KitchenSkills, preview: Preview, name: str, transfer: Transfer, there: np.ndarray) -> Commands:
+    """Carry the held object over its spot, let it down until it touches, let go and draw back.
+
+    A base that has to move back first takes the hand out of where it is; one that has to move forward last takes
+    it in.
+    """
+    scene, spot = skills.scene, transfer.spot
+    held = np.linalg.norm(scene.grip_position - scene.position(name))
     hang = scene.position(name)[2] - surface_points(scene, name)[:, 2].min()
-
-    def goal(height: float) -> np.ndarray:
-        turned = scene.grip_position - scene.position(name)
-        return spot.position + turned + (hang + height) * UP
-
-    first = spot.position + Rotation.from_rotvec(spot.turn * UP).as_matrix() @ grip + (hang + skills.hover) * UP
-    held = np.linalg.norm(grip)
+    turn = Rotation.from_rotvec(spot.turn * UP).as_matrix()
 
     def lost() -> bool:
         return abs(float(np.linalg.norm(scene.grip_position - scene.position(name)) - held)) > SLIP
 
-    yield from until(along(skills, preview, (first, rotation), "transport", CLOSE, name), lost)
+    def above() -> np.ndarray:
+        return spot.position + turn @ (scene.grip_position - scene.position(name)) + (hang + skills.hover) * UP
+
+    def goal(height: float) -> np.ndarray:
+        return spot.position + scene.grip_position - scene.position(name) + (hang + height) * UP
+
+    rotation = turn @ scene.grip_rotation
+    move = base_error(scene, there)
+    inwards = move[0] > ROUGHLY
+    if not inwards:
+        yield from until(stand(skills, there, transfer.there.torso, CLOSE), lost)
+    shift = scene.base_rotation @ np.append(move[:2], transfer.there.torso - scene.torso) if inwards else 0.0 * UP
+    yield from until(along(skills, preview, (above() - shift, rotation), "transport", CLOSE, name), lost)
     yield from until(skills.hesitate(CLOSE), lost)
+    if inwards:
+        yield from until(stand(skills, there, transfer.there.torso, CLOSE), lost)
     yield from until(skills.reach(lambda: goal(skills.hover), "transport", CLOSE, rotation,
-                                         tolerance=0.012, limit=40), lost)
+                                  tolerance=0.012, limit=40), lost)
     yield from until(skills.reach(lambda: goal(-0.03), "place", CLOSE, rotation, tolerance=0.004, limit=60,
-                                         speed=0.5), lambda: lost() or scene.rests(name))
+                                  speed=0.5), lambda: lost() or scene.rests(name))
     yield from skills.hold(8, "release", OPEN)
+    yield from leave(skills, name)
+
+
+def leave(skills: KitchenSkills, name: str) -> Commands:
+    """Draw the open hand back until the library's check counts it as gone."""
+    scene = skills.scene
     approach = scene.grip_rotation[:, 2]
     yield from skills.reach(scene.grip_position - 0.10 * approach, "retreat", OPEN, tolerance=0.02)
-    away = scene.grip_position - scene.position(name)
-    back = -scene.base_rotation[:, 0] if approach[2] > -0.8 else UP
-    yield from skills.reach(scene.grip_position + max(0.05, FAR - np.linalg.norm(away)) * back, "retreat", OPEN,
-                            tolerance=0.02)
+    left = FAR - float(np.linalg.norm(scene.grip_position - scene.position(name)))
+    if approach[2] < -0.8:
+        yield from skills.reach(scene.grip_position + max(0.05, left) * UP, "retreat", OPEN, tolerance=0.02)
+    else:
+        back = scene.base_position[:2] - (0.08 + max(0.0, left)) * scene.base_rotation[:2, 0]
+        yield from skills.drive(np.append(back, scene.base_yaw), OPEN, phase="retreat", tolerance=ROUGHLY)
 
 
 def until(commands: Commands, ended: Callable[[], bool]) -> Commands:
@@ -158,14 +183,16 @@ def until(commands: Commands, ended: Callable[[], bool]) -> Commands:
         yield command
 
 
-def stand(skills: KitchenSkills, stance: Stance) -> Commands:
-    """Drive to a stance."""
-    if np.hypot(stance.forward, stance.left) < ROUGHLY and abs(stance.torso - skills.scene.torso) < 0.02:
-        return
-    scene = skills.scene
+def standing(scene: KitchenScene, stance: Stance) -> np.ndarray:
+    """(3,) x, y (m) and yaw (rad) of the base at a stance, which is relative to where it is now."""
     shift = scene.base_rotation @ np.array([stance.forward, stance.left, 0.0])
-    goal = np.append((scene.base_position + shift)[:2], scene.base_yaw)
-    yield from skills.drive(goal, OPEN, stance.torso, tolerance=ROUGHLY)
+    return np.append((scene.base_position + shift)[:2], scene.base_yaw)
+
+
+def stand(skills: KitchenSkills, base: np.ndarray, torso: float, gripper: float) -> Commands:
+    """Drive there, unless it is here."""
+    if np.linalg.norm(base_error(skills.scene, base)[:2]) > ROUGHLY or abs(torso - skills.scene.torso) > 0.02:
+        yield from skills.drive(base, gripper, torso, tolerance=ROUGHLY)
 
 
 def along(skills: KitchenSkills, preview: Preview, goal: Pose, phase: str, gripper: float, held: str | None = None
@@ -207,69 +234,104 @@ def _ways(start: Pose, goal: Pose, back: np.ndarray) -> Iterator[list[Pose]]:
 
 def planned(errand: Errand, skills: KitchenSkills, preview: Preview, failed: Sequence[Grasp] = ()
             ) -> Transfer | None:
-    """The cheapest transfer found, or the least bad one; None where no hand gets at the object at all."""
-    scene = skills.scene
-    grasps = [grasp for grasp in grasps_of(scene, errand.name, errand.leans) if not any(alike(grasp, other) for other in failed)]
-    spots = errand.spots(scene, errand.name)
-    hang = scene.position(errand.name)[2] - surface_points(scene, errand.name)[:, 2].min()
-    stances = errand.stances(scene, scene.position(errand.name), spots[0].position)
-    stances = [stance for stance in stances if not preview.touched(preview.posture(stance))] or [Stance()]
+    """The first good transfer found, or the least bad one; None where no hand gets at the object or its spot."""
+    scene, name = skills.scene, errand.name
+    grasps = [grasp for grasp in grasps_of(scene, name, errand.leans)
+              if not any(alike(grasp, other) for other in failed)]
+    spots = errand.spots(scene, name)
+    if not grasps or not spots:
+        return None
+    origin, hang = scene.position(name), scene.position(name)[2] - surface_points(scene, name)[:, 2].min()
+    here, there = (stances_at(preview, scene, point, errand.torsos) for point in (origin, spots[0].position))
+    both = between(preview, scene, origin, spots[0].position)
     best: Transfer | None = None
-    checks = 0
-    for grasp in grasps:
-        if best is not None and grasp.cost > best.cost or checks > CHECKS:
-            break
-        for stance in stances:
-            posture, cost = picked(preview, stance, scene.position(errand.name), grasp, skills.hover, errand.name)
-            checks += 1
-            if best is not None and grasp.cost + cost >= best.cost:
-                continue
-            for spot in spots:
-                total = grasp.cost + cost + spot.cost
+    for grasp in various(grasps)[:LOOKS]:
+        picks: list[tuple[float, Stance, np.ndarray]] = []
+        for stance in [*both, *here]:
+            posture, cost = picked(preview, stance, origin, grasp, skills.hover, name)
+            picks.append((cost + EFFORT * distance(stance), stance, posture))
+            if cost < GOOD:
+                break
+        cost, start, posture = min(picks, key=lambda pick: pick[0])
+        if best is not None and grasp.cost + cost >= best.cost:
+            continue
+        for stance in [start, *there]:
+            for spot in spots[: 1 if stance is start else None]:
+                total = grasp.cost + cost + spot.cost + EFFORT * distance(stance, start)
                 if best is not None and total >= best.cost:
-                    continue
-                checks += 1
-                total += placed(preview, posture, spot, skills.hover, hang, errand.name, errand.under)
+                    break
+                total += placed(preview, posture, stance, spot, skills.hover, hang, name, errand.under)
                 if best is None or total < best.cost:
-                    best = Transfer(stance, grasp, spot, total)
-                if best.cost < grasp.cost + 0.5:
+                    best = Transfer(start, grasp, stance, spot, total)
+                if total < grasp.cost + 2 * GOOD:
                     return best
+                if total > best.cost + HOPELESS:
+                    break
     return best
+
+
+def distance(one: Stance, other: Stance = HERE) -> float:
+    """Metres to drive and to rise."""
+    return float(np.hypot(one.forward - other.forward, one.left - other.left) + abs(one.torso - other.torso))
+
+
+def between(preview: Preview, scene: KitchenScene, origin: np.ndarray, goal: np.ndarray) -> list[Stance]:
+    """Stances from which object and goal are to the left and right alike, if both are in reach from one."""
+    into = scene.base_rotation.T
+    here, there = into @ (origin - scene.base_position), into @ (goal - scene.base_position)
+    middle = float(here[1] + there[1]) / 2
+    backwards = max(0.0, COMFORTABLE - float(min(here[0], there[0])))
+    stances = [HERE] if abs(middle) < 0.1 and backwards < 0.05 else []
+    stances += [Stance(-backwards, middle), Stance(0.0, middle)]
+    return [stance for stance in stances if not preview.touched(preview.posture(stance))]
+
+
+def stances_at(preview: Preview, scene: KitchenScene, point: np.ndarray, torsos: Sequence[float]) -> list[Stance]:
+    """Stances from which a point is in front of the robot, those that need the least driving first."""
+    forward, left, _ = scene.base_rotation.T @ (point - scene.base_position)
+    stances = [Stance(float(forward - ahead), float(left + aside), torso) for torso in torsos
+               for aside in (0.0, 0.15, -0.15) for ahead in (0.48, 0.58, 0.68)]
+    free = [stance for stance in stances if not preview.touched(preview.posture(stance))]
+    return sorted(free, key=distance)
+
+
+def various(grasps: Sequence[Grasp]) -> list[Grasp]:
+    """The cheapest of each lean of the hand, then the second of each, and so on."""
+    by_lean: dict[int, int] = {}
+    ranks = []
+    for grasp in grasps:
+        lean = round(10 * float(grasp.rotation[2, 2]))
+        by_lean[lean] = by_lean.get(lean, -1) + 1
+        ranks.append(by_lean[lean])
+    return [grasps[number] for number in np.lexsort((range(len(grasps)), ranks))]
 
 
 def picked(preview: Preview, stance: Stance, origin: np.ndarray, grasp: Grasp, hover: float, name: str
            ) -> tuple[np.ndarray, float]:
     """The posture that has picked an object up, and what is wrong with it."""
     pose = (origin + grasp.offset, grasp.rotation)
-    posture, missed = preview.reach(preview.posture(stance), shifted(pose, -hover * grasp.rotation[:, 2]))
-    cost = Verdict(posture, missed, preview.touched(posture)).cost
-    down = preview.follow(posture, [pose], allowed=(name,))
+    before = preview.jump(preview.posture(stance), shifted(pose, -hover * grasp.rotation[:, 2]))
+    if before.missed > 0.05:
+        return before.posture, before.cost + HOPELESS
+    down = preview.follow(before.posture, [pose], allowed=(name,))
     lifted = preview.follow(down.posture, [shifted(pose, LIFT * UP)], held=name)
-    return lifted.posture, cost + down.cost + lifted.cost
+    return lifted.posture, before.cost + down.cost + lifted.cost
 
 
-def placed(preview: Preview, posture: np.ndarray, spot: Spot, hover: float, hang: float, name: str,
+def placed(preview: Preview, posture: np.ndarray, stance: Stance, spot: Spot, hover: float, hang: float, name: str,
            under: str | None) -> float:
     """What is wrong with putting the held object, whose origin is ``hang`` above its bottom, down at ``spot``."""
+    posture = preview.driven(posture, stance, name)
     grip, rotation = preview.pose(posture)
     origin, _ = preview.object_pose(posture, name)
     turn = Rotation.from_rotvec(spot.turn * UP).as_matrix()
     low = (spot.position + turn @ (grip - origin) + (hang + 0.012) * UP, turn @ rotation)
     above = preview.jump(posture, shifted(low, hover * UP), name)
+    if above.missed > 0.05:
+        return above.cost + HOPELESS
     down = preview.follow(above.posture, [low], held=name, under=under)
     gone = preview.follow(down.posture, [shifted(low, -0.08 * low[1][:, 2])], allowed=(name,))
     return above.cost + down.cost + gone.cost
-
-
-def beside_both(scene: KitchenScene, origin: np.ndarray, goal: np.ndarray) -> list[Stance]:
-    """Stances from which object and goal are to the left and right alike, those that need no driving first."""
-    into = scene.base_rotation.T
-    here, there = into @ (origin - scene.base_position), into @ (goal - scene.base_position)
-    middle = float(here[1] + there[1]) / 2
-    nearest = float(min(here[0], there[0]))
-    backwards = max(0.0, COMFORTABLE - nearest)
-    stances = [Stance(-back, left) for left in (middle, middle - 0.12, middle + 0.12) for back in (backwards, 0.0)]
-    return ([Stance()] if abs(middle) < 0.1 and backwards < 0.05 else []) + stances
 
 
 def into_container(scene: KitchenScene, name: str) -> list[Spot]:
@@ -322,6 +384,7 @@ def on_counter(scene: KitchenScene, name: str) -> list[Spot]:
     """Free places near the counter's front edge, in front of where the object is now."""
     forward, left = scene.base_rotation[:, 0], scene.base_rotation[:, 1]
     points = scene.points(scene.fixture("counter").name)
+    points = points[points[:, 2] < scene.position(name)[2] + 0.2]  # the library keeps unused parts far above
     top = points[:, 2].max()
     points = points[points[:, 2] > top - 0.01]
     edge = float(((points - scene.base_position) @ forward).min())
@@ -338,22 +401,16 @@ def under_dispenser(scene: KitchenScene, name: str) -> list[Spot]:
     return [Spot(site, turn, 0.1 * abs(turn)) for turn in TURNS]
 
 
-def with_torso(scene: KitchenScene, origin: np.ndarray, goal: np.ndarray) -> list[Stance]:
-    """As :func:`beside_both`, the torso low or raised."""
-    stances = beside_both(scene, origin, goal)
-    return [replace(stance, torso=torso) for torso in (0.0, 0.15) for stance in stances]
-
-
 PLANS: dict[str, Callable[[KitchenSkills], Commands]] = {
     task: partial(carry_out, errand) for task, errand in {
-        "PnPCounterToCab": Errand(FROM_THE_FRONT, into_region("cab", "level0", 0.3), with_torso),
-        "PnPCabToCounter": Errand(FROM_THE_FRONT, on_counter, with_torso),
-        "PnPCounterToSink": Errand(FROM_ABOVE_OR_ASLANT, into_region("sink", "basin", 0.45), beside_both),
-        "PnPSinkToCounter": Errand(FROM_ABOVE_OR_ASLANT, into_container, beside_both, "container"),
-        "PnPCounterToMicrowave": Errand(FROM_THE_FRONT, into_container, with_torso, "container"),
-        "PnPMicrowaveToCounter": Errand(FROM_THE_FRONT, into_container, with_torso, "container"),
-        "PnPCounterToStove": Errand(FROM_ABOVE_OR_ASLANT, into_container, beside_both, "container"),
-        "PnPStoveToCounter": Errand(FROM_ABOVE_OR_ASLANT, into_container, beside_both, "container"),
-        "CoffeeSetupMug": Errand(FROM_THE_FRONT, under_dispenser, beside_both),
-        "CoffeeServeMug": Errand(FROM_THE_FRONT, on_counter, beside_both),
+        "PnPCounterToCab": Errand(FROM_THE_FRONT, into_region("cab", "level0", 0.3), TORSOS),
+        "PnPCabToCounter": Errand(FROM_THE_FRONT, on_counter, TORSOS),
+        "PnPCounterToSink": Errand(FROM_ABOVE, into_region("sink", "basin", 0.45)),
+        "PnPSinkToCounter": Errand(FROM_ABOVE, into_container, under="container"),
+        "PnPCounterToMicrowave": Errand(FROM_THE_FRONT, into_container, TORSOS, "container"),
+        "PnPMicrowaveToCounter": Errand(FROM_THE_FRONT, into_container, TORSOS, "container"),
+        "PnPCounterToStove": Errand(FROM_ABOVE, into_container, under="container"),
+        "PnPStoveToCounter": Errand(FROM_ABOVE, into_container, under="container"),
+        "CoffeeSetupMug": Errand(FROM_THE_FRONT, under_dispenser),
+        "CoffeeServeMug": Errand(FROM_THE_FRONT, on_counter),
     }.items()}

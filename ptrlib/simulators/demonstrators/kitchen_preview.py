@@ -95,6 +95,14 @@ class Preview:
             posture[self.arm] = self.rest
         return posture
 
+    def driven(self, posture: np.ndarray, stance: Stance, held: str) -> np.ndarray:
+        """The robot at another stance, its arm as it is, with what it holds."""
+        grasped = self._grasped(posture, held)
+        moved = posture.copy()
+        moved[self.base] = self.posture(stance)[self.base]
+        self._attach(moved, held, grasped)
+        return moved
+
     def pose(self, posture: np.ndarray) -> Pose:
         self._place(posture)
         return self.data.site_xpos[self.site].copy(), self.data.site_xmat[self.site].reshape(3, 3).copy()
@@ -129,8 +137,11 @@ class Preview:
 
     def follow(self, posture: np.ndarray, way: Iterable[Pose], held: str | None = None,
                allowed: tuple[str, ...] = (), under: str | None = None) -> Verdict:
-        """The hand led straight from pose to pose, with what it holds. The fingers may touch what is ``allowed``,
-        what is held may touch what is ``under`` it."""
+        """The hand led straight from pose to pose, with what it holds.
+
+        The fingers may touch what is ``allowed`` and the palm come near it, what is held may touch what is
+        ``under`` it.
+        """
         grasped = self._grasped(posture, held) if held else None
         missed, touched = 0.0, 0
         at = self.pose(posture)
@@ -176,10 +187,11 @@ class Preview:
         counts = moving[pairs[:, 0]] != moving[pairs[:, 1]]
         counts &= ~self.ignored[pairs].any(axis=1)
         if allowed:
-            counts &= ~(self._of(allowed)[pairs].any(axis=1) & self.fingers[pairs].any(axis=1))
+            harmless = self.fingers[pairs].any(axis=1) | (self.data.contact.dist[: self.data.ncon] > 0)
+            counts &= ~(self._of(allowed)[pairs].any(axis=1) & harmless)
         if under:
             counts &= ~(self._of((under,))[pairs].any(axis=1) & carried[pairs].any(axis=1))
-        return int(counts.sum())
+        return len(np.unique(pairs[counts], axis=0))
 
     def _of(self, names: tuple[str, ...]) -> np.ndarray:
         if names not in self._masks:

@@ -104,10 +104,10 @@ def vessel(radius: float, height: float, colour: Colour, handle: list[Part], sid
 
 
 def mug(colour: Colour) -> list[Part]:
-    """A mug with its handle at +x."""
-    grip = [box((0.026, 0.010, 0.010), (0.050, 0, height), colour) for height in (0.024, 0.074)]
-    grip.append(box((0.010, 0.010, 0.060), (0.063, 0, 0.049), colour))
-    return vessel(0.038, 0.092, colour, grip, sides=10)
+    """A mug with its handle at +x, narrow enough for the hand to span it from the front under a coffee machine."""
+    grip = [box((0.026, 0.010, 0.010), (0.045, 0, height), colour) for height in (0.024, 0.074)]
+    grip.append(box((0.010, 0.010, 0.060), (0.058, 0, 0.049), colour))
+    return vessel(0.033, 0.092, colour, grip, sides=10)
 
 
 def pan(radius: float, height: float, colour: Colour, handle: float) -> list[Part]:
