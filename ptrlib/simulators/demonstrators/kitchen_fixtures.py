@@ -18,10 +18,11 @@ from ptrlib.simulators.demonstrators.kitchen_scene import KitchenScene
 from ptrlib.simulators.demonstrators.skills import CLOSE, OPEN, Commands
 
 PULL_SPEED = 0.5
+DEEP = 0.009  # metres behind the middle of a handle's bar at which it is held
 OPENED = 1.53  # radians to which a door is led
-FOLLOW = 0.6  # of the door's turn that the hand turns with its handle
+FOLLOW = 0.8  # of the door's turn that the hand turns with its handle
 BESIDE = 0.035  # metres from what the closed fingers are to push to their middle, before they do
-DOOR_DISTANCES = (0.6, 0.75, 0.9)  # of the base from where the hand goes first, tried
+DOOR_DISTANCES = (0.6, 0.75, 0.9)  # metres from a door's handle to the base, tried
 ASIDES = (-0.4, -0.2, 0.0, 0.2, 0.4)
 TORSOS = (0.0, 0.15, 0.3)  # heights tried, metres
 
@@ -62,17 +63,16 @@ def bases_before(front: Front, point: np.ndarray, distances: tuple[float, ...], 
 
 
 def stand_before(skills: KitchenSkills, front: Front, points: np.ndarray, tilts: tuple[float, ...],
-                 openings: np.ndarray, gripper: float, distances: tuple[float, ...] = (0.45, 0.6, 0.75),
-                 torsos: tuple[float, ...] = (0.0,), asides: tuple[float, ...] = (), shifts: np.ndarray | None = None
-                 ) -> Commands:
+                 openings: np.ndarray, gripper: float, bases: np.ndarray | None = None,
+                 torsos: tuple[float, ...] = (0.0,), shifts: np.ndarray | None = None) -> Commands:
     """Drive to where the hand gets through ``points`` (M, 3); returns its rotation (3, 3) there.
 
-    With ``asides`` the base has to stand that far to the right; without it may stay where it is.
+    One of ``bases`` (B, 3) is chosen; by default one before the first point, or where the base is.
     """
+    yield from skills.home(gripper)
     positions, rotations = ways_of(front, points, tilts, openings)
-    bases = bases_before(front, points[0], distances, asides or ASIDES)
-    if not asides:
-        bases = np.concatenate([[skills.arm.stand], bases])
+    if bases is None:
+        bases = np.concatenate([[skills.arm.stand], bases_before(front, points[0], (0.45, 0.6, 0.75), ASIDES)])
     stand = find_stand(skills.arm, positions, rotations, bases, torsos, shifts)
     yield from skills.drive(stand.base, gripper, stand.torso)
     return rotations[stand.way, 0]
@@ -172,9 +172,9 @@ def open_doors(skills: KitchenSkills) -> Commands:
 def open_door(skills: KitchenSkills, door: Door, neighbours: list[np.ndarray]) -> Commands:
     """Grasp the handle and lead it round the hinge; the hand turns with it by a part of the door's turn."""
     front, scene = door.front, skills.scene
-    grip = door.grip
+    grip = door.grip - DEEP * front.out
     if neighbours and np.linalg.norm(grip - neighbours[0]) < 0.12:  # so that a finger fits between the two
-        grip = grip - 0.014 * door.side * front.along
+        grip = grip - 0.006 * door.side * front.along
     angles = np.linspace(door.angle, OPENED, 8)
     arc = turned(grip, door.anchor, door.axis, angles)
     following = Rotation.from_rotvec(np.outer(FOLLOW * angles, door.axis)).as_matrix()
@@ -183,17 +183,17 @@ def open_door(skills: KitchenSkills, door: Door, neighbours: list[np.ndarray]) -
     points = np.stack([arc[0] + skills.hover * outside, arc[0], arc[2], arc[4], arc[7]])
     positions, rotations = ways_of(front, points, (0.3, 0.05, 0.6), sideways)
     rotations = following[[0, 0, 2, 4, 7]] @ rotations
-    bases = bases_before(front, arc[0], DOOR_DISTANCES, ASIDES)
+    yield from skills.home(OPEN)
+    bases = bases_before(front, door.grip, DOOR_DISTANCES, ASIDES)
     stand = find_stand(skills.arm, positions, rotations, bases, TORSOS)
     yield from skills.drive(stand.base, OPEN, stand.torso)
     rotation = rotations[stand.way, 0]
     yield from skills.grasp_before(lambda: arc[0], rotation, door.opened(door.bar), outside)
     turning = following @ following[0].T @ rotation
-    yield from skills.sweep(arc, "pull", CLOSE, lambda: scene.grip_width < 0.006, turning)
+    yield from skills.sweep(arc, "pull", CLOSE, lambda: scene.grip_width < 0.006, turning, True)
     yield from skills.release(-0.08 * skills.rotation[:, 2])
-    ahead = front.out * (door.width + 0.15 - (scene.grip_position - door.anchor) @ front.out)
-    if neighbours:  # out of this door's way before the hand crosses to the other one
-        yield from skills.reach(scene.grip_position + ahead, "retreat", OPEN, tolerance=0.04, angle=9.0, limit=40)
+    if neighbours and scene.openness(door.joint) > 0.9:  # out of this door's way before the hand crosses to the other
+        yield from skills.drive_by(-0.3, 0.0, OPEN)
 
 
 def close_doors(skills: KitchenSkills) -> Commands:
@@ -216,7 +216,8 @@ def close_door(skills: KitchenSkills, door: Door) -> Commands:
     beside = path[0] + 0.05 * outside
     before = beside + 0.20 * front.out
     points = np.stack([before, beside, path[4], path[-2]])
-    rotation = yield from stand_before(skills, front, points, (0.3, 0.6, 0.05), UPRIGHT, CLOSE, DOOR_DISTANCES, TORSOS)
+    bases = bases_before(front, door.grip, DOOR_DISTANCES, ASIDES)
+    rotation = yield from stand_before(skills, front, points, (0.3, 0.6, 0.05), UPRIGHT, CLOSE, bases, TORSOS)
     yield from skills.reach(before, "reach", CLOSE, rotation, tolerance=0.03)
     yield from skills.touch_before(lambda: beside, rotation, front.out, UP)
     yield from skills.sweep(path, "push", CLOSE, lambda: scene.openness(door.joint) < 0.003)
@@ -231,8 +232,8 @@ def press(skills: KitchenSkills, fixture: str, button: str) -> Commands:
     points = scene.geom_points(geom)
     face = middle(points) + (np.max(points @ front.out) - middle(points) @ front.out) * front.out
     ways = np.stack([face + skills.hover * front.out, face])
-    rotation = yield from stand_before(skills, front, ways, (0.3, 0.6, 0.0), np.concatenate([UPRIGHT, [front.along]]),
-                                       CLOSE, (0.5, 0.65, 0.8), (scene.torso, 0.2))
+    openings = np.concatenate([UPRIGHT, [front.along]])
+    rotation = yield from stand_before(skills, front, ways, (0.3, 0.6, 0.0), openings, CLOSE, torsos=(scene.torso, 0.2))
     yield from skills.touch_before(lambda: face + 0.02 * front.out, rotation, front.out, front.along)
     yield from skills.sweep(np.stack([scene.grip_position, face - 0.03 * front.out]), "press", CLOSE,
                             lambda: scene.touches(geom))
@@ -255,8 +256,9 @@ def push_lever(skills: KitchenSkills, front: Front, joint: str, radius: float, h
     contact = np.append(anchor[:2] + radius * tip / np.linalg.norm(tip), height)
     path = turned(contact, anchor, sign * axis, np.linspace(-BESIDE / radius, 0.9, 8))
     ways = np.stack([path[0] + skills.hover * UP, path[0], path[4]])
+    bases = bases_before(front, path[0], (0.6, 0.7), asides) if asides else None
     rotation = yield from stand_before(skills, front, ways, (1.2, 0.9, 1.5), np.array([front.out, -front.out]), CLOSE,
-                                       (0.65, 0.75), asides=asides)
+                                       bases)
     yield from skills.touch_before(lambda: path[0], rotation, UP, front.out)
     yield from skills.sweep(path, "push", CLOSE, arrived)
     yield from skills.reach(scene.grip_position + 0.1 * UP, "retreat", CLOSE, tolerance=0.03, limit=20)
@@ -299,8 +301,7 @@ def turn_knob(skills: KitchenSkills) -> Commands:
     path = np.stack([contact - BESIDE * direction, contact + 0.05 * direction])
     ways = np.stack([path[0] + skills.hover * front.out, path[0], path[1]])
     openings = np.concatenate([UPRIGHT, [front.along, -front.along]])
-    rotation = yield from stand_before(skills, front, ways, (0.4, 0.6, 0.2), openings, CLOSE, (0.65, 0.75, 0.85),
-                                       (0.0, 0.15))
+    rotation = yield from stand_before(skills, front, ways, (0.4, 0.6, 0.2), openings, CLOSE, torsos=(0.0, 0.15))
     yield from skills.touch_before(lambda: path[0], rotation, front.out, -direction)
     yield from skills.sweep(path, "turn", CLOSE, scene.solved)
     yield from skills.reach(scene.grip_position + 0.1 * front.out, "retreat", CLOSE, tolerance=0.03, limit=20)

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.spatial.transform import Rotation, Slerp
 
 from ptrlib.simulators.demonstrators.controller import Command, PoseTracker
 from ptrlib.simulators.demonstrators.kitchen_reach import Arm
@@ -35,6 +36,8 @@ FASTEST = (1.0 - FRICTION) * RATE
 APPROACH_RATE = 0.4  # of what is left, driven in a step
 STILL = np.array([0.004, 0.004, 0.01, 0.004])  # what may be left without a push against friction
 SWEEP_STEP, LEAD, PATIENCE = 0.02, 0.06, 20  # metres a control step, metres ahead of the grip, steps
+GENTLE, GATHERED = 0.25, 0.015  # largest action at the start of a gentle sweep, and more of it at every step
+UNTWISTED = 0.9  # radians between every joint and its posture at reset
 BASE_TOLERANCE, YAW_TOLERANCE, TORSO_TOLERANCE = 0.012, 0.03, 0.01  # metres, radians, metres
 
 
@@ -129,6 +132,15 @@ class KitchenSkills(Skills):
         goal = np.append((self.scene.base_position + shift)[:2], self.scene.base_yaw + turn)
         yield from self.drive(goal, gripper, torso)
 
+    def home(self, gripper: float) -> Commands:
+        """Back to the posture of the reset, from which ``kitchen_reach`` foresees best, if the arm is far from it."""
+        if np.abs(self.arm.joints - self.arm.posture).max() < UNTWISTED:
+            return
+        position, rotation, _ = self.arm.forward(self.arm.posture[None])
+        turn = self.scene.base_rotation
+        yield from self.reach(self.scene.base_position + turn @ position[0], "retreat", gripper, turn @ rotation[0],
+                              tolerance=0.06, angle=0.5, limit=60)
+
     def grasp_before(self, target: Callable[[], np.ndarray], rotation: np.ndarray, own: np.ndarray,
                      out: np.ndarray) -> Commands:
         """Come from the front (``out`` (3,)), miss once if that is the style, and close the hand on ``target()``.
@@ -170,19 +182,23 @@ class KitchenSkills(Skills):
         yield from self.reach(target, "reach", CLOSE, tolerance=0.012, limit=50)
 
     def sweep(self, path: np.ndarray, phase: str, gripper: float, arrived: Callable[[], bool],
-              rotations: np.ndarray | None = None) -> Commands:
+              rotations: np.ndarray | None = None, gently: bool = False) -> Commands:
         """Lead the grip along the polyline ``path`` (P, 3) against what resists, until ``arrived()``.
 
         The commanded point goes ahead of the grip by no more than 6 cm and waits there; ``rotations`` (P, 3, 3)
-        are taken on the way. Ends a second after the grip stopped following.
+        are taken on the way. ``gently`` gathers speed slowly: a jerk tears a handle out of the fingers. Ends a
+        second after the grip stopped following.
         """
         steps = np.linalg.norm(np.diff(path, axis=0), axis=1)
         stations, done, waited = np.concatenate([[0.0], np.cumsum(steps)]), 0.0, 0.0
+        speed = GENTLE if gently else 1.0
+        turns = None if rotations is None else Slerp(stations, Rotation.from_matrix(rotations))
         while waited < PATIENCE and not arrived():
             target = np.array([np.interp(done, stations, path[:, axis]) for axis in range(3)])
-            if rotations is not None:
-                self.rotation = rotations[int(np.searchsorted(stations, done, side="right")) - 1]
-            yield Command(target, self.rotation, gripper, phase, self.speed)
+            if turns is not None:
+                self.rotation = turns(min(done, stations[-1])).as_matrix()
+            yield Command(target, self.rotation, gripper, phase, min(self.speed, speed))
+            speed += GATHERED
             if done < stations[-1] and np.linalg.norm(target - self.scene.grip_position) < LEAD:
                 done, waited = done + SWEEP_STEP * self.style.speed, 0.0
             else:
