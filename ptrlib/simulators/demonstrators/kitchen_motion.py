@@ -35,7 +35,7 @@ RATE = np.array([0.049, 0.049, 0.08, 0.034])
 FASTEST = (1.0 - FRICTION) * RATE
 APPROACH_RATE = 0.4  # of what is left, driven in a step
 STILL = np.array([0.004, 0.004, 0.01, 0.004])  # what may be left without a push against friction
-SWEEP_STEP, LEAD, PATIENCE = 0.02, 0.06, 20  # metres a control step, metres ahead of the grip, steps
+SWEEP_STEP, LEAD, PATIENCE = 0.014, 0.06, 20  # metres a control step, metres ahead of the grip, steps
 GENTLE, GATHERED = 0.25, 0.015  # largest action at the start of a gentle sweep, and more of it at every step
 UNTWISTED = 0.9  # radians between every joint and its posture at reset
 BASE_TOLERANCE, YAW_TOLERANCE, TORSO_TOLERANCE = 0.012, 0.03, 0.01  # metres, radians, metres
@@ -185,9 +185,9 @@ class KitchenSkills(Skills):
               rotations: np.ndarray | None = None, gently: bool = False) -> Commands:
         """Lead the grip along the polyline ``path`` (P, 3) against what resists, until ``arrived()``.
 
-        The commanded point goes ahead of the grip by no more than 6 cm and waits there; ``rotations`` (P, 3, 3)
-        are taken on the way. ``gently`` gathers speed slowly: a jerk tears a handle out of the fingers. Ends a
-        second after the grip stopped following.
+        The commanded point goes ahead of the grip by no more than 6 cm and waits there; the style's speed is its
+        speed, so that a slow hand is no weaker. ``rotations`` (P, 3, 3) are taken on the way. ``gently`` gathers
+        force slowly: a jerk tears a handle out of the fingers. Ends a second after the grip stopped following.
         """
         steps = np.linalg.norm(np.diff(path, axis=0), axis=1)
         stations, done, waited = np.concatenate([[0.0], np.cumsum(steps)]), 0.0, 0.0
@@ -197,8 +197,8 @@ class KitchenSkills(Skills):
             target = np.array([np.interp(done, stations, path[:, axis]) for axis in range(3)])
             if turns is not None:
                 self.rotation = turns(min(done, stations[-1])).as_matrix()
-            yield Command(target, self.rotation, gripper, phase, min(self.speed, speed))
-            speed += GATHERED
+            yield Command(target, self.rotation, gripper, phase, speed)
+            speed = min(1.0, speed + GATHERED)
             if done < stations[-1] and np.linalg.norm(target - self.scene.grip_position) < LEAD:
                 done, waited = done + SWEEP_STEP * self.style.speed, 0.0
             else:

@@ -135,7 +135,7 @@ def find_stand(arm: Arm, positions: np.ndarray, rotations: np.ndarray, bases: np
         left = left[result.left < ARRIVED]
     reached = np.isin(np.arange(count * ways), left)
     margin[~reached] = 0.0
-    away = np.linalg.norm(stands[:, :2] - present[:2], axis=1) + 0.3 * np.abs(stands[:, 2] - present[2])
+    away = np.linalg.norm(stands[:, :2] - present[:2], axis=1) + 0.3 * np.abs(wrapped(stands[:, 2] - present[2]))
     cost = np.repeat(away + 0.3 * np.abs(stands[:, 3] - scene.torso), ways) + 0.02 * np.tile(np.arange(ways), count)
     cost += 2.0 * np.maximum(0.0, COMFORT - margin) + 10.0 * ~reached
     best = int(np.argmin(cost))
@@ -146,12 +146,16 @@ def free(arm: Arm, bases: np.ndarray, shifts: np.ndarray) -> np.ndarray:
     """Those of ``bases`` (B, 3) to which the base gets straight, and then by each of ``shifts`` (S, 2); all if none."""
     furniture = arm.scene.floor_plan()
     furniture = furniture[~inside(arm.stand[None], furniture)[0]]  # what it touches now does not hold it
-    turn = (bases[:, 2] - arm.stand[2] + np.pi) % (2 * np.pi) - np.pi
-    way = np.column_stack([bases[:, :2] - arm.stand[:2], turn])
+    way = np.column_stack([bases[:, :2] - arm.stand[:2], wrapped(bases[:, 2] - arm.stand[2])])
     poses = [arm.stand + share * way for share in (0.35, 0.7, 1.0)]
     poses += [bases + np.append(shift, 0.0) for shift in shifts]
     room = ~np.any([inside(pose, furniture).any(axis=1) for pose in poses], axis=0)
     return bases[room] if room.any() else bases
+
+
+def wrapped(angles: np.ndarray) -> np.ndarray:
+    """The same angles between -pi and pi."""
+    return (angles + np.pi) % (2 * np.pi) - np.pi
 
 
 def inside(bases: np.ndarray, points: np.ndarray) -> np.ndarray:
