@@ -6,11 +6,12 @@ that faces it. Seeds below 100 were looked at while tuning.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from ptrlib.simulators.demonstrators.controller import Command
 from ptrlib.simulators.demonstrators.grasps import UP, pointing
 from ptrlib.simulators.demonstrators.kitchen_motion import KitchenSkills
 from ptrlib.simulators.demonstrators.kitchen_reach import find_stand
@@ -20,7 +21,7 @@ from ptrlib.simulators.demonstrators.skills import CLOSE, OPEN, Commands
 PULL_SPEED = 0.5
 DEEP = 0.009  # metres behind the middle of a handle's bar at which it is held
 OPENED = 1.53  # radians to which a door is led
-FOLLOW = 0.8  # of the door's turn that the hand turns with its handle
+FOLLOW = 0.6  # of the door's turn that the hand turns with its handle
 BESIDE = 0.035  # metres from what the closed fingers are to push to their middle, before they do
 DOOR_DISTANCES = (0.6, 0.75, 0.9)  # metres from a door's handle to the base, tried
 ASIDES = (-0.4, -0.2, 0.0, 0.2, 0.4)
@@ -64,7 +65,8 @@ def bases_before(front: Front, point: np.ndarray, distances: tuple[float, ...], 
 
 def stand_before(skills: KitchenSkills, front: Front, points: np.ndarray, tilts: tuple[float, ...],
                  openings: np.ndarray, gripper: float, bases: np.ndarray | None = None,
-                 torsos: tuple[float, ...] = (0.0,), shifts: np.ndarray | None = None) -> Commands:
+                 torsos: tuple[float, ...] = (0.0,), shifts: np.ndarray | None = None
+                 ) -> Generator[Command, None, np.ndarray]:
     """Drive to where the hand gets through ``points`` (M, 3); returns its rotation (3, 3) there.
 
     One of ``bases`` (B, 3) is chosen; by default one before the first point, or where the base is.
