@@ -190,9 +190,11 @@ def open_door(skills: KitchenSkills, door: Door, neighbours: list[np.ndarray]) -
     stand = find_stand(skills.arm, positions, rotations, bases, TORSOS)
     yield from skills.drive(stand.base, OPEN, stand.torso)
     rotation = rotations[stand.way, 0]
-    yield from skills.grasp_before(lambda: arc[0], rotation, door.opened(door.bar), outside)
-    turning = following @ following[0].T @ rotation
-    yield from skills.sweep(arc, "pull", CLOSE, lambda: scene.grip_width < 0.006, turning, True)
+    yield from skills.grasp_before(lambda: door.opened(grip), rotation, door.opened(door.bar), outside)
+    angles = np.linspace(door.angle, OPENED, 8)  # the hand may have moved it
+    turning = Rotation.from_rotvec(np.outer(FOLLOW * (angles - angles[0]), door.axis)).as_matrix() @ rotation
+    yield from skills.sweep(turned(grip, door.anchor, door.axis, angles), "pull", CLOSE,
+                            lambda: scene.grip_width < 0.006 or door.angle > OPENED - 0.02, turning, gently=True)
     yield from skills.release(-0.08 * skills.rotation[:, 2])
     if neighbours and scene.openness(door.joint) > 0.9:  # out of this door's way before the hand crosses to the other
         yield from skills.drive_by(-0.3, 0.0, OPEN)
