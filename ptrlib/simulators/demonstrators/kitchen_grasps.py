@@ -11,10 +11,12 @@ from ptrlib.simulators.demonstrators.grasps import FINGERS, MAX_WIDTH, PALM, UP,
 from ptrlib.simulators.demonstrators.kitchen_scene import KitchenScene
 
 SIDEWAYS = np.deg2rad([0.0, -35.0, 35.0])  # of a leaning hand
+SIDELONG = 1.3  # rad, how far a leaning hand may come from the side
 ROLLS = np.arange(4) * np.pi / 4
 PAD = (0.009, 0.010)  # metres to either side of the grip: what closes between the fingers
 DEPTHS = (0.010, 0.019, 0.028, 0.037)  # metres from the near side of an object to between the pads
 SQUARE = 0.85  # cosine of how far a surface may lean from the pad that presses on it
+FEW, MANY = 2, 5  # points of a surface under a pad: too little to hold by, enough
 PER_HAND = 2  # grasps kept for each direction of the hand
 ABOVE_GROUND = 0.001  # metres between the fingertips and what the object stands on
 SPACING = 0.008  # metres between the points of an object's surface
@@ -105,7 +107,7 @@ def _asides(forward: np.ndarray, axes: np.ndarray) -> list[float]:
     """Sideways directions (rad) for a leaning hand: some fixed, some along the object's axes."""
     left = np.cross(UP, forward)
     angles = [float(np.arctan2(axis @ left, axis @ forward)) for axis in (*axes.T, *-axes.T) if abs(axis[2]) < 0.5]
-    return [*SIDEWAYS, *(angle for angle in angles if abs(angle) < 0.9)]
+    return [*SIDEWAYS, *(angle for angle in angles if abs(angle) < SIDELONG)]
 
 
 def grasps_of(scene: KitchenScene, name: str, leans: np.ndarray) -> list[Grasp]:
@@ -150,19 +152,24 @@ def grips_in(points: np.ndarray, facing: np.ndarray, up: np.ndarray, ground: flo
                 width, deep = right - left, grip[2] - near
                 if width > MAX_WIDTH or deep < -0.006 or round(grip[2], 3) in tried:
                     continue
-                sides = [_square(strip[level], faces[level], left, -1), _square(strip[level], faces[level], right, 1)]
-                if min(sides) < SQUARE or not _fits(points - grip):
+                pressed = np.abs(strip[:, 2] - grip[2]) < PAD[1]
+                (square, many), (other_square, other_many) = (
+                    _pressed(strip[pressed], faces[pressed], edge, side) for edge, side in ((left, -1), (right, 1)))
+                square, many = min(square, other_square), min(many, other_many)
+                if square < SQUARE or many < FEW or not _fits(points - grip):
                     continue
                 tried.add(round(grip[2], 3))
                 middle = float(np.hypot(grip[0], grip[1]))
-                found.append((grip, 8.0 * middle + 6.0 * width + 10.0 * abs(0.028 - deep) + 4.0 * (1 - min(sides))))
+                cost = 8.0 * middle + 6.0 * width + 10.0 * abs(0.028 - deep)
+                found.append((grip, cost + 4.0 * (1 - square) + 0.15 * max(0, MANY - many)))
     return sorted(found, key=lambda grip: grip[1])
 
 
-def _square(points: np.ndarray, facing: np.ndarray, edge: float, side: int) -> float:
-    """How squarely (cosine) the outermost surface at ``edge`` faces the pad on that ``side`` (-1 or 1)."""
-    at = np.abs(points[:, 0] - edge) < 0.004
-    return float(np.max(side * facing[at], initial=0.0))
+def _pressed(points: np.ndarray, facing: np.ndarray, edge: float, side: int) -> tuple[float, int]:
+    """How squarely (cosine) the surface at ``edge`` faces the pad on that ``side`` (-1 or 1), and how many of its
+    points the pad meets."""
+    cosines = side * facing[np.abs(points[:, 0] - edge) < 0.004]
+    return float(np.max(cosines, initial=0.0)), int((cosines > SQUARE).sum())
 
 
 def _steps(low: float, high: float, step: float) -> np.ndarray:

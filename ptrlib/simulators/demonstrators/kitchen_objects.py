@@ -20,7 +20,7 @@ from ptrlib.simulators.demonstrators.kitchen_grasps import grasps_of, surface_po
 from ptrlib.simulators.demonstrators.kitchen_motion import KitchenSkills, base_error
 from ptrlib.simulators.demonstrators.kitchen_preview import Pose, Preview, Stance, shifted
 from ptrlib.simulators.demonstrators.kitchen_scene import KitchenScene
-from ptrlib.simulators.demonstrators.skills import CLOSE, OPEN, SLIP, Commands
+from ptrlib.simulators.demonstrators.skills import CLOSE, OPEN, OPEN_STEPS, SLIP, Commands
 
 TURNS = (0.0, np.pi / 2, -np.pi / 2, np.pi / 4, -np.pi / 4, np.pi)  # of an object on its way (rad)
 LIFT = 0.06  # metres
@@ -28,13 +28,15 @@ ATTEMPTS = 4  # grasps tried before the plan is given up
 ROUGHLY = 0.03  # metres: near enough to a stance
 COMFORTABLE = 0.42  # metres in front of the arm's foot from which on things are easy to get at
 FAR = 0.30  # metres from the object's origin at which the library's check is sure to call the hand gone
+STILL_STEPS = 8  # without coming down further: the fingers stand on something
 LOOKS = 30  # grasps looked at
 GOOD, HOPELESS = 0.5, 8.0  # of a preview's cost: nothing touched and all in reach; not worth looking further
 EFFORT = 0.3  # cost of a metre driven
-TORSOS = (0.0, 0.15)
+TORSOS = (0.0, 0.15, 0.3)
 HERE = Stance()
 FROM_ABOVE = np.deg2rad([0.0, 20.0, 40.0])  # leans of the hand
 FROM_THE_FRONT = np.deg2rad([20.0, 40.0, 55.0, 70.0, 85.0])
+FROM_ANYWHERE = np.concatenate([FROM_ABOVE, FROM_THE_FRONT[2:]])
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class Errand:
 
 
 def carry_out(errand: Errand, skills: KitchenSkills) -> Commands:
-    """Pick the object up, by another grasp when it did not come along, and put it where it belongs."""
+    """Pick the object up and put it where it belongs; by another grasp when that did not do."""
     scene, name = skills.scene, errand.name
     failed: list[Grasp] = []
     preview = Preview(scene)
@@ -84,9 +86,8 @@ def carry_out(errand: Errand, skills: KitchenSkills) -> Commands:
         yield from pick(skills, preview, name, transfer.grasp)
         if scene.position(name)[2] > height + 0.4 * LIFT:
             yield from put(skills, preview, name, transfer, there)
-            return
+        yield from skills.hold(OPEN_STEPS, "release", OPEN)
         failed.append(transfer.grasp)
-        yield from skills.hold(8, "release", OPEN)
 
 
 def pick(skills: KitchenSkills, preview: Preview, name: str, grasp: Grasp) -> Commands:
@@ -127,8 +128,8 @@ def take(skills: KitchenSkills, target: Callable[[], np.ndarray], grasp: Grasp, 
 def put(skills: KitchenSkills, preview: Preview, name: str, transfer: Transfer, there: np.ndarray) -> Commands:
     """Carry the held object over its spot, let it down until it touches, let go and draw back.
 
-    A base that has to move back first takes the hand out of where it is; one that has to move forward last takes
-    it in.
+    A base that has to move back does so first and takes the hand out of where it is; one that has to move forward
+    does so last and takes it in.
     """
     scene, spot = skills.scene, transfer.spot
     held = np.linalg.norm(scene.grip_position - scene.position(name))
@@ -145,21 +146,28 @@ def put(skills: KitchenSkills, preview: Preview, name: str, transfer: Transfer, 
         return spot.position + scene.grip_position - scene.position(name) + (hang + height) * UP
 
     rotation = turn @ scene.grip_rotation
-    move = base_error(scene, there)
-    inwards = move[0] > ROUGHLY
-    if not inwards:
-        yield from until(stand(skills, there, transfer.there.torso, CLOSE), lost)
-    shift = scene.base_rotation @ np.append(move[:2], transfer.there.torso - scene.torso) if inwards else 0.0 * UP
-    yield from until(along(skills, preview, (above() - shift, rotation), "transport", CLOSE, name), lost)
+    inwards = max(0.0, float(base_error(scene, there)[0]))
+    inwards = inwards if inwards > ROUGHLY else 0.0
+    forward = scene.base_rotation[:, 0]
+    before = there - inwards * np.append(forward[:2], 0.0)
+    yield from until(stand(skills, before, transfer.there.torso, CLOSE), lost)
+    yield from until(along(skills, preview, (above() - inwards * forward, rotation), "transport", CLOSE, name), lost)
     yield from until(skills.hesitate(CLOSE), lost)
-    if inwards:
-        yield from until(stand(skills, there, transfer.there.torso, CLOSE), lost)
+    yield from until(stand(skills, there, transfer.there.torso, CLOSE), lost)
     yield from until(skills.reach(lambda: goal(skills.hover), "transport", CLOSE, rotation,
                                   tolerance=0.012, limit=40), lost)
+    heights: list[float] = []
+
+    def down() -> bool:
+        heights.append(float(scene.grip_position[2]))
+        still = len(heights) > STILL_STEPS and heights[-STILL_STEPS] - heights[-1] < 0.002
+        return lost() or still or scene.rests(name)
+
     yield from until(skills.reach(lambda: goal(-0.03), "place", CLOSE, rotation, tolerance=0.004, limit=60,
-                                  speed=0.5), lambda: lost() or scene.rests(name))
-    yield from skills.hold(8, "release", OPEN)
-    yield from leave(skills, name)
+                                  speed=0.5), down)
+    if not lost():
+        yield from skills.hold(OPEN_STEPS, "release", OPEN)
+        yield from leave(skills, name)
 
 
 def leave(skills: KitchenSkills, name: str) -> Commands:
@@ -403,8 +411,8 @@ def under_dispenser(scene: KitchenScene, name: str) -> list[Spot]:
 
 PLANS: dict[str, Callable[[KitchenSkills], Commands]] = {
     task: partial(carry_out, errand) for task, errand in {
-        "PnPCounterToCab": Errand(FROM_THE_FRONT, into_region("cab", "level0", 0.3), TORSOS),
-        "PnPCabToCounter": Errand(FROM_THE_FRONT, on_counter, TORSOS),
+        "PnPCounterToCab": Errand(FROM_ANYWHERE, into_region("cab", "level0", 0.3), TORSOS),
+        "PnPCabToCounter": Errand(FROM_ANYWHERE, on_counter, TORSOS),
         "PnPCounterToSink": Errand(FROM_ABOVE, into_region("sink", "basin", 0.45)),
         "PnPSinkToCounter": Errand(FROM_ABOVE, into_container, under="container"),
         "PnPCounterToMicrowave": Errand(FROM_THE_FRONT, into_container, TORSOS, "container"),

@@ -1,8 +1,9 @@
 """Primitive stand-ins for the objects that the 24 tasks sample, in three instances per category.
 
 Parts are written standing on z = 0; a model's origin is half its height above that, as in the official objects:
-the library counts an object as inside something when its origin is. Round food is drawn as an ellipsoid and touches as a box or cylinder, so that it lies
-still; vessels are rings of boxes, so that things can be put into them.
+the library counts an object as inside something when its origin is. Round food is drawn as an ellipsoid and
+touches as a box or cylinder, so that it lies still; vessels are rings of boxes, so that things can be put into
+them.
 """
 
 from __future__ import annotations
