@@ -29,6 +29,8 @@ ROUGHLY = 0.03  # metres: near enough to a stance
 COMFORTABLE = 0.42  # metres in front of the arm's foot from which on things are easy to get at
 FAR = 0.30  # metres from the object's origin at which the library's check is sure to call the hand gone
 STILL_STEPS = 8  # without coming down further: the fingers stand on something
+CLIMB = 0.25  # metres up or down for which the torso moves too: it is faster than the arm
+EYE_LEVEL = 0.5  # metres above the arm's foot: what is higher is in a cabinet or an oven
 LOOKS = 30  # grasps looked at
 GOOD, HOPELESS = 0.5, 8.0  # of a preview's cost: nothing touched and all in reach; not worth looking further
 EFFORT = 0.3  # cost of a metre driven
@@ -128,8 +130,8 @@ def take(skills: KitchenSkills, target: Callable[[], np.ndarray], grasp: Grasp, 
 def put(skills: KitchenSkills, preview: Preview, name: str, transfer: Transfer, there: np.ndarray) -> Commands:
     """Carry the held object over its spot, let it down until it touches, let go and draw back.
 
-    A base that has to move back does so first and takes the hand out of where it is; one that has to move forward
-    does so last and takes it in.
+    A base that has to move back does so first and takes the hand out of where it is, as a torso that rises; a base
+    that has to move forward does so last and takes it in, as a torso that sinks.
     """
     scene, spot = skills.scene, transfer.spot
     held = np.linalg.norm(scene.grip_position - scene.position(name))
@@ -150,8 +152,10 @@ def put(skills: KitchenSkills, preview: Preview, name: str, transfer: Transfer, 
     inwards = inwards if inwards > ROUGHLY else 0.0
     forward = scene.base_rotation[:, 0]
     before = there - inwards * np.append(forward[:2], 0.0)
-    yield from until(stand(skills, before, transfer.there.torso, CLOSE), lost)
-    yield from until(along(skills, preview, (above() - inwards * forward, rotation), "transport", CLOSE, name), lost)
+    torso = max(scene.torso, transfer.there.torso)
+    yield from until(stand(skills, before, torso, CLOSE), lost)
+    first = above() - inwards * forward + (torso - transfer.there.torso) * UP
+    yield from until(along(skills, preview, (first, rotation), "transport", CLOSE, name), lost)
     yield from until(skills.hesitate(CLOSE), lost)
     yield from until(stand(skills, there, transfer.there.torso, CLOSE), lost)
     yield from until(skills.reach(lambda: goal(skills.hover), "transport", CLOSE, rotation,
@@ -176,7 +180,8 @@ def leave(skills: KitchenSkills, name: str) -> Commands:
     approach = scene.grip_rotation[:, 2]
     yield from skills.reach(scene.grip_position - 0.10 * approach, "retreat", OPEN, tolerance=0.02)
     left = FAR - float(np.linalg.norm(scene.grip_position - scene.position(name)))
-    if approach[2] < -0.8:
+    overhead = scene.position(name)[2] > scene.base_position[2] - scene.torso + EYE_LEVEL
+    if approach[2] < -0.8 and not overhead:
         yield from skills.reach(scene.grip_position + max(0.05, left) * UP, "retreat", OPEN, tolerance=0.02)
     else:
         back = scene.base_position[:2] - (0.08 + max(0.0, left)) * scene.base_rotation[:2, 0]
@@ -252,6 +257,7 @@ def planned(errand: Errand, skills: KitchenSkills, preview: Preview, failed: Seq
     origin, hang = scene.position(name), scene.position(name)[2] - surface_points(scene, name)[:, 2].min()
     here, there = (stances_at(preview, scene, point, errand.torsos) for point in (origin, spots[0].position))
     both = between(preview, scene, origin, spots[0].position)
+    climbs = abs(float(spots[0].position[2] - origin[2])) > CLIMB
     best: Transfer | None = None
     for grasp in various(grasps)[:LOOKS]:
         picks: list[tuple[float, Stance, np.ndarray]] = []
@@ -263,7 +269,7 @@ def planned(errand: Errand, skills: KitchenSkills, preview: Preview, failed: Seq
         cost, start, posture = min(picks, key=lambda pick: pick[0])
         if best is not None and grasp.cost + cost >= best.cost:
             continue
-        for stance in [start, *there]:
+        for stance in [*there, start] if climbs else [start, *there]:
             for spot in spots[: 1 if stance is start else None]:
                 total = grasp.cost + cost + spot.cost + EFFORT * distance(stance, start)
                 if best is not None and total >= best.cost:
