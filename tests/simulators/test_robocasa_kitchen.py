@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import multiprocessing
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +126,13 @@ def test_groceries_stand_on_zero_and_are_of_kitchen_size(category):
     size = high - low
     assert abs(low[2]) < 0.005 and 0.01 < size.max() < 0.45
     assert np.abs((low + high)[:2]).max() < 0.25
+
+
+@pytest.mark.parametrize("category", CATEGORIES)
+def test_a_grocerys_origin_is_at_half_its_height(category):
+    text = groceries.grocery(category, groceries.CATEGORIES[category](), 1.0, 1.0).decode()
+    [box] = re.findall(r'name="reg_bbox" type="box" pos="\S+ \S+ (\S+)"', text)
+    assert abs(float(box)) < 0.003
 
 
 def test_the_installed_library_brings_what_the_kitchen_needs():

@@ -1,4 +1,4 @@
-"""Scripted demonstrators: privileged, closed-loop, through the same seven actions a policy has."""
+"""Scripted demonstrators: privileged, closed-loop, through the same actions a policy has."""
 
 from __future__ import annotations
 
@@ -6,65 +6,50 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ptrlib.simulators.demonstrators.controller import Command, PoseTracker
+from ptrlib.simulators.demonstrators.controller import PoseTracker
+from ptrlib.simulators.demonstrators.kitchen_tasks import KitchenDemonstrator
 from ptrlib.simulators.demonstrators.libero_tasks import check_goals, solve
 from ptrlib.simulators.demonstrators.scene import Scene
-from ptrlib.simulators.demonstrators.skills import OPEN, Skills
-from ptrlib.simulators.demonstrators.styles import STYLES, Jitter, style_named
+from ptrlib.simulators.demonstrators.scripted import ScriptedDemonstrator, generator_of
+from ptrlib.simulators.demonstrators.skills import Skills
+from ptrlib.simulators.demonstrators.styles import STYLES, style_named
 
-__all__ = ["STYLES", "Demonstrator", "demonstrate"]
-
-ATTEMPTS = 5  # plans made before giving up
-STEADY = {"descend", "grasp", "place", "pull", "push", "turn"}  # phases in contact, or nearly
+__all__ = ["STYLES", "Demonstrator", "KitchenDemonstrator", "demonstrate", "demonstrator_for"]
 
 
-class Demonstrator:
-    """Solves the task of a freshly reset simulator, one action at a time.
-
-    ``act`` gives the next action (7,) float32 in [-1, 1]; the caller steps the simulator with exactly that.
-    ``phase`` names what the action is for. The same scene, style and seed give the same actions.
+class Demonstrator(ScriptedDemonstrator):
+    """LIBERO's: seven actions.
 
     Raises:
         ValueError: no such style, or a task whose goals no skill reaches.
     """
 
     def __init__(self, simulator, style: str, seed: int) -> None:
-        self.style = style_named(style)
-        generator = np.random.default_rng([seed, list(STYLES).index(style)])
-        self.scene = Scene(simulator)
-        check_goals(simulator.task.name, self.scene)
-        self.tracker = PoseTracker()
-        self.jitter = Jitter(self.style.jitter, generator)
-        self.skills = Skills(self.scene, self.style, generator)
-        self.commands = self._commands()
-        self.gripper = OPEN
-        self.phase = "reach"
-        self.finished = False  # every plan has been tried
+        chosen = style_named(style)
+        generator = generator_of(style, seed)
+        scene = Scene(simulator)
+        check_goals(simulator.task.name, scene)
+        self.skills = Skills(scene, chosen, generator)
+        super().__init__(scene, PoseTracker(), chosen, generator, lambda: solve(self.skills))
 
-    def act(self) -> np.ndarray:
-        """The next action (7,); stays put, gripper as it was, when every plan has been tried."""
-        position, rotation = self.scene.grip_position, self.scene.grip_rotation
-        command = next(self.commands, None)
-        if command is None:
-            self.finished = True
-            command = Command(position, rotation, self.gripper, "give up")
-        self.phase, self.gripper = command.phase, command.gripper
-        action = self.tracker.action(command, position, rotation)
-        action[:6] += self.jitter.step(steady=command.phase in STEADY)
-        return np.clip(action, -1.0, 1.0).astype(np.float32)
 
-    def _commands(self) -> Iterator[Command]:
-        for _ in range(ATTEMPTS):
-            yield from solve(self.skills)
+def demonstrator_for(simulator, style: str, seed: int) -> ScriptedDemonstrator:
+    """The demonstrator of the simulator's world.
+
+    Raises:
+        ValueError: no such style, or a task that none is there for.
+    """
+    kind = KitchenDemonstrator if simulator.embodiment == "robocasa" else Demonstrator
+    return kind(simulator, style, seed)
 
 
 def demonstrate(simulator, style: str, seed: int, max_steps: int | None = None) -> Iterator[np.ndarray]:
-    """Actions (7,) that solve the task; the caller steps the simulator with each before asking for the next.
+    """Actions (d_a,) that solve the task; the caller steps the simulator with each before asking for the next.
 
     Ends at the first success, when every plan has been tried, or after ``max_steps`` (the simulator's time
     limit by default).
     """
-    demonstrator = Demonstrator(simulator, style, seed)
+    demonstrator = demonstrator_for(simulator, style, seed)
     for _ in range(simulator.time_limit if max_steps is None else max_steps):
         action = demonstrator.act()
         if simulator.success() or demonstrator.finished:

@@ -52,3 +52,7 @@ class PoseTracker:
         turn = GAIN * Rotation.from_matrix(command.rotation @ rotation.T).as_rotvec() / ROTATION_SCALE
         turn *= min(1.0, command.speed / max(float(np.linalg.norm(turn)), 1e-9))
         return np.concatenate([move, turn, [command.gripper]])
+
+    def shaken(self, action: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        """``action`` with ``noise`` (6,) on the grip's translation and rotation."""
+        return np.concatenate([action[:6] + noise, action[6:]])

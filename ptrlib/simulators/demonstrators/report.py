@@ -1,9 +1,12 @@
 """How often the demonstrators succeed: one row per task and scene, without images.
 
     python -m ptrlib.simulators.demonstrators.report --suite libero_goal --init-states 0:50 --out goal.csv
+    python -m ptrlib.simulators.demonstrators.report --world robocasa --suite robocasa_door_drawer --seeds 0:50 \
+        --out robocasa.csv
 
 Styles are taken in turn over the scenes, as in a recording; one style alone in every scene is
-``--styles precise``. Rows that the file has already are not run again.
+``--styles precise``. ``--seeds`` draws scenes instead of taking those of the evaluation. Rows that the file has
+already are not run again.
 """
 
 from __future__ import annotations
@@ -19,77 +22,102 @@ import tyro
 from tqdm import tqdm
 
 from ptrlib.runs import code_version
-from ptrlib.simulators.demonstrators import Demonstrator
+from ptrlib.simulators.demonstrators import demonstrator_for
 from ptrlib.simulators.demonstrators.styles import STYLES, style_named
 from ptrlib.simulators.protocol import choose_tasks, world_named
 from ptrlib.simulators.workers import Workers
 
-KEY = ["suite", "task_index", "init_state", "style"]
-
 
 @dataclass
 class Report:
-    """Run the demonstrators in a suite's evaluation scenes and tabulate their success."""
+    """Run the demonstrators in a suite's scenes and tabulate their success."""
 
+    world: str = "libero"
     suite: str = "libero_spatial"
     init_states: str = "0:50"
-    """first and one past the last"""
+    """evaluation scenes, the first and one past the last"""
+    seeds: str | None = None
+    """scenes drawn by seed instead, the first and one past the last"""
     styles: tuple[str, ...] = tuple(STYLES)
     tasks: tuple[int, ...] = ()
     """indices within the suite; none means all"""
     workers: int = 1
     out: Path = Path("demonstrators.csv")
 
+    @property
+    def scene(self) -> str:
+        """What a scene's number means, as ``reset`` calls it and the table's column is named."""
+        return "init_state" if self.seeds is None else "seed"
 
-def rows_of(simulator, suite: str, scenes: list[tuple[int, str]]):
-    """One row per (init state, style): success, steps until it, the last phase, and the code's commit."""
+    @property
+    def key(self) -> list[str]:
+        """Columns that tell rows apart."""
+        return ["suite", "task_index", self.scene, "style"]
+
+
+def rows_of(simulator, suite: str, scene: str, scenes: list[tuple[int, str]]):
+    """One row per (number of the scene, style): success, steps until it, the last phase, and the code's commit.
+
+    ``scene`` is "init_state" or "seed".
+    """
     version = code_version()
     made_by = version["commit"] + ("-dirty" if version["dirty"] else "")
-    for init_state, style in scenes:
-        simulator.reset(init_state=init_state)
-        demonstrator = Demonstrator(simulator, style, init_state)
+    for number, style in scenes:
+        simulator.reset(**{scene: number})
+        demonstrator = demonstrator_for(simulator, style, number)
         success, steps = False, 0
         while steps < simulator.time_limit and not success and not demonstrator.finished:
             success = simulator.step(demonstrator.act())
             steps += 1
         yield {
             "suite": suite, "task": simulator.task.name, "task_index": simulator.task.index,
-            "init_state": init_state, "style": style, "success": success, "steps": steps,
+            scene: number, "style": style, "success": success, "steps": steps,
             "phase": demonstrator.phase, "commit": made_by,
         }  # fmt: skip
+
+
+def numbers_of(report: Report) -> range:
+    """Raises ValueError if the scenes do not read ``first:end``."""
+    given = report.init_states if report.seeds is None else report.seeds
+    try:
+        first, end = (int(number) for number in given.split(":"))
+    except ValueError:
+        raise ValueError(f"{report.scene.replace('_', ' ')}s must read first:end, got {given!r}") from None
+    return range(first, end)
 
 
 def run(report: Report) -> pd.DataFrame:
     """Fill ``report.out`` with every row asked for and return the whole table.
 
     Raises:
-        ValueError: no such suite, task or style, or init states that are not ``first:end``.
+        ValueError: no such world, suite, task or style, init states or seeds that are not ``first:end``, or a
+            table of the other kind of scenes in the way.
     """
     for style in report.styles:
         style_named(style)
-    try:
-        first, end = (int(number) for number in report.init_states.split(":"))
-    except ValueError:
-        raise ValueError(f"init states must read first:end, got {report.init_states!r}") from None
-    table = pd.read_csv(report.out) if report.out.exists() else pd.DataFrame(columns=KEY)
-    there = set(table[KEY].itertuples(index=False, name=None))
+    numbers, key = numbers_of(report), report.key
+    table = pd.read_csv(report.out) if report.out.exists() else pd.DataFrame(columns=key)
+    if report.scene not in table:
+        raise ValueError(f"{report.out} has no column {report.scene!r}: it is another kind of scenes' table; "
+                         "choose another file")
+    there = set(table[key].itertuples(index=False, name=None))
     missing: deque = deque()
-    for task in choose_tasks(world_named("libero"), report.suite, report.tasks or None):
-        in_turn = [(state, report.styles[state % len(report.styles)]) for state in range(first, end)]
+    for task in choose_tasks(world_named(report.world), report.suite, report.tasks or None):
+        in_turn = [(number, report.styles[number % len(report.styles)]) for number in numbers]
         scenes = [scene for scene in in_turn if (report.suite, task.index, *scene) not in there]
         if scenes:
             missing.append((task.index, scenes))
     rows = table.to_dict("records")
     with (
         tqdm(total=sum(len(scenes) for _, scenes in missing), unit="episode") as progress,
-        Workers(min(report.workers, len(missing)), _work, report.suite) as pool,
+        Workers(min(report.workers, len(missing)), _work, report.world, report.suite, report.scene) as pool,
     ):
         for worker, message in pool.messages():
             if message == "ready":
                 pool.send(worker, missing.popleft() if missing else None)
             else:
                 rows.append(message)
-                _write(pd.DataFrame(rows).sort_values(KEY), report.out)
+                _write(pd.DataFrame(rows).sort_values(key), report.out)
                 progress.update()
     return pd.DataFrame(rows)
 
@@ -101,15 +129,15 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     return groups["success"].agg(["mean", "size"]).assign(steps=steps).reset_index()
 
 
-def _work(pipe: Connection, suite: str) -> None:
-    world = world_named("libero")
+def _work(pipe: Connection, name: str, suite: str, scene: str) -> None:
+    world = world_named(name)
     while True:
         pipe.send("ready")
         job = pipe.recv()
         if job is None:
             return
         simulator = world.make(suite, job[0], render=False)
-        for row in rows_of(simulator, suite, job[1]):
+        for row in rows_of(simulator, suite, scene, job[1]):
             pipe.send(row)
         simulator.close()
 

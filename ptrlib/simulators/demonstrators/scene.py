@@ -140,6 +140,10 @@ class Scene:
         clouds = [self.points(name) for name in self.names() if name not in exclude]
         return np.concatenate(clouds) if clouds else np.zeros((0, 3))
 
+    def hanging(self, height: float) -> tuple[str, ...]:
+        """Names of what is above ``height`` altogether, as wall cabinets are; nothing in LIBERO is."""
+        return ()
+
     def _surface(self, geom: int) -> np.ndarray:
         import mujoco  # not above: Tabletop imports this package and needs no simulator
 

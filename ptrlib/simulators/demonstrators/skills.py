@@ -19,6 +19,7 @@ HOVER = 0.08  # metres above a grasp from which the hand goes straight down
 LIFT = 0.08  # metres; a bowl held by its rim hangs aslant, so its origin rises some 3 cm less
 SLIP = 0.05  # metres a held object may move in the hand before it counts as lost
 CLEARANCE = 0.03  # metres kept above everything on the way
+OVERHANG = 0.05  # metres above a way from which something hangs over it and does not stand in it
 PALM_RISE, PALM_RADIUS = 0.047, 0.115  # the palm is wider than the fingers, and this far above the grip
 Commands = Iterator[Command]
 Target = np.ndarray | Callable[[], np.ndarray]
@@ -110,7 +111,8 @@ class Skills:
     def travel_height(self, goal: np.ndarray, carried: str | None) -> float:
         """Grip height at which palm, fingers and ``carried`` clear everything between here and ``goal``."""
         start = self.scene.grip_position
-        points = self.scene.obstacles((carried,) if carried else ())
+        above = self.scene.hanging(max(start[2], goal[2]) + OVERHANG)
+        points = self.scene.obstacles((*above, carried) if carried else above)
         along = goal[:2] - start[:2]
         length = max(float(np.linalg.norm(along)), 1e-6)
         fraction = np.clip((points[:, :2] - start[:2]) @ along / length**2, 0.0, 1.0)

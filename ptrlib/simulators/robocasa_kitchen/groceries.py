@@ -1,7 +1,9 @@
 """Primitive stand-ins for the objects that the 24 tasks sample, in three instances per category.
 
-Every model stands on z = 0. Round food is drawn as an ellipsoid and touches as a box or cylinder, so that it lies
-still; vessels are rings of boxes, so that things can be put into them.
+Parts are written standing on z = 0; a model's origin is half its height above that, as in the official objects:
+the library counts an object as inside something when its origin is. Round food is drawn as an ellipsoid and
+touches as a box or cylinder, so that it lies still; vessels are rings of boxes, so that things can be put into
+them.
 """
 
 from __future__ import annotations
@@ -103,10 +105,10 @@ def vessel(radius: float, height: float, colour: Colour, handle: list[Part], sid
 
 
 def mug(colour: Colour) -> list[Part]:
-    """A mug with its handle at +x."""
-    grip = [box((0.026, 0.010, 0.010), (0.050, 0, height), colour) for height in (0.024, 0.074)]
-    grip.append(box((0.010, 0.010, 0.060), (0.063, 0, 0.049), colour))
-    return vessel(0.038, 0.092, colour, grip, sides=10)
+    """A mug with its handle at +x, narrow enough for the hand to span it from the front under a coffee machine."""
+    grip = [box((0.026, 0.010, 0.010), (0.045, 0, height), colour) for height in (0.024, 0.074)]
+    grip.append(box((0.010, 0.010, 0.060), (0.058, 0, 0.049), colour))
+    return vessel(0.033, 0.092, colour, grip, sides=10)
 
 
 def pan(radius: float, height: float, colour: Colour, handle: float) -> list[Part]:
@@ -168,22 +170,22 @@ CATEGORIES: dict[str, Callable[[], list[Part]]] = {
     "tangerine": lambda: ball(0.030, (0.96, 0.48, 0.08), 0.85),
     "tomato": lambda: ball(0.032, (0.86, 0.16, 0.10), 0.9, stem=True),
     # other food
-    "bagel": lambda: disc(0.048, 0.030, TAN, (0.62, 0.42, 0.20)),
+    "bagel": lambda: disc(0.034, 0.028, TAN, (0.62, 0.42, 0.20)),
     "baguette": lambda: long(0.26, 0.030, TAN),
     "bread": lambda: brick((0.11, 0.065, 0.060), TAN, None),
-    "cake": lambda: disc(0.055, 0.055, CREAM, PINK),
+    "cake": lambda: brick((0.10, 0.060, 0.055), CREAM, PINK),
     "cheese": lambda: brick((0.085, 0.055, 0.040), YELLOW),
     "chocolate": lambda: brick((0.14, 0.060, 0.012), BROWN),
     "croissant": lambda: long(0.13, 0.030, (0.80, 0.52, 0.22)),
     "cupcake": lambda: [Part("cylinder", (0.026, 0.020), (0, 0, 0.020), BROWN),
                         Part("ellipsoid", (0.032, 0.032, 0.022), (0, 0, 0.044), PINK, solid=False)],
-    "donut": lambda: disc(0.042, 0.028, TAN, PINK),
+    "donut": lambda: disc(0.034, 0.026, TAN, PINK),
     "egg": lambda: ball(0.023, CREAM, 1.2),
     "fish": lambda: long(0.18, 0.030, (0.55, 0.62, 0.70), (0.45, 0.50, 0.58), squash=0.6),
     "hot_dog": lambda: long(0.15, 0.026, TAN, RED),
     "milk": lambda: brick((0.062, 0.062, 0.17), WHITE, BLUE),
     "steak": lambda: long(0.13, 0.036, (0.55, 0.20, 0.16), squash=0.4),
-    "waffle": lambda: brick((0.10, 0.10, 0.016), (0.85, 0.62, 0.28)),
+    "waffle": lambda: brick((0.10, 0.064, 0.020), (0.85, 0.62, 0.28)),
     "yogurt": lambda: can(0.032, 0.075, WHITE, PINK),
     # packed food and drinks
     "bagged_food": lambda: brick((0.13, 0.055, 0.17), (0.75, 0.25, 0.20), YELLOW),
@@ -197,8 +199,8 @@ CATEGORIES: dict[str, Callable[[], list[Part]]] = {
     "canned_food": lambda: can(0.034, 0.10, (0.85, 0.75, 0.30)),
     "cereal": lambda: brick((0.15, 0.055, 0.22), (0.25, 0.45, 0.75), YELLOW),
     "chips": lambda: brick((0.14, 0.060, 0.18), YELLOW, RED),
-    "coffee_cup": lambda: [Part("cylinder", (0.036, 0.055), (0, 0, 0.055), CREAM),
-                           Part("cylinder", (0.038, 0.008), (0, 0, 0.116), BROWN)],
+    "coffee_cup": lambda: [Part("cylinder", (0.032, 0.055), (0, 0, 0.055), CREAM),
+                           Part("cylinder", (0.034, 0.008), (0, 0, 0.116), BROWN)],
     "condiment_bottle": lambda: bottle(0.027, 0.17, YELLOW, RED),
     "jam": lambda: can(0.034, 0.090, (0.55, 0.08, 0.16), WHITE),
     "ketchup": lambda: bottle(0.029, 0.18, RED),
@@ -241,8 +243,11 @@ def files() -> dict[str, bytes]:
 
 
 def grocery(category: str, parts: Sequence[Part], size: float, brightness: float) -> bytes:
-    """One instance as a model file, centred in x and y and standing on z = 0."""
+    """One instance as a model file, its origin at half its height."""
     parts = [part.scaled(size).tinted(brightness) for part in parts]
+    low, high = bounds(parts)
+    middle = float(low[2] + high[2]) / 2
+    parts = [part.raised(-middle) for part in parts]
     low, high = bounds(parts)
     centre = (low + high) / 2
     half = np.maximum((high - low) / 2, 0.003)

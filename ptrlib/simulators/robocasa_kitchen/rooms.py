@@ -182,6 +182,7 @@ def _wall_units(run: Run) -> Any:
             single = what.startswith("single")
             yield {"name": f"cab_{number}", "type": "single_cabinet" if single else "hinge_cabinet",
                    **({"orientation": what.removeprefix("single_")} if single else {}),
+                   "num_levels": 1,  # between the library's two shelves the hand could not point down
                    "size": [_mm(right - left), WALL_UNIT_DEPTH, WALL_UNIT_HEIGHT],
                    "pos": [middle, -WALL_UNIT_DEPTH / 2, WALL_UNIT_BOTTOM + WALL_UNIT_HEIGHT / 2]}
 

@@ -43,6 +43,11 @@ class Part:
         return replace(self, size=tuple(factor * length for length in self.size),
                        pos=(factor * x, factor * y, factor * z))
 
+    def raised(self, height: float) -> Part:
+        """The same part, ``height`` metres further up."""
+        (x, y, z) = self.pos
+        return replace(self, pos=(x, y, z + height))
+
     def tinted(self, factor: float) -> Part:
         """The same part in a lighter (above 1) or darker colour."""
         (red, green, blue) = (min(1.0, factor * channel) for channel in self.colour)
