@@ -22,7 +22,6 @@ from ptrlib.report.statistics import wilson_interval
 
 FOLDER = REPOSITORY / "experiments" / "demonstrators"
 TRAJECTORIES = "trajectories.csv"
-ELSEWHERE = ("trajectories", "robocasa")  # how tables begin that are not of LIBERO's suites
 COLUMNS = ("suite", "task", "task_index", "init_state", "style", "success", "steps", "phase", "commit")
 SUITES = ("libero_spatial", "libero_object", "libero_goal", "libero_10")  # in the benchmark's order
 TASKS, SCENES = 40, 50  # of the four suites, and of each task: the benchmark's fixed init states
@@ -40,7 +39,7 @@ def attempts(folder: str | Path = FOLDER) -> pd.DataFrame:
         ValueError: there is no report, or one without a column; the sentence says how to make it.
     """
     folder = Path(folder)
-    files = sorted(path for path in folder.glob("*.csv") if not path.name.startswith(ELSEWHERE))
+    files = sorted(path for path in folder.glob("*.csv") if path.name != TRAJECTORIES)
     command = "python -m ptrlib.simulators.demonstrators.report --suite SUITE --out"
     if not files:
         raise ValueError(f"{folder} holds no report of the demonstrators; make one for each suite with: {command} "

@@ -20,7 +20,6 @@ def folder(tmp_path):
                  "commit": "0" * 40}
                 for task in range(2) for scene in range(scenes)]
         pd.DataFrame(rows).to_csv(tmp_path / f"{suite}.csv", index=False)
-    pd.DataFrame({"suite": ["robocasa_all"], "seed": [1000]}).to_csv(tmp_path / "robocasa.csv", index=False)
     return tmp_path
 
 
