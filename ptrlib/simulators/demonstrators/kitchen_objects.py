@@ -257,6 +257,8 @@ def planned(errand: Errand, skills: KitchenSkills, preview: Preview, failed: Seq
     origin, hang = scene.position(name), scene.position(name)[2] - surface_points(scene, name)[:, 2].min()
     here, there = (stances_at(preview, scene, point, errand.torsos) for point in (origin, spots[0].position))
     both = between(preview, scene, origin, spots[0].position)
+    if not (both or here):
+        return None
     climbs = abs(float(spots[0].position[2] - origin[2])) > CLIMB
     best: Transfer | None = None
     for grasp in various(grasps)[:LOOKS]:
@@ -399,6 +401,8 @@ def on_counter(scene: KitchenScene, name: str) -> list[Spot]:
     forward, left = scene.base_rotation[:, 0], scene.base_rotation[:, 1]
     points = scene.points(scene.fixture("counter").name)
     points = points[points[:, 2] < scene.position(name)[2] + 0.2]  # the library keeps unused parts far above
+    if not len(points):  # the object fell to the floor
+        return []
     top = points[:, 2].max()
     points = points[points[:, 2] > top - 0.01]
     edge = float(((points - scene.base_position) @ forward).min())
