@@ -5,7 +5,7 @@ Frames in, frames and verdicts out. Proportions are in [0, 1] unless a docstring
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 import matplotlib.pyplot as plt
@@ -20,7 +20,8 @@ from ptrlib.report.charts import difference_chart, in_order, method_colour, meth
 from ptrlib.report.figures import COLOURS
 from ptrlib.report.results import (
     StoredRun,
-    contrast,
+    alike,
+    compare,
     intervals,
     is_stored,
     manifest_path,
@@ -76,26 +77,6 @@ def with_further(stored: Sequence[StoredRun], manifest: str) -> tuple[list[Store
 
 def _kind(run: StoredRun) -> tuple[str, str]:
     return run.setting.method, run.setting.config.data.corruption
-
-
-def compare(episodes: pd.DataFrame, terms: Mapping[tuple[str, str], float]) -> Interval:
-    """:func:`ptrlib.report.results.contrast` over the training seeds that all of its cells have."""
-    return contrast(alike(episodes, terms), terms)
-
-
-def alike(episodes: pd.DataFrame, cells: Iterable[tuple[str, str]]) -> pd.DataFrame:
-    """The episodes of those (method, corruption), with the training seeds that all of them have.
-
-    Raises:
-        ValueError: they have none in common.
-    """
-    cells = list(cells)
-    parts = [episodes[(episodes.method == method) & (episodes.corruption == kind)] for method, kind in cells]
-    seeds = set.intersection(*(set(part.training_seed) for part in parts))
-    if not seeds:
-        names = " and ".join(f"{method} on {kind} data" for method, kind in cells)
-        raise ValueError(f"{names} have no training seed in common; a paired comparison needs one")
-    return pd.concat([part[part.training_seed.isin(seeds)] for part in parts])
 
 
 def recovery(episodes: pd.DataFrame, method: str, corruption: str) -> Interval:

@@ -283,7 +283,7 @@ def drop_table(study: Study) -> pd.DataFrame:
     for kind in study.corruptions:
         if not {("sft", kind), ("ptr", kind), ("sft", "none"), ("ptr", "none")} <= set(cells):
             continue
-        saved = results.contrast(study.episodes, {("sft", "none"): 1.0, ("sft", kind): -1.0,
+        saved = results.compare(study.episodes, {("sft", "none"): 1.0, ("sft", kind): -1.0,
                                                   ("ptr", "none"): -1.0, ("ptr", kind): 1.0})
         lost, lost_by_ptr = _drop(study, "sft", kind), _drop(study, "ptr", kind)
         rows.append({
@@ -440,7 +440,7 @@ def reading_text(study: Study) -> str:
     cells, lines = set(_cells(study.episodes)), []
     for method in study.methods:
         if {(method, "action_noise"), (method, EXECUTED)} <= cells:
-            gap = results.contrast(study.episodes, {(method, EXECUTED): 1.0, (method, "action_noise"): -1.0})
+            gap = results.compare(study.episodes, {(method, EXECUTED): 1.0, (method, "action_noise"): -1.0})
             told = verdicts.answer(gap.low, gap.high, "noise on the labels does more harm",
                                    "executed noise does more harm", "which does more harm cannot be told")
             lines.append(f"- **{method_label(method)}**: success after executed noise minus success after noise on the "
@@ -490,7 +490,7 @@ def _comparable(study: Study, method: str, kind: str) -> bool:
 
 
 def _drop(study: Study, method: str, kind: str) -> Interval:
-    return results.contrast(study.episodes, {(_baseline(study, method), "none"): 1.0, (method, kind): -1.0})
+    return results.compare(study.episodes, {(_baseline(study, method), "none"): 1.0, (method, kind): -1.0})
 
 
 def _percent(table: pd.DataFrame) -> pd.DataFrame:

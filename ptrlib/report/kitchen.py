@@ -23,6 +23,7 @@ COLUMNS = ("task", "seed", "style", "success", "steps", "phase", "commit")
 CATEGORIES = {PICK_PLACE: ("Pick and place", "blue"), DOOR_DRAWER: ("Doors and drawers", "vermillion"),
               OTHERS: ("Others", "green")}
 TUNED_SEEDS = 100
+SCENES = 50  # of each task, that the demonstrators are to be judged on
 GOOD, BEST = 0.80, 0.95  # success that is asked of at least 18 and at least 12 of the tasks
 
 
@@ -85,8 +86,11 @@ def verdict(rates: pd.DataFrame) -> str:
     good, best = (int((tried.success >= mark).sum()) for mark in (GOOD, BEST))
     poor = tried[tried.success < GOOD].task.tolist()
     none = rates[rates.attempts == 0].task.tolist()
-    return (f"**{good} of {len(rates)} tasks reach {GOOD:.0%}, {best} reach {BEST:.0%}** ({tried.successes.sum()} of "
-            f"{tried.attempts.sum()} attempts succeed, {tried.attempts.min()} to {tried.attempts.max()} a task)."
+    whole = wilson_interval(int(tried.successes.sum()), int(tried.attempts.sum()))
+    return (f"**{good} of {len(rates)} tasks reach {GOOD:.0%}, {best} reach {BEST:.0%}** by their observed rates; of all "
+            f"{tried.attempts.sum()} attempts {whole.text(100)} % succeed."
+            + (f" **With {tried.attempts.min()} scenes a task** (the aim is {SCENES}) no single task's rate is known well: "
+               "see the intervals." if tried.attempts.min() < SCENES else "")
             + (f" Below {GOOD:.0%}: {', '.join(poor)}." if poor else "")
             + (f" Without a recorded attempt: {', '.join(none)}." if none else ""))
 

@@ -176,6 +176,26 @@ def contrast(episodes: pd.DataFrame, terms: Mapping[tuple[str, str], float],
     return paired_bootstrap(paired_values(episodes, terms, by))
 
 
+def compare(episodes: pd.DataFrame, terms: Mapping[tuple[str, str], float]) -> Interval:
+    """:func:`contrast` of (method, corruption) over the training seeds that all of its cells have."""
+    return contrast(alike(episodes, terms), terms)
+
+
+def alike(episodes: pd.DataFrame, cells: Iterable[tuple[str, str]]) -> pd.DataFrame:
+    """The episodes of those (method, corruption), with the training seeds that all of them have.
+
+    Raises:
+        ValueError: they have none in common.
+    """
+    cells = list(cells)
+    parts = [episodes[(episodes.method == method) & (episodes.corruption == kind)] for method, kind in cells]
+    seeds = set.intersection(*(set(part.training_seed) for part in parts))
+    if not seeds:
+        names = " and ".join(f"{method} on {kind} data" for method, kind in cells)
+        raise ValueError(f"{names} have no training seed in common; a paired comparison needs one")
+    return pd.concat([part[part.training_seed.isin(seeds)] for part in parts])
+
+
 def paired_values(episodes: pd.DataFrame, terms: Mapping[tuple[str, str], float],
                   by: tuple[str, str] = ("method", "corruption")) -> pd.Series:
     """What :func:`contrast` is the mean of: one value per (training seed, task, init state)."""

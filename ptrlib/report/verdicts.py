@@ -13,7 +13,7 @@ import pandas as pd
 
 from ptrlib.data.corruption import CORRUPTIONS
 from ptrlib.report.charts import corruption_label, method_label
-from ptrlib.report.results import contrast, last_snapshot
+from ptrlib.report.results import compare, last_snapshot
 from ptrlib.report.statistics import Interval, auroc
 
 RANKING_FLOOR = 0.6  # success of SFT on clean data below which a ranking of methods says little
@@ -44,7 +44,7 @@ def headline(episodes: pd.DataFrame, corruption: str, *, published_gain: float) 
     if cells["ptr"].empty or cells["sft"].empty:
         return "PTR and SFT are not both among the methods shown, so there is nothing to conclude."
     where = scope(episodes)
-    gain = contrast(episodes, {("ptr", corruption): 1.0, ("sft", corruption): -1.0})
+    gain = compare(episodes, {("ptr", corruption): 1.0, ("sft", corruption): -1.0})
     told = answer(gain.low, gain.high, f"PTR succeeds more often{where}", f"SFT succeeds more often{where}",
                   "which of the two is better cannot be told from these runs")
     place = "holds" if 100 * gain.low <= published_gain <= 100 * gain.high else "excludes"
@@ -55,7 +55,7 @@ def headline(episodes: pd.DataFrame, corruption: str, *, published_gain: float) 
             f"corruption; this interval {place} it, and these runs can only tell differences of more than about "
             f"{50 * (gain.high - gain.low):.0f} points.")
     if not cells["sft_belief"].empty:
-        alone = contrast(episodes, {("ptr", corruption): 1.0, ("sft_belief", corruption): -1.0})
+        alone = compare(episodes, {("ptr", corruption): 1.0, ("sft_belief", corruption): -1.0})
         told = answer(alone.low, alone.high, f"reweighting helps{where}", f"reweighting hurts{where}",
                       "what reweighting alone does cannot be told")
         text += (f" Against SFT+Belief ({rates['sft_belief']}), which has the same belief tokens and no weights, "
@@ -127,7 +127,7 @@ def _success(episodes: pd.DataFrame, corruption: str) -> Iterator[Verdict]:
          pair("oracle", "sft"), "yes", "no, filtering hurts"))
     for question, terms, more, less in questions:
         if set(terms) <= present:
-            interval, where = contrast(episodes, terms), scope(episodes)
+            interval, where = compare(episodes, terms), scope(episodes)
             yield Verdict(question, f"{interval.text(100, sign=True)} points",
                           answer(interval.low, interval.high, more + where, less + where),
                           interval.estimate, interval.low, interval.high)
