@@ -87,10 +87,10 @@ def verdict(rates: pd.DataFrame) -> str:
     poor = tried[tried.success < GOOD].task.tolist()
     none = rates[rates.attempts == 0].task.tolist()
     whole = wilson_interval(int(tried.successes.sum()), int(tried.attempts.sum()))
-    return (f"**{good} of {len(rates)} tasks reach {GOOD:.0%}, {best} reach {BEST:.0%}** by their observed rates; of all "
-            f"{tried.attempts.sum()} attempts {whole.text(100)} % succeed."
-            + (f" **With {tried.attempts.min()} scenes a task** (the aim is {SCENES}) no single task's rate is known well: "
-               "see the intervals." if tried.attempts.min() < SCENES else "")
+    return (f"**{good} of {len(rates)} tasks reach {GOOD:.0%}, {best} reach {BEST:.0%}** by their observed rates; of "
+            f"all {tried.attempts.sum()} attempts {whole.text(100)} % succeed."
+            + (f" **With {tried.attempts.min()} scenes a task** (the aim is {SCENES}) no single task's rate is known "
+               "well: see the intervals." if tried.attempts.min() < SCENES else "")
             + (f" Below {GOOD:.0%}: {', '.join(poor)}." if poor else "")
             + (f" Without a recorded attempt: {', '.join(none)}." if none else ""))
 

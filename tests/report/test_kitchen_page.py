@@ -35,7 +35,7 @@ def test_only_scenes_that_nobody_looked_at_count(folder):
 def test_the_verdict_names_what_is_below_the_mark_and_what_was_not_tried(folder):
     rates = kitchen.task_rates(kitchen.attempts(folder))
     text = kitchen.verdict(rates)
-    assert text.startswith("**1 of 24 tasks reach 80%, 0 reach 95%** by their observed rates; of all 100 attempts 70.0 [")
+    assert text.startswith("**1 of 24 tasks reach 80%, 0 reach 95%** by their observed rates; of all 100 attempts 70.0")
     assert "scenes a task**" not in text
     few = kitchen.verdict(kitchen.task_rates(kitchen.attempts(folder).query("seed < 1010")))
     assert "**With 10 scenes a task** (the aim is 50)" in few
