@@ -83,11 +83,11 @@ def read(suite: str, folder: Path = FOLDER) -> Pictures:
     """The pictures that :func:`render` wrote.
 
     Raises:
-        FileNotFoundError: there are none of ``suite``.
+        ValueError: there are none of ``suite``.
     """
     path = folder / f"{suite}.npz"
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; `python -m ptrlib.simulators.sheet --suite {suite}` makes it")
+        raise ValueError(f"{path} does not exist; `python -m ptrlib.simulators.sheet --suite {suite}` makes it")
     with np.load(path) as stored:
         return Pictures(stored["images"], *(tuple(str(name) for name in stored[key])
                                             for key in ("cameras", "tasks", "instructions")))

@@ -69,5 +69,5 @@ def test_the_stored_sheet_is_of_all_24_tasks():
 
 
 def test_a_sheet_that_is_not_there_is_answered_with_the_command(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"nowhere\.npz does not exist; `python -m ptrlib\.simulators\.sheet"):
+    with pytest.raises(ValueError, match=r"nowhere\.npz does not exist; `python -m ptrlib\.simulators\.sheet"):
         read("nowhere", tmp_path)
