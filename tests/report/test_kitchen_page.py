@@ -45,6 +45,14 @@ def test_the_verdict_names_what_is_below_the_mark_and_what_was_not_tried(folder)
     assert kitchen.table(rates)["success (%)"].tolist().count("–") == 22
 
 
+def test_scenes_that_an_earlier_version_met_are_told_apart(folder):
+    text = kitchen.told_apart(kitchen.attempts(folder))
+    met, unmet = text.split("; ")
+    assert met.startswith("In scenes that an earlier version had met once ") and "of 10 attempts" in met
+    assert unmet.startswith("in scenes that no version had met ") and unmet.endswith("of 90 attempts succeed.")
+    assert kitchen.told_apart(kitchen.attempts(folder).iloc[:0]) == ""
+
+
 def test_without_reports_nothing_is_claimed(tmp_path):
     rates = kitchen.task_rates(kitchen.attempts(tmp_path))
     assert kitchen.verdict(rates) == "No attempt is recorded yet." and rates.success.isna().all()

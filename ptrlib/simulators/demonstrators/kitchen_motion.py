@@ -152,10 +152,7 @@ class KitchenSkills(Skills):
             return target() + self.hover * out
 
         yield from self.reach(before, "reach", OPEN, rotation, tolerance=0.02)
-        if self.style.misses and not self.missed:
-            self.missed = True
-            yield from self.miss(target(), rotation, own)
-            yield from self.reach(before, "correct", OPEN, tolerance=0.02)
+        yield from self.miss_once(target, rotation, own, before)
         yield from self.hesitate(OPEN)
         yield from self.reach(before, "reach", OPEN, tolerance=0.012, limit=40)
         yield from self.reach(target, "descend", OPEN, tolerance=0.006, limit=50)

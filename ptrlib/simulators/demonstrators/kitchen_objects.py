@@ -117,10 +117,7 @@ def take(skills: KitchenSkills, target: Callable[[], np.ndarray], grasp: Grasp, 
     def before() -> np.ndarray:
         return target() - skills.hover * grasp.rotation[:, 2]
 
-    if skills.style.misses and not skills.missed:
-        skills.missed = True
-        yield from skills.miss(target(), grasp.rotation, own)
-        yield from skills.reach(before, "correct", OPEN, tolerance=0.02)
+    yield from skills.miss_once(target, grasp.rotation, own, before)
     yield from skills.hesitate(OPEN)
     yield from skills.reach(before, "reach", OPEN, grasp.rotation, tolerance=0.012, limit=40)
     yield from skills.reach(target, "descend", OPEN, grasp.rotation, tolerance=0.006, angle=0.06, limit=50)

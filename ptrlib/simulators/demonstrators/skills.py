@@ -137,14 +137,19 @@ class Skills:
 
         self.rotation = rotation
         yield from self.travel(before(), "reach", OPEN)
-        if self.style.misses and not self.missed:
-            self.missed = True
-            yield from self.miss(target(), rotation, own)
-            yield from self.reach(before, "correct", OPEN, tolerance=0.02)
+        yield from self.miss_once(target, rotation, own, before)
         yield from self.hesitate(OPEN)
         yield from self.reach(before, "reach", OPEN, tolerance=0.012, limit=40)
         yield from self.reach(target, "descend", OPEN, tolerance=0.006, limit=50)
         yield from self.close(target())
+
+    def miss_once(self, target: Callable[[], np.ndarray], rotation: np.ndarray, own: np.ndarray,
+                  before: Callable[[], np.ndarray]) -> Commands:
+        """The recovery style's mistake, made once an episode: miss ``target()`` and come back ``before()`` it."""
+        if self.style.misses and not self.missed:
+            self.missed = True
+            yield from self.miss(target(), rotation, own)
+            yield from self.reach(before, "correct", OPEN, tolerance=0.02)
 
     def miss(self, target: np.ndarray, rotation: np.ndarray, own: np.ndarray) -> Commands:
         """Close the hand a few centimetres beside the target, where it touches nothing, and open again."""
