@@ -46,6 +46,7 @@ ASSET_FOLDERS = ("textures", "fixtures/microwaves", "fixtures/sinks", "fixtures/
 DISTRIBUTIONS = ("praxis-robocasa", "robocasa", "praxis-robosuite", "robosuite", "mujoco", "numpy")
 PICK_PLACE, DOOR_DRAWER, OTHERS = "robocasa_pick_place", "robocasa_door_drawer", "robocasa_others"
 ALL = "robocasa_all"  # the suite of the 24
+SHORT = "robocasa_short"  # the suite of those whose demonstrations take less than 150 steps on average
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,11 @@ TASKS = (
     KitchenTask("TurnOnMicrowave", OTHERS, "TurnOnMicrowave", "press the start button on the microwave"),
     KitchenTask("TurnOffMicrowave", OTHERS, "TurnOffMicrowave", "press the stop button on the microwave"),
 )
+_SHORT = ("CloseSingleDoor", "OpenDrawer", "CloseDrawer", "TurnOnStove", "TurnOffStove", "TurnOnSinkFaucet",
+          "TurnOffSinkFaucet", "TurnSinkSpout", "CoffeePressButton", "TurnOnMicrowave", "TurnOffMicrowave")
 SUITES = {ALL: TASKS, **{category: tuple(task for task in TASKS if task.category == category)
-                         for category in (PICK_PLACE, DOOR_DRAWER, OTHERS)}}
+                         for category in (PICK_PLACE, DOOR_DRAWER, OTHERS)},
+          SHORT: tuple(task for task in TASKS if task.name in _SHORT)}
 
 
 @dataclass(frozen=True)
@@ -250,7 +254,7 @@ class RobocasaSimulator(RobosuiteSimulator):
 
 
 def suites() -> list[str]:
-    """All 24 tasks, and the paper's three categories."""
+    """All 24 tasks, the paper's three categories, and the short tasks."""
     return list(SUITES)
 
 

@@ -52,7 +52,8 @@ def same(first, second):
 def test_the_papers_24_tasks_in_its_three_categories(robocasa):
     world = world_named("robocasa")
     assert {suite: len(world.tasks(suite)) for suite in world.suites()} == {
-        "robocasa_all": 24, "robocasa_pick_place": 8, "robocasa_door_drawer": 6, "robocasa_others": 10}
+        "robocasa_all": 24, "robocasa_pick_place": 8, "robocasa_door_drawer": 6, "robocasa_others": 10,
+        "robocasa_short": 11}
     assert len({task.name for task in robocasa.TASKS}) == 24
 
 
