@@ -49,9 +49,11 @@ def corruption_label(corruption: str) -> str:
     return CORRUPTIONS.get(corruption, corruption)
 
 
-def world_label(world: str, suite: str) -> str:
-    """``Tabletop (easy)``, ``LIBERO (spatial)``: the simulator and the suite that a number comes from."""
-    return f"{WORLDS.get(world, world)} ({suite.removeprefix(f'{world}_')})"
+def world_label(world: str, suite: str, assets: str = "") -> str:
+    """``Tabletop (easy)``, ``RoboCasa in the minimal kitchen (short)``: the simulator and the suite that a number
+    comes from, and which ``assets`` the simulator had where that matters ("minimal", "full")."""
+    place = " in the minimal kitchen" if assets == "minimal" else ""
+    return f"{WORLDS.get(world, world)}{place} ({suite.removeprefix(f'{world}_')})"
 
 
 def method_colour(method: str) -> str:

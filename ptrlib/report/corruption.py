@@ -64,7 +64,7 @@ class Study:
 
     @property
     def world(self) -> str:
-        return charts.world_label(self.config.evaluation.world, self.config.evaluation.suite)
+        return results.world_of(self.stored)
 
     @property
     def names(self) -> list[str]:
@@ -453,10 +453,10 @@ def reading_text(study: Study) -> str:
 
 def verdict(study: Study) -> str:
     """Markdown: the verdict line of one world, PTR against SFT under combined corruption, a warning if one is due."""
-    printed = published.statement("gain_combined_libero")
+    benchmark = "RoboCasa" if study.config.evaluation.world == "robocasa" else "LIBERO"
     parts = [verdict_line(study)]
     if "combined" in study.corruptions:
-        parts.append(verdicts.headline(study.episodes, "combined", published_gain=printed))
+        parts.append(verdicts.headline(study.episodes, "combined", benchmark=benchmark))
     return "\n\n".join(filter(None, [*parts, verdicts.floor_warning(study.episodes)]))
 
 

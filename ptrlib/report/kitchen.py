@@ -1,4 +1,4 @@
-"""The demonstrators of RoboCasa's 24 tasks: their attempts in, table, figure and verdict out.
+"""RoboCasa's 24 tasks: the demonstrators' attempts in, table, figure and verdict out; trained policies by category.
 
 The attempts lie in ``experiments/demonstrators/robocasa``, written by ``python -m
 ptrlib.simulators.demonstrators.report --world robocasa``. Scenes are drawn by seed; seeds below ``TUNED_SEEDS`` were
@@ -15,14 +15,17 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ptrlib.report import REPOSITORY
+from ptrlib.report.charts import CORRUPTIONS, corruption_label, in_order, method_label
 from ptrlib.report.figures import COLOURS
+from ptrlib.report.results import success_rates
 from ptrlib.report.statistics import wilson_interval
-from ptrlib.simulators.robocasa import DOOR_DRAWER, OTHERS, PICK_PLACE, TASKS
+from ptrlib.simulators.robocasa import DOOR_DRAWER, OTHERS, PICK_PLACE, TASKS, task_named
 
 FOLDER = REPOSITORY / "experiments" / "demonstrators" / "robocasa"
 COLUMNS = ("task", "seed", "style", "success", "steps", "phase", "commit")
 CATEGORIES = {PICK_PLACE: ("Pick and place", "blue"), DOOR_DRAWER: ("Doors and drawers", "vermillion"),
               OTHERS: ("Others", "green")}
+CATEGORY_NAMES = tuple(name for name, _ in CATEGORIES.values())
 TUNED_SEEDS = 100
 MET_SEEDS = range(1000, 1005)
 SCENES = 50  # of each task, that the demonstrators are to be judged on
@@ -60,6 +63,30 @@ def task_rates(table: pd.DataFrame) -> pd.DataFrame:
                      "low": rate.low if rate else None, "high": rate.high if rate else None,
                      "steps": mine[mine.success].steps.median(), "fails in": failed.iloc[0] if len(failed) else ""})
     return pd.DataFrame(rows).astype({"success": float, "low": float, "high": float, "steps": float})
+
+
+def category(task: str) -> str:
+    """What the book calls the category of one of RoboCasa's tasks."""
+    return CATEGORIES[task_named(task).category][0]
+
+
+def policy_table(episodes: pd.DataFrame) -> pd.DataFrame:
+    """Success (percent) of trained policies by category and by task as text, a column per method and kind of data."""
+    told = pd.concat([episodes.assign(row=episodes.task.map(category) + ", together"),
+                      episodes.assign(row=episodes.task)])
+    told["category"] = told.task.map(category)
+    rates = success_rates(told, by=("category", "row", "corruption", "method"))
+    rates["cell"] = [f"{100 * rate.success:.0f} [{100 * rate.low:.0f}, {100 * rate.high:.0f}]"
+                     for rate in rates.itertuples()]
+    rates["column"] = rates.method.map(method_label) + ", " + rates.corruption.map(corruption_label)
+    columns = [f"{method_label(method)}, {corruption_label(kind)}" for kind in CORRUPTIONS
+               for method in in_order(rates.method) if ((rates.method == method) & (rates.corruption == kind)).any()]
+    names = [f"{name}, together" for name in CATEGORY_NAMES] + [task.name for task in TASKS]
+    counts = told.groupby("row").size() // len(columns)
+    table = rates.pivot(index="row", columns="column", values="cell")[columns]
+    table = table.loc[[name for name in names if name in table.index]]
+    return table.rename_axis(None, axis=1).rename_axis("tasks").reset_index().assign(
+        **{"n, each": lambda frame: frame.tasks.map(counts)})
 
 
 def chart(rates: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:

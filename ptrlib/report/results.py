@@ -18,6 +18,7 @@ import pandas as pd
 import yaml
 
 from ptrlib import runs
+from ptrlib.report.charts import world_label
 from ptrlib.report.statistics import Interval, paired_bootstrap, wilson_interval
 from ptrlib.runs import Setting
 
@@ -150,6 +151,21 @@ def provenance_frame(stored: Sequence[StoredRun]) -> pd.DataFrame:
                     "evaluation_commit": evaluation["commit"]}
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def world_of(stored: Sequence[StoredRun]) -> str:
+    """:func:`ptrlib.report.charts.world_label` of runs in one world, as their evaluation recorded it.
+
+    Raises:
+        ValueError: some were evaluated with other assets than the rest, so that no one name is true of them.
+    """
+    found = {simulator.get("assets", "") for run in stored if (run.folder / "evaluation.json").is_file()
+             for simulator in _record(run.folder / "evaluation.json").get("simulators", [])}
+    if len(found) > 1:
+        raise ValueError(f"{stored[0].name} and the runs beside it were evaluated with {' and '.join(sorted(found))} "
+                         "assets; evaluate all of them with the same")
+    evaluation = stored[0].setting.config.evaluation
+    return world_label(evaluation.world, evaluation.suite, next(iter(found), ""))
 
 
 def success_rates(episodes: pd.DataFrame, by: Sequence[str] = ("corruption", "method")) -> pd.DataFrame:

@@ -1,17 +1,20 @@
 """Table 1 on Tabletop: success by family of tasks, and what it says about the paper's two benchmarks.
 
 The paper's near-ceiling benchmark is LIBERO, its harder one RoboCasa; Tabletop's suites ``easy`` and ``hard``
-take their places. The two are shown beside each other and never averaged.
+take their places. The two are shown beside each other and never averaged. The stored runs of the benchmarks
+themselves stand in rows of their own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 
 import pandas as pd
 
-from ptrlib.report import charts, published
+from ptrlib import runs
+from ptrlib.report import charts, kitchen, published, results
 from ptrlib.report.charts import METHODS, method_label
 from ptrlib.report.results import contrast, intervals, success_rates
 from ptrlib.report.statistics import Interval
@@ -19,6 +22,7 @@ from ptrlib.report.verdicts import Verdict, answer, floor_warning, scope
 from ptrlib.simulators.tabletop.tasks import FAMILIES
 
 ALL = "all tasks"
+CLEAN_METHODS = ("sft", "sft_belief", "ptr", "random")
 COMPETITIVE = 0.02  # a loss of success below this still counts as competitive; the paper's own loss is 0.5 points
 NAMES = {"pick_place": "pick and place", "slider": "slider", "wipe": "wipe", "push": "push", "sequence": "sequence"}
 _FAMILY = {task.name: NAMES[family] for family, tasks in FAMILIES.items() for task in tasks}
@@ -51,7 +55,7 @@ def family_differences(episodes: pd.DataFrame, corruption: str, baseline: str = 
 def in_order(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows by suite, within it the families as Tabletop lists them with all tasks last, then the methods as the
     book does."""
-    families, methods = [*NAMES.values(), ALL], charts.in_order(frame.method)
+    families, methods = [*NAMES.values(), *kitchen.CATEGORY_NAMES, ALL], charts.in_order(frame.method)
     keys = pd.DataFrame({"suite": frame.suite, "family": frame.family.map(families.index),
                          "method": frame.method.map(methods.index)})
     return frame.loc[keys.sort_values(["suite", "family", "method"], kind="stable").index]
@@ -97,6 +101,38 @@ def our_rows(rates: pd.DataFrame, episodes: pd.DataFrame, source: str, corruptio
             row["PTR − SFT"] = gain.text(100, sign=True)
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def benchmark_rows(manifest: str, root: Path = runs.RUNS) -> pd.DataFrame:
+    """:func:`our_rows` of a benchmark's stored runs on clean data: all tasks together and, for RoboCasa, its
+    categories.
+
+    Raises:
+        ValueError: a run is missing; the sentence names it and the command that makes it.
+    """
+    stored, episodes = _clean_runs(manifest, root)
+    parts = [episodes.assign(family=ALL)]
+    if stored[0].setting.config.evaluation.world == "robocasa":
+        parts.insert(0, episodes.assign(family=episodes.task.map(kitchen.category)))
+    told = pd.concat(parts, ignore_index=True)
+    rates = success_rates(told, by=("suite", "family", "corruption", "method"))
+    return our_rows(rates, told, "ours").assign(source=f"ours, {results.world_of(stored)}")
+
+
+def benchmark_note(manifest: str, root: Path = runs.RUNS) -> str:
+    """A line of Markdown on the runs behind :func:`benchmark_rows`, and a warning where SFT hardly succeeds."""
+    stored, episodes = _clean_runs(manifest, root)
+    seeds, config = episodes.training_seed.nunique(), stored[0].setting.config
+    return (f"**{results.world_of(stored)}**: {episodes.task.nunique()} tasks, {seeds} training "
+            f"seed{'s' if seeds > 1 else ''} per method, {config.ptr.optimization.steps} steps of "
+            f"{config.ptr.optimization.batch_size} chunks. {floor_warning(episodes)}").strip()
+
+
+def _clean_runs(manifest: str, root: Path) -> tuple[list[results.StoredRun], pd.DataFrame]:
+    known = runs.read_manifest(results.manifest_path(manifest))["methods"]
+    stored = results.runs_of(results.narrow(manifest, methods=[name for name in CLEAN_METHODS if name in known],
+                                            changes={"data.corruption": ["none"]}), root)
+    return stored, results.episodes_frame(stored)
 
 
 def table_order(table: pd.DataFrame) -> pd.DataFrame:

@@ -12,10 +12,13 @@ from dataclasses import asdict, dataclass
 import pandas as pd
 
 from ptrlib.data.corruption import CORRUPTIONS
+from ptrlib.report import published
 from ptrlib.report.charts import corruption_label, method_label
 from ptrlib.report.results import compare, last_snapshot
 from ptrlib.report.statistics import Interval, auroc
 
+COMBINED_GAINS = {"LIBERO": ("gain_combined_libero", "four suites"),
+                  "RoboCasa": ("gain_combined_robocasa", "24 tasks")}  # Section 5.3
 RANKING_FLOOR = 0.6  # success of SFT on clean data below which a ranking of methods says little
 
 
@@ -36,9 +39,11 @@ def success_verdicts(episodes: pd.DataFrame, corruption: str) -> pd.DataFrame:
     return pd.DataFrame([asdict(verdict) for verdict in _success(episodes, corruption)])
 
 
-def headline(episodes: pd.DataFrame, corruption: str, *, published_gain: float) -> str:
+def headline(episodes: pd.DataFrame, corruption: str, *, benchmark: str = "LIBERO") -> str:
     """A paragraph (Markdown): PTR against SFT and, where it was run, against SFT+Belief, which differs from
-    PTR by the reweighting alone. ``published_gain`` is the paper's difference to SFT in points."""
+    PTR by the reweighting alone. ``benchmark`` is the one of ``COMBINED_GAINS`` whose printed gain stands beside it."""
+    statement, average = COMBINED_GAINS[benchmark]
+    published_gain = published.statement(statement)
     cells = {method: episodes[(episodes.method == method) & (episodes.corruption == corruption)]
              for method in ("ptr", "sft", "sft_belief")}
     if cells["ptr"].empty or cells["sft"].empty:
@@ -51,9 +56,9 @@ def headline(episodes: pd.DataFrame, corruption: str, *, published_gain: float) 
     rates = {method: f"{100 * cell.success.mean():.1f} %" for method, cell in cells.items()}
     text = (f"With {corruption_label(corruption)} PTR succeeds in {rates['ptr']} and SFT in {rates['sft']} of "
             f"{len(cells['ptr'])} episodes each, a difference of {gain.text(100, sign=True)} points: **{told}**. "
-            f"The paper's difference of +{published_gain:g} points is an average over four suites with combined "
-            f"corruption; this interval {place} it, and these runs can only tell differences of more than about "
-            f"{50 * (gain.high - gain.low):.0f} points.")
+            f"The paper's difference of +{published_gain:g} points is {benchmark}'s average over {average} with "
+            f"combined corruption; this interval {place} it, and these runs can only tell differences of more than "
+            f"about {50 * (gain.high - gain.low):.0f} points.")
     if not cells["sft_belief"].empty:
         alone = compare(episodes, {("ptr", corruption): 1.0, ("sft_belief", corruption): -1.0})
         told = answer(alone.low, alone.high, f"reweighting helps{where}", f"reweighting hurts{where}",

@@ -79,3 +79,19 @@ def test_the_stored_sheet_is_of_all_24_tasks():
 def test_a_sheet_that_is_not_there_is_answered_with_the_command(tmp_path):
     with pytest.raises(ValueError, match=r"nowhere\.npz does not exist; `python -m ptrlib\.simulators\.sheet"):
         read("nowhere", tmp_path)
+
+
+def test_policies_are_counted_by_category_and_by_task():
+    tasks = ("CloseDrawer", "OpenDrawer", "TurnOnStove")
+    episodes = pd.DataFrame([{"task": task, "init_state": scene, "method": method, "corruption": kind,
+                              "success": method == "ptr" or scene < 3 and task != "TurnOnStove"}
+                             for task in tasks for scene in range(4)
+                             for method, kind in (("ptr", "none"), ("sft", "none"), ("sft", "combined"))])
+    table = kitchen.policy_table(episodes)
+    assert list(table.tasks) == ["Doors and drawers, together", "Others, together", "OpenDrawer", "CloseDrawer",
+                                 "TurnOnStove"]
+    assert list(table.columns) == ["tasks", "SFT, clean data", "PTR, clean data", "SFT, combined corruption", "n, each"]
+    together, half = table.iloc[0], wilson_interval(6, 8)
+    assert together["SFT, clean data"] == f"75 [{100 * half.low:.0f}, {100 * half.high:.0f}]"
+    assert together["n, each"] == 8 and table.iloc[4]["n, each"] == 4
+    assert table.iloc[4]["SFT, clean data"].startswith("0 [") and table.iloc[4]["PTR, clean data"].startswith("100 [")

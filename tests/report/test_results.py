@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from ptrlib import runs
+from ptrlib.config import RunConfig, override
 from ptrlib.report import charts, figures, results, verdicts
 from ptrlib.report.statistics import wilson_interval
 from tests.report.made_up_runs import write_manifest, write_runs
@@ -144,22 +145,21 @@ def test_verdicts_follow_from_the_numbers(stored):
 
 def test_headline_says_which_method_wins_and_whether_the_papers_gain_fits(stored):
     episodes = results.episodes_frame(stored)
-    text = verdicts.headline(episodes, "combined", published_gain=5.6)
+    text = verdicts.headline(episodes, "combined")
     gain = results.difference(episodes, "ptr", "sft", "combined")
     assert "PTR succeeds more often" in text and gain.text(100, sign=True) in text
     assert ("excludes" in text) == (100 * gain.low > 5.6) and "of 80 episodes" in text
-    assert "nothing to conclude" in verdicts.headline(episodes[episodes.method == "ptr"], "combined",
-                                                      published_gain=5.6)
+    assert "nothing to conclude" in verdicts.headline(episodes[episodes.method == "ptr"], "combined")
 
 
 def test_with_one_training_seed_the_answer_is_about_these_runs_only(stored):
     episodes = results.episodes_frame(stored)
     one = episodes[episodes.training_seed == 0]
     assert verdicts.success_verdicts(one, "combined").iloc[0].answer == "yes, in this one training run of each"
-    assert "in this one training run of each" in verdicts.headline(one, "combined", published_gain=5.6)
-    assert "one training run" not in verdicts.headline(episodes, "combined", published_gain=5.6)
+    assert "in this one training run of each" in verdicts.headline(one, "combined")
+    assert "one training run" not in verdicts.headline(episodes, "combined")
     belief = episodes[episodes.method == "ptr"].assign(method="sft_belief")  # as good as PTR, to the scene
-    text = verdicts.headline(pd.concat([episodes, belief]), "combined", published_gain=5.6)
+    text = verdicts.headline(pd.concat([episodes, belief]), "combined")
     assert "+0.0 [+0.0, +0.0] points: **what reweighting alone does cannot be told**" in text
 
 
@@ -230,3 +230,18 @@ def test_the_made_up_tables_have_the_columns_that_training_writes(stored):
     written = set(describe(data.train, np.zeros(1, int), np.zeros(1, int)).columns)
     written |= {"step", "split", "valid", "score", "weight", "loss"}  # Trainer._score adds these
     assert set(pd.read_parquet(stored[0].folder / "weights.parquet").columns) == written
+
+
+def test_a_world_is_named_with_the_assets_it_was_evaluated_with(stored, tmp_path):
+    assert results.world_of(stored) == "LIBERO (spatial)"
+    kitchens = []
+    for number, assets in enumerate(("minimal", "minimal", "full")):
+        folder = tmp_path / f"run{number}"
+        folder.mkdir()
+        (folder / "evaluation.json").write_text(json.dumps({"simulators": [{"assets": assets}]}))
+        config = override(RunConfig(), {"evaluation.world": "robocasa", "evaluation.suite": "robocasa_others"})
+        kitchens.append(results.StoredRun(runs.Setting("sft", config), folder))
+    assert results.world_of(kitchens[:2]) == "RoboCasa in the minimal kitchen (others)"
+    assert results.world_of(kitchens[2:]) == "RoboCasa (others)"
+    with pytest.raises(ValueError, match="evaluated with full and minimal assets; evaluate all of them with the same"):
+        results.world_of(kitchens)

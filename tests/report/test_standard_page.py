@@ -84,17 +84,15 @@ def test_what_the_episodes_cannot_settle_is_not_settled():
     assert "nothing to conclude" in standard.headline(drawn)
 
 
-def test_liberos_stored_runs_stand_in_rows_of_their_own(tmp_path):
-    manifest = results.narrow(REPOSITORY / "experiments/libero_corruption.yaml", methods=["sft", "ptr"],
-                              changes={"data.corruption": ["none"]}, folder=tmp_path)
-    stored = results.runs_of(manifest, REPOSITORY / runs.RUNS)
-    drawn = results.episodes_frame(stored).assign(family=standard.ALL)
-    rates = results.success_rates(drawn, by=("suite", "family", "corruption", "method"))
-    (row,) = standard.our_rows(rates, drawn, "ours, LIBERO").to_dict("records")
+def test_a_benchmarks_stored_runs_stand_in_rows_of_their_own():
+    stored = [run for run in results.runs_of("libero_corruption", REPOSITORY / runs.RUNS)
+              if run.setting.config.data.corruption == "none"]
+    drawn = results.episodes_frame(stored)
+    (row,) = standard.benchmark_rows("libero_corruption", REPOSITORY / runs.RUNS).to_dict("records")
     sft = drawn[drawn.method == "sft"].success
     assert row["SFT"].startswith(f"{100 * sft.mean():.1f} [") and row["SFT"].endswith(f"n = {len(sft)}")
     gain = results.difference(drawn, "ptr", "sft", "none").text(100, sign=True)
-    assert row["source"] == "ours, LIBERO, libero_spatial" and row["PTR − SFT"] == gain
+    assert row["source"] == "ours, LIBERO (spatial)" and row["PTR − SFT"] == gain and "alpha" not in " ".join(row)
 
 
 def test_the_page_shows_what_its_runs_hold(tiny_book):
@@ -113,5 +111,5 @@ def test_the_page_shows_what_its_runs_hold(tiny_book):
     cell = rates.set_index(["suite", "family", "corruption", "method"]).loc["hard", standard.ALL, "none", "ptr"]
     shown = f"{100 * cell.success:.1f} [{100 * cell.low:.1f}, {100 * cell.high:.1f}], n = {int(cell.episodes)}"
     assert shown in text and cell.episodes == 16
-    assert "paper, RoboCasa" in text and "LIBERO is not shown: " in text
+    assert "paper, RoboCasa" in text and "`libero_corruption` is not shown: " in text
     assert "ptrlib notebook standard source=fresh seeds=1" in text
