@@ -95,3 +95,13 @@ def test_policies_are_counted_by_category_and_by_task():
     assert together["SFT, clean data"] == f"75 [{100 * half.low:.0f}, {100 * half.high:.0f}]"
     assert together["n, each"] == 8 and table.iloc[4]["n, each"] == 4
     assert table.iloc[4]["SFT, clean data"].startswith("0 [") and table.iloc[4]["PTR, clean data"].startswith("100 [")
+
+
+@pytest.mark.parametrize(("successes", "told"), [(5, "is reached"), (4, "rank nothing")])
+def test_methods_are_compared_above_the_floor_only(successes, told):
+    episodes = pd.DataFrame([{"task": task, "method": "sft", "corruption": "none", "success": scene < successes}
+                             for task in ("OpenDrawer", "CloseDrawer") for scene in range(10)])
+    others = episodes.assign(task="TurnOnStove", success=True)
+    text = kitchen.floor(pd.concat([episodes, others, episodes.assign(method="ptr", success=True)]))
+    assert told in text and "of 20 episodes of 2 Door/Drawer tasks" in text
+    assert "No run of SFT" in kitchen.floor(others)
