@@ -396,11 +396,16 @@ def executed_verdicts(episodes: pd.DataFrame, weights: pd.DataFrame) -> pd.DataF
         rows.append(Verdict("g. Does the score of the second rule tell executed noise?", f"AUROC {told.text(digits=2)}",
                             answer(told.low - 0.5, told.high - 0.5, "yes", "no, it is the other way round"),
                             told.estimate, told.low, told.high))
-    for method, question in (("oracle", "g. Does it help to leave those episodes out (the oracle filter)?"),
-                             (SECOND, "g. Does the second rule beat SFT there?"),
-                             (WIDER, "g. Does it between wider bounds?")):
-        if {(method, kind), ("sft", kind)} <= set(zip(episodes.method, episodes.corruption, strict=True)):
-            rows.append(_points(question, episodes, {(method, kind): 1.0, ("sft", kind): -1.0}, "yes", "no, it loses"))
+    shuffled = "Do its weights beat the same weights given to other episodes?"
+    for method, baseline, question in (
+            ("oracle", "sft", "g. Does it help to leave those episodes out (the oracle filter)?"),
+            (SECOND, "sft", "g. Does the second rule beat SFT there?"),
+            (SECOND, f"{SECOND}_random", f"g. {shuffled}"),
+            (WIDER, "sft", "g. Does the second rule beat SFT between wider bounds?"),
+            (WIDER, f"{WIDER}_random", f"g. Wider bounds: {shuffled}")):
+        if {(method, kind), (baseline, kind)} <= set(zip(episodes.method, episodes.corruption, strict=True)):
+            terms = {(method, kind): 1.0, (baseline, kind): -1.0}
+            rows.append(_points(question, episodes, terms, "yes", "no, it loses"))
     return pd.DataFrame([asdict(verdict) for verdict in rows])
 
 

@@ -168,10 +168,12 @@ def test_the_second_rule_is_judged_like_the_first():
 def test_executed_noise_is_judged_by_score_and_by_success():
     table = episodes().replace({"corruption": {"combined": "action_noise"}})
     second = table[table.method == "crossfit"].assign(method="crossfit_every")
+    shuffled = table[table.method == "sft"].assign(method="crossfit_every_random")
     blind = scored("a", corrupted=[1.0] * 60, untouched=[1.0] * 60, held_out=[], method="crossfit_every")
-    told = claim.executed_verdicts(pd.concat([table, second]), blind).set_index("question")
+    told = claim.executed_verdicts(pd.concat([table, second, shuffled]), blind).set_index("question")
     assert told.answer["g. Does the score of the second rule tell executed noise?"] == "cannot be told"
-    assert told.answer["g. Does the second rule beat SFT there?"] == "yes" and len(told) == 3
+    assert told.answer["g. Does the second rule beat SFT there?"] == "yes" and len(told) == 4
+    assert told.answer["g. Do its weights beat the same weights given to other episodes?"] == "yes"
     seeing = scored("a", corrupted=[0.0] * 60, untouched=[1.0] * 60, held_out=[], method="crossfit_every")
     assert claim.executed_verdicts(table, seeing).answer[0] == "yes"
 
