@@ -108,7 +108,7 @@ def benchmark_rows(manifest: str, root: Path = runs.RUNS) -> pd.DataFrame:
     categories.
 
     Raises:
-        ValueError: a run is missing; the sentence names it and the command that makes it.
+        ValueError: a run is missing; the sentence names the command that makes it.
     """
     stored, episodes = _clean_runs(manifest, root)
     parts = [episodes.assign(family=ALL)]
@@ -129,9 +129,13 @@ def benchmark_note(manifest: str, root: Path = runs.RUNS) -> str:
 
 
 def _clean_runs(manifest: str, root: Path) -> tuple[list[results.StoredRun], pd.DataFrame]:
-    known = runs.read_manifest(results.manifest_path(manifest))["methods"]
-    stored = results.runs_of(results.narrow(manifest, methods=[name for name in CLEAN_METHODS if name in known],
-                                            changes={"data.corruption": ["none"]}), root)
+    path = results.manifest_path(manifest)
+    known = runs.read_manifest(path)["methods"]
+    clean = results.narrow(manifest, methods=[name for name in CLEAN_METHODS if name in known],
+                           changes={"data.corruption": ["none"]})
+    if not results.is_stored(clean, root):
+        raise ValueError(f"its runs on clean data are not all stored; `ptrlib run {path}` makes them")
+    stored = results.runs_of(clean, root)
     return stored, results.episodes_frame(stored)
 
 
