@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ptrlib.data.images import area_average
+from ptrlib.data.images import area_average, camera_of
 from ptrlib.policy.action_space import EMBODIMENTS, Embodiment
 from ptrlib.policy.instruction import hash_words
 from ptrlib.simulators.protocol import Observation
@@ -76,8 +76,14 @@ class PolicyAgent:
             slot.belief = belief
 
     def _images(self, observation: Observation) -> NDArray[np.uint8]:
-        size = self.saved.config.network.image_size
-        return np.stack([area_average(observation.images[camera], size) for camera in self.saved.cameras])
+        size, seen = self.saved.config.network.image_size, []
+        for view in self.saved.cameras:
+            camera = camera_of(view, observation.images)
+            if camera is None:
+                raise ValueError(f"the policy sees through the camera {view!r} and the simulator has "
+                                 f"{', '.join(observation.images)}; train it with data.cameras among these")
+            seen.append(area_average(observation.images[camera], size))
+        return np.stack(seen)
 
     def _state(self, slot: _Episode, observation: Observation) -> NDArray[np.float32]:
         unified = slot.embodiment.to_unified_state(observation.state)

@@ -135,6 +135,8 @@ class DataConfig:
     """Which episodes, how they are cut into chunks and how they are corrupted (Section 5.1)."""
 
     path: str = "data/libero/libero_spatial"
+    further_paths: tuple[str, ...] = ()  # learned from together with path
+    cameras: tuple[str, ...] = ()  # in this order; "a|b" is one view that some files call a and others b; () for all
     embodiment: str = "libero"
     episodes_per_task: int = 50
     offset: int = 16  # Delta: steps between o_t and the post-action observation
@@ -237,7 +239,8 @@ def from_dict(kind: type[ConfigT], values: Mapping[str, Any]) -> ConfigT:
 
 # Keys that came after runs had been stored. At its default such a key is left out of the fingerprint, so that
 # the stored runs, which were made as if it had that value, keep their names.
-ADDED_LATER = ("network.token_size", "network.fusion", "ranks", "crossfit.recorded_steps", "data.noise_bias")
+ADDED_LATER = ("network.token_size", "network.fusion", "ranks", "crossfit.recorded_steps", "data.noise_bias",
+               "data.further_paths", "data.cameras")
 
 
 def fingerprint(config: RunConfig) -> str:

@@ -34,10 +34,7 @@ class Agent(Protocol):
     """What acts in the simulators. A slot is one simulator with one episode at a time."""
 
     def begin(self, slot: int, instruction: str, seed: int, embodiment: str | None = None) -> None:
-        """Start an episode in ``slot``; ``seed`` fixes all of its randomness.
-
-        A world of several robots names the ``embodiment``; otherwise it is that of the agent's data.
-        """
+        """Start an episode of the robot ``embodiment`` in ``slot``; ``seed`` fixes all of its randomness."""
         ...
 
     def act(self, requests: list[tuple[int, Observation]]) -> list[NDArray[np.float32]]:
@@ -58,6 +55,7 @@ class _Begin:
     agent: str
     instruction: str
     seed: int
+    embodiment: str
 
 
 @dataclass(frozen=True)
@@ -166,8 +164,8 @@ def _serve(pool: Workers, jobs: deque[_Job], agents: Mapping[str, Agent], ledger
         match message:
             case _Look(name, observation):
                 pool.send(worker, agents[name].act([(worker, observation)])[0])
-            case _Begin(name, instruction, seed):
-                agents[name].begin(worker, instruction, seed)
+            case _Begin(name, instruction, seed, embodiment):
+                agents[name].begin(worker, instruction, seed, embodiment=embodiment)
             case _End(name, row, simulator):
                 ledgers[name].add(row, simulator)
                 bar.update()
@@ -186,7 +184,8 @@ def _work(pipe: Connection, config: EvaluationConfig) -> None:
         simulator = world.make(config.suite, job.task.index)
         try:
             for name, init_state in job.episodes:
-                pipe.send(_End(name, _episode(pipe, simulator, name, init_state, config), simulator.provenance()))
+                row = _episode(pipe, simulator, name, init_state, config) | {"task_index": job.task.index}
+                pipe.send(_End(name, row, simulator.provenance()))
         finally:
             simulator.close()
 
@@ -199,7 +198,7 @@ def _episode(pipe: Connection, simulator: Simulator, name: str, init_state: int,
     def ask(observation: Observation) -> NDArray[np.float32]:
         nonlocal begun
         if not begun:  # by now the simulator was reset, and its task has this scene's instruction
-            pipe.send(_Begin(name, simulator.task.instruction, seed))
+            pipe.send(_Begin(name, simulator.task.instruction, seed, simulator.embodiment))
             begun = True
         pipe.send(_Look(name, observation))
         return pipe.recv()

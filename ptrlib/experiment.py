@@ -45,8 +45,9 @@ def record_missing(configs: list[RunConfig]) -> None:
     """Record demonstrations that are not there, in worlds where that takes seconds."""
     wanted: dict[tuple[str, str], int] = {}
     for config in configs:
-        key = config.evaluation.world, config.data.path
-        wanted[key] = max(wanted.get(key, 0), config.data.episodes_per_task)
+        for path in (config.data.path, *config.data.further_paths):
+            key = config.evaluation.world, path
+            wanted[key] = max(wanted.get(key, 0), config.data.episodes_per_task)
     for (name, path), episodes in wanted.items():
         if Path(path).exists():
             continue

@@ -170,9 +170,12 @@ def load_data(config: RunConfig, statistics: Statistics | None = None) -> Traini
     ``statistics`` of the policy a run starts from are kept, so that its inputs keep their meaning.
     """
     data = config.data
-    episodes = read_episodes(data.path, image_size=config.network.image_size,
+    episodes: list[Episode] = []
+    for path in (data.path, *data.further_paths):
+        read = read_episodes(path, image_size=config.network.image_size, cameras=data.cameras or None,
                              limit_per_file=data.episodes_per_task, embodiment=data.embodiment)
-    _check_robots(data.path, episodes)
+        _check_robots(path, read)
+        episodes += read
     return prepare_data(config, episodes, statistics)
 
 
@@ -355,8 +358,8 @@ def train(config: RunConfig, *, root: Path = runs.RUNS, progress: bool = True, p
     distributed.barrier()
     if distributed.rank() == 0:
         _write_results(trainer, folder, runs.provenance(
-            config, started, data=config.data.path, data_fingerprint=trainer.data.fingerprint,
-            initial_policy=source, resumed=resumed, ranks=config.ranks))
+            config, started, data=", ".join((config.data.path, *config.data.further_paths)),
+            data_fingerprint=trainer.data.fingerprint, initial_policy=source, resumed=resumed, ranks=config.ranks))
         for left_over in folder.glob("checkpoint-*"):
             left_over.unlink()
         folder.rename(final)

@@ -16,12 +16,14 @@ import pytest
 import torch
 
 from ptrlib import runs
+from ptrlib.agent import PolicyAgent
 from ptrlib.config import RunConfig, override
 from ptrlib.credit import CREDITS
 from ptrlib.data.errors import DataError
 from ptrlib.data.hdf5 import write_episodes
 from ptrlib.experiment import work
 from ptrlib.gallery import load_gallery
+from ptrlib.simulators.protocol import Observation
 from ptrlib.storage import load_policy
 from ptrlib.training import Trainer, learning_rate_factor, load_data, prepare_data, train
 from tests.data.lerobot_files import write_lerobot
@@ -273,6 +275,38 @@ def test_a_lerobot_dataset_trains(tmp_path):
     assert metrics.step.max() == 2 and np.isfinite(metrics.loss).all()
     assert load_policy(folder).cameras == ("top", "wrist")
     assert len(load_data(config).train.episodes) == 4  # two of each of the two tasks
+
+
+def test_two_robots_with_cameras_of_their_own_train_one_policy(tmp_path):
+    """What each sees is looked for under all names of a view, in training and when the policy acts."""
+    write_episodes(tmp_path / "first.hdf5", tiny_episodes(4, 30, 32))
+    second = tiny_episodes(4, 30, 32, seed=1)
+    for episode in second:
+        left, hand = episode.images.values()
+        episode.images = {"agentview_left": left, "agentview_right": hand, "eye_in_hand": hand}
+        episode.embodiment, episode.actions = "robocasa", np.pad(episode.actions, ((0, 0), (0, 5)))
+        episode.state = np.pad(episode.state, ((0, 0), (0, 3)))
+    write_episodes(tmp_path / "second.hdf5", second)
+    with pytest.raises(ValueError, match=r"read all with the same cameras \(data.cameras\)"):
+        load_data(tiny_config(**{"data.path": str(tmp_path)}))
+    config = tiny_config(**{"data.path": str(tmp_path / "first.hdf5"),
+                            "data.further_paths": [str(tmp_path / "second.hdf5")],
+                            "data.cameras": ["agentview|agentview_left", "eye_in_hand"],
+                            "data.held_out_fraction": 0.0, "ptr.optimization.steps": 2, "ptr.warmup_steps": 0})
+    folder = train(config, root=tmp_path / "runs", progress=False)
+    assert set(pd.read_parquet(folder / "weights.parquet").embodiment) == {"libero", "robocasa"}
+    read = json.loads((folder / "provenance.json").read_text())["data"]
+    assert read == f"{tmp_path}/first.hdf5, {tmp_path}/second.hdf5"
+    saved = load_policy(folder)
+    agent = PolicyAgent(saved, 4)
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    for robot, views, dims in (("libero", ("agentview", "eye_in_hand"), (8, 7)),
+                               ("robocasa", ("agentview_left", "agentview_right", "eye_in_hand"), (11, 12))):
+        agent.begin(0, "open the drawer", 0, robot)
+        seen = Observation(dict(zip(views, pixels, strict=False)), np.zeros(dims[0], np.float32))
+        assert agent.act([(0, seen)])[0].shape == (4, dims[1])
+    with pytest.raises(ValueError, match=r"'agentview\|agentview_left' and the simulator has top; train it with"):
+        agent.act([(0, Observation({"top": pixels[0]}, np.zeros(11, np.float32)))])
 
 
 @pytest.mark.parametrize("robot", ["libero", "so100"])

@@ -313,5 +313,5 @@ def _common_cameras(episodes: Sequence[Episode]) -> tuple[str, ...]:
         found = {camera: images.shape[1:] for camera, images in episode.images.items()}
         if found != first or len(set(first.values())) != 1:
             raise ValueError(f"an episode of {episode.source or episode.task} has images {found} where the "
-                             f"first has {first}; read all with the same cameras and one image_size")
+                             f"first has {first}; read all with the same cameras (data.cameras) and one image_size")
     return tuple(first)

@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from ptrlib.data import robocasa
 from ptrlib.data.episodes import Episode
 from ptrlib.data.errors import DataError
-from ptrlib.data.images import area_average
+from ptrlib.data.images import area_average, camera_of
 
 FILE_SUFFIXES = (".hdf5", ".h5")
 _LIBERO_STATE = ("ee_states", "gripper_states")
@@ -230,16 +230,19 @@ class _DemoReader:
         return images
 
     def camera_keys(self, suffix: str, cameras: Sequence[str] | None) -> dict[str, str]:
-        """camera -> key in ``obs``, in the order asked for, else sorted."""
+        """camera or view -> key in ``obs``, in the order asked for, else sorted."""
         found = {key.removesuffix(suffix).removeprefix("robot0_"): key
                  for key in sorted(self.group["obs"]) if key.endswith(suffix)}
         if cameras is None:
             return found
-        for camera in cameras:
-            if camera not in found:
-                raise self.error(f"obs/{camera}{suffix}", "is missing",
+        keys = {}
+        for view in cameras:
+            camera = camera_of(view, found)
+            if camera is None:
+                raise self.error(f"obs/{view}{suffix}", "is missing",
                                  f"ask for cameras among {list(found)}, or record that one too")
-        return {camera: found[camera] for camera in cameras}
+            keys[view] = found[camera]
+        return keys
 
     def fields(self, common: Mapping[str, str]) -> dict[str, Any]:
         """Everything of an Episode that is not an array over time."""

@@ -1,11 +1,17 @@
-"""Images: the one way in which the package makes them smaller, in training and in evaluation alike."""
+"""Images: the one way in which the package chooses and shrinks them, in training and in evaluation alike."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+def camera_of(view: str, cameras: Collection[str]) -> str | None:
+    """The camera among ``cameras`` that shows ``view``: the first of its names, "a|b|c", that there is."""
+    return next((camera for camera in view.split("|") if camera in cameras), None)
 
 
 def area_average(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

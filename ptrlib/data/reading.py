@@ -16,7 +16,8 @@ def read_episodes(path: str | Path, *, image_size: int | None = None, cameras: S
     """All episodes of an HDF5 file, of a folder of such files, or of a LeRobot dataset (a folder).
 
     ``image_size`` averages images down while reading, one episode at a time, so that a large data set fits in memory.
-    ``cameras`` names those to keep (``()`` reads no images); ``None`` keeps all. ``limit_per_file`` takes the first
+    ``cameras`` names those to keep (``()`` reads no images); ``None`` keeps all. "a|b" keeps the one of the two that a
+    file has, under that name, so that files of several robots have common views. ``limit_per_file`` takes the first
     so many episodes of each HDF5 file, or of each task of a LeRobot dataset. ``filter_key`` names a list of episodes:
     robomimic's ``mask/<filter_key>``, or a split of a LeRobot dataset. ``embodiment`` is for files that do not name
     their own. Raises DataError.

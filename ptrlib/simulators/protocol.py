@@ -128,7 +128,6 @@ class World:
     """A benchmark: its suites, their tasks, and a factory of simulators."""
 
     name: str
-    embodiment: str  # key of ptrlib.policy.action_space.EMBODIMENTS
     suites: Callable[[], list[str]]
     tasks: Callable[[str], list[TaskSpec]]
     make: Callable[..., Simulator]  # make(suite, task_index, *, image_size=128, render=True)
@@ -144,12 +143,14 @@ WORLDS = {"libero": "ptrlib.simulators.libero", "robocasa": "ptrlib.simulators.r
 
 
 def world_named(name: str) -> World:
-    """The world called ``name``.
+    """The world called ``name``; "a+b" is those two as one (:mod:`ptrlib.simulators.joined`).
 
     Raises:
         ValueError: no such world.
         SimulatorMissing: its packages are not installed.
     """
+    if "+" in name:
+        return import_module("ptrlib.simulators.joined").joined(name)
     if name not in WORLDS:
         raise ValueError(f"there is no world {name!r}; choose from {', '.join(WORLDS)}")
     return import_module(WORLDS[name]).WORLD

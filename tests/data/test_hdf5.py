@@ -76,6 +76,20 @@ def test_cameras_and_image_size_are_chosen_while_reading(tmp_path: Path) -> None
     assert read_episodes(tmp_path / "a.hdf5", cameras=())[0].images == {}
 
 
+def test_a_view_is_the_camera_of_several_names_that_a_file_has(tmp_path: Path) -> None:
+    first, second = (tiny_episode(np.random.default_rng(seed), steps=3, size=4) for seed in (0, 1))
+    second.images = {"agentview_left": second.images["agentview"], "agentview_right": second.images["eye_in_hand"]}
+    write_episodes(tmp_path / "a.hdf5", [first])
+    write_episodes(tmp_path / "b.hdf5", [second])
+    view = "agentview|agentview_left"  # as LIBERO and RoboCasa call what stands before the robot
+    read = read_episodes(tmp_path, cameras=[view])
+    for episode, original in zip(read, (first.images["agentview"], second.images["agentview_left"]), strict=True):
+        assert list(episode.images) == [view]
+        np.testing.assert_array_equal(episode.images[view], original)
+    with pytest.raises(DataError, match=r"b.hdf5: .*/eye_in_hand_rgb is missing; ask for cameras among \['agentview_l"):
+        read_episodes(tmp_path, cameras=[view, "eye_in_hand"])
+
+
 def test_more_than_ten_demos_keep_their_order(tmp_path: Path) -> None:
     write_episodes(tmp_path / "a.hdf5", tiny_episodes(12, steps=4, size=4))
     assert [episode.seed for episode in read_episodes(tmp_path / "a.hdf5")] == list(range(12))

@@ -83,6 +83,11 @@ def test_cameras_size_and_robot_are_chosen(tmp_path: Path) -> None:
     assert list(read[0].images) == ["wrist"] and read[0].embodiment == "fr3"
     np.testing.assert_array_equal(read[1].images["wrist"][3], picture(1, 3, 1, 8))
     assert read_episodes(tmp_path, cameras=())[0].images == {}
+    view = read_episodes(tmp_path, image_size=8, cameras=["hand|wrist", "top"])[1].images
+    assert list(view) == ["hand|wrist", "top"]
+    np.testing.assert_array_equal(view["hand|wrist"][3], picture(1, 3, 1, 8))
+    with pytest.raises(DataError, match=r"has no camera 'hand'; ask for cameras among \['top', 'wrist'\]"):
+        read_episodes(tmp_path, cameras=["hand"])
     assert [episode.name for episode in read_episodes(tmp_path, filter_key="test")] == ["episode_000001"]
 
 

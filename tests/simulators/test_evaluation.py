@@ -28,7 +28,7 @@ class Wanderer:
     def __init__(self):
         self.generators, self.episodes, self.seen = {}, {}, {}
 
-    def begin(self, slot, instruction, seed):
+    def begin(self, slot, instruction, seed, embodiment=None):
         self.generators[slot] = np.random.default_rng(seed)
         self.episodes[slot] = seed
         self.seen[seed] = []

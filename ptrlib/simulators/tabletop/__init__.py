@@ -9,12 +9,11 @@ from ptrlib.simulators.tabletop.demonstrators import Demonstrators
 from ptrlib.simulators.tabletop.dynamics import Tables
 from ptrlib.simulators.tabletop.raster import Camera
 from ptrlib.simulators.tabletop.recording import record, record_for
-from ptrlib.simulators.tabletop.robots import NAMES
 from ptrlib.simulators.tabletop.tasks import SUITES, TUNING_SCENES
 from ptrlib.simulators.tabletop.world import IMAGE_SIZE, TabletopBatch, TabletopSimulator, tasks
 
 __all__ = ["SUITES", "TUNING_SCENES", "WORLD", "Camera", "Demonstrators", "TabletopBatch", "TabletopSimulator",
            "Tables", "record", "record_for"]
 
-WORLD = World("tabletop", NAMES[0], lambda: list(SUITES), tasks, TabletopSimulator, make_batch=TabletopBatch,
+WORLD = World("tabletop", lambda: list(SUITES), tasks, TabletopSimulator, make_batch=TabletopBatch,
               record=record, record_for=record_for, image_size=IMAGE_SIZE)
