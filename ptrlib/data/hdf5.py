@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from ptrlib.data import robocasa
 from ptrlib.data.episodes import Episode
 from ptrlib.data.errors import DataError
-from ptrlib.data.images import area_average, camera_of
+from ptrlib.data.images import area_average, choose_cameras
 
 FILE_SUFFIXES = (".hdf5", ".h5")
 _LIBERO_STATE = ("ee_states", "gripper_states")
@@ -233,16 +233,8 @@ class _DemoReader:
         """camera or view -> key in ``obs``, in the order asked for, else sorted."""
         found = {key.removesuffix(suffix).removeprefix("robot0_"): key
                  for key in sorted(self.group["obs"]) if key.endswith(suffix)}
-        if cameras is None:
-            return found
-        keys = {}
-        for view in cameras:
-            camera = camera_of(view, found)
-            if camera is None:
-                raise self.error(f"obs/{view}{suffix}", "is missing",
-                                 f"ask for cameras among {list(found)}, or record that one too")
-            keys[view] = found[camera]
-        return keys
+        return choose_cameras(cameras, found, lambda view: self.error(
+            f"obs/{view}{suffix}", "is missing", f"ask for cameras among {list(found)}, or record that one too"))
 
     def fields(self, common: Mapping[str, str]) -> dict[str, Any]:
         """Everything of an Episode that is not an array over time."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,23 @@ from numpy.typing import NDArray
 def camera_of(view: str, cameras: Collection[str]) -> str | None:
     """The camera among ``cameras`` that shows ``view``: the first of its names, "a|b|c", that there is."""
     return next((camera for camera in view.split("|") if camera in cameras), None)
+
+
+def choose_cameras(views: Sequence[str] | None, stored: Mapping[str, str], missing: Callable[[str], Exception]
+                   ) -> dict[str, str]:
+    """What a file calls each of ``views``, in that order, given its own names of its cameras; all of them for None.
+
+    Raises ``missing(view)`` for a view that none of its cameras shows.
+    """
+    if views is None:
+        return dict(stored)
+    chosen = {}
+    for view in views:
+        camera = camera_of(view, stored)
+        if camera is None:
+            raise missing(view)
+        chosen[view] = stored[camera]
+    return chosen
 
 
 def area_average(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

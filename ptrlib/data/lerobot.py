@@ -54,7 +54,7 @@ from PIL import Image, UnidentifiedImageError
 from ptrlib.data import robocasa
 from ptrlib.data.episodes import Episode
 from ptrlib.data.errors import DataError
-from ptrlib.data.images import area_average, camera_of
+from ptrlib.data.images import area_average, choose_cameras
 from ptrlib.data.video import read_frames
 
 VERSIONS = ("v2.0", "v2.1", "v3.0")
@@ -170,16 +170,8 @@ class _Dataset:
         """camera or view -> feature, in the order asked for, else sorted."""
         found = {_camera(key): key for key in sorted(self.features)
                  if self.features[key].get("dtype") in ("video", "image") and not _is_depth_map(self.features[key])}
-        if cameras is None:
-            return found
-        keys = {}
-        for view in cameras:
-            camera = camera_of(view, found)
-            if camera is None:
-                raise self.error(INFO, f"has no camera {view!r}", f"ask for cameras among {list(found)}",
-                                 key="features")
-            keys[view] = found[camera]
-        return keys
+        return choose_cameras(cameras, found, lambda view: self.error(
+            INFO, f"has no camera {view!r}", f"ask for cameras among {list(found)}", key="features"))
 
     def select(self, split: str | None, episodes: Sequence[int] | None) -> list[int]:
         """The indices, in order, of those ``episodes`` that are in ``split``; None leaves either condition out."""
