@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from ptrlib.config import fingerprint, override
@@ -13,8 +14,8 @@ WORKERS = 2
 
 def cost(stored: Sequence[StoredRun], page: str, *, arguments: str = "", minutes: float = MINUTES,
          workers: int = WORKERS) -> str:
-    """Two sentences of Markdown: what a whole training seed of ``page`` takes afresh on ``workers`` cores, and the
-    command that stays within ``minutes``, with fewer steps where it must.
+    """Sentences of Markdown: what a whole training seed of ``page`` takes afresh on ``workers`` cores, the command that
+    stays within ``minutes``, with fewer steps where it must, and how many cores would do the whole in that time.
 
     Args:
         arguments: parameters of the page that the command must repeat.
@@ -35,6 +36,9 @@ def cost(stored: Sequence[StoredRun], page: str, *, arguments: str = "", minutes
     if share <= 0:
         return f"{whole} Evaluation alone takes more than {minutes:.0f} minutes; ask for fewer methods."
     fewer = max(1, int(share * steps) // 10 * 10)
-    shortened = "" if share == 1.0 else f" steps={fewer}"
-    return (f"{whole} `{command}{shortened}` makes all that is not stored yet in at most {minutes:.0f} minutes"
-            + (f" ({fewer} of the {steps} steps, so other numbers than above)." if shortened else "."))
+    within = f"makes all that is not stored yet in at most {minutes:.0f} minutes"
+    if share == 1.0:
+        return f"{whole} `{command}` {within}."
+    cores = math.ceil((training + evaluation) * workers / minutes)
+    return (f"{whole} `{command} steps={fewer}` {within} ({fewer} of the {steps} steps, so other numbers than above); "
+            f"`{command} workers={cores}` does so with all steps, on {cores} such cores.")

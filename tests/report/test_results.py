@@ -12,6 +12,7 @@ import pytest
 from ptrlib import runs
 from ptrlib.config import RunConfig, override
 from ptrlib.report import charts, figures, results, verdicts
+from ptrlib.report.cost import cost
 from ptrlib.report.statistics import wilson_interval
 from tests.report.made_up_runs import write_manifest, write_runs
 
@@ -245,3 +246,17 @@ def test_a_world_is_named_with_the_assets_it_was_evaluated_with(stored, tmp_path
     assert results.world_of(kitchens[2:]) == "RoboCasa (others)"
     with pytest.raises(ValueError, match="evaluated with full and minimal assets; evaluate all of them with the same"):
         results.world_of(kitchens)
+
+
+def test_the_cost_of_a_page_is_that_of_its_runs(stored):
+    """Six settings of two minutes' training and five seconds' evaluation each."""
+    whole = "One training seed of this page is 6 runs: 6 min on 2 cores like those of the stored runs"
+    assert cost(stored, "page").startswith(whole)
+    assert cost(stored, "page").endswith("`ptrlib notebook page source=fresh seeds=1` makes all that is not stored yet "
+                                         "in at most 10 minutes.")
+    steps = stored[0].setting.config.ptr.optimization.steps
+    short = cost(stored, "page", arguments="manifest=m", minutes=3.0)
+    fewer = int((3.0 - 0.25) / 6.0 * steps) // 10 * 10
+    assert f"`ptrlib notebook page source=fresh seeds=1 manifest=m steps={fewer}` makes" in short
+    assert "seeds=1 manifest=m workers=5` does so with all steps, on 5 such cores." in short
+    assert "ask for fewer methods" in cost(stored, "page", minutes=0.2)
