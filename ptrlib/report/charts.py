@@ -51,9 +51,12 @@ def corruption_label(corruption: str) -> str:
 
 def world_label(world: str, suite: str, assets: str = "") -> str:
     """``Tabletop (easy)``, ``RoboCasa in the minimal kitchen (short)``: the simulator and the suite that a number
-    comes from, and which ``assets`` the simulator had where that matters ("minimal", "full")."""
-    place = " in the minimal kitchen" if assets == "minimal" else ""
-    return f"{WORLDS.get(world, world)}{place} ({suite.removeprefix(f'{world}_')})"
+    comes from, and which ``assets`` RoboCasa had ("minimal", "full"). Joined worlds are named one by one."""
+    labels = []
+    for name, part in zip(world.split("+"), suite.split("+"), strict=True):
+        place = " in the minimal kitchen" if name == "robocasa" and assets == "minimal" else ""
+        labels.append(f"{WORLDS.get(name, name)}{place} ({part.removeprefix(f'{name}_')})")
+    return " and ".join(labels)
 
 
 def method_colour(method: str) -> str:

@@ -159,8 +159,8 @@ def world_of(stored: Sequence[StoredRun]) -> str:
     Raises:
         ValueError: some were evaluated with other assets than the rest, so that no one name is true of them.
     """
-    found = {simulator.get("assets", "") for run in stored if (run.folder / "evaluation.json").is_file()
-             for simulator in _record(run.folder / "evaluation.json").get("simulators", [])}
+    found = {simulator["assets"] for run in stored if (run.folder / "evaluation.json").is_file()
+             for simulator in _record(run.folder / "evaluation.json").get("simulators", []) if "assets" in simulator}
     if len(found) > 1:
         raise ValueError(f"{stored[0].name} and the runs beside it were evaluated with {' and '.join(sorted(found))} "
                          "assets; evaluate all of them with the same")

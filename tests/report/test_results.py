@@ -244,6 +244,8 @@ def test_a_world_is_named_with_the_assets_it_was_evaluated_with(stored, tmp_path
         kitchens.append(results.StoredRun(runs.Setting("sft", config), folder))
     assert results.world_of(kitchens[:2]) == "RoboCasa in the minimal kitchen (others)"
     assert results.world_of(kitchens[2:]) == "RoboCasa (others)"
+    assert charts.world_label("libero+robocasa", "libero_spatial+robocasa_others", "minimal") == (
+        "LIBERO (spatial) and RoboCasa in the minimal kitchen (others)")
     with pytest.raises(ValueError, match="evaluated with full and minimal assets; evaluate all of them with the same"):
         results.world_of(kitchens)
 
