@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from ptrlib.report import published
 from ptrlib.report.charts import corruption_label, method_label, training_chart
 from ptrlib.report.results import contrast, intervals
-from ptrlib.report.statistics import Interval, effective_sample_size, mean_over_runs
+from ptrlib.report.statistics import SHARE, Interval, effective_sample_size, mean_over_runs
 from ptrlib.report.verdicts import Verdict, answer, scope
 
 # The manifest's methods and Table 5's rows, in its order.
@@ -181,7 +181,7 @@ def stability_verdicts(measured: pd.DataFrame, tails: pd.DataFrame) -> pd.DataFr
     for moment in ("early", "late"):
         above = tails[(tails.method == "no_clipping") & (tails.moment == moment)].above
         if len(above):
-            share = mean_over_runs(above)
+            share = mean_over_runs(above, within=SHARE)
             found.append(Verdict(f"w/o clipping, {moment}: “a small fraction [...] receive weights above {HEAVY:g}”",
                                  f"{share.text(100, digits=2)} % of the chunks",
                                  "holds" if share.estimate > 0 else "does not hold, there are none",

@@ -30,6 +30,8 @@ from ptrlib.report.results import (
     success_rates,
 )
 from ptrlib.report.statistics import (
+    POSITIVE,
+    SHARE,
     Interval,
     auroc,
     divergence,
@@ -135,12 +137,13 @@ def saturation_table(measured: pd.DataFrame) -> pd.DataFrame:
     """:func:`saturation` over training seeds, as text with Student's interval."""
     names = {"at_clip": "at w_max (%)", "without": "weight without a consequence (of the mean)",
              "sample_size": "effective sample size (%)", "divergence": "KL(q‖p) (nats)"}
-    scale = {"at_clip": 100.0, "sample_size": 100.0}
+    shares = ("at_clip", "sample_size")
     rows = []
     for method in in_order(measured.method):
         for kind, cell in measured[measured.method == method].groupby("corruption", sort=False):
             rows.append({"method": method_label(method), "data": CORRUPTION_LABELS[str(kind)], "runs": len(cell), **{
-                label: mean_over_runs(cell[name]).text(scale.get(name, 1.0), digits=1 if name in scale else 2)
+                label: mean_over_runs(cell[name], within=SHARE).text(100) if name in shares
+                else mean_over_runs(cell[name], within=POSITIVE).text(digits=2)
                 for name, label in names.items()}})
     return pd.DataFrame(rows)
 
@@ -478,7 +481,7 @@ def _saturation(measured: pd.DataFrame, corruption: str) -> Iterator[Verdict]:
         return
     mine = measured[(measured.method == "ptr") & (measured.corruption == corruption)]
     if len(mine):
-        share, without = mean_over_runs(mine.at_clip), mean_over_runs(mine.without)
+        share, without = mean_over_runs(mine.at_clip, within=SHARE), mean_over_runs(mine.without, within=POSITIVE)
         yield Verdict("b. Are most chunks with a consequence at w_max?", f"{share.text(100)} %",
                       answer(share.low - 0.5, share.high - 0.5, "yes", "no"), share.estimate, share.low, share.high)
         yield Verdict("b. Is w = 1 for chunks without one a neutral weight?", f"{without.text(digits=2)} of the mean",

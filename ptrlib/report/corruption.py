@@ -389,11 +389,13 @@ def weight_lines(study: Study, kind: str) -> str:
         mine = [part for _, part in chunks[chunks.method == method].groupby("run")]
         if not mine:
             continue
-        share, kl, touched, weighed = (statistics.mean_over_runs([measure(part) for part in mine]) for measure in (
-            lambda part: statistics.effective_sample_size(part.weight) / len(part),
-            lambda part: statistics.divergence(part.weight),
-            lambda part: part.corrupted.mean(),
-            lambda part: (part.weight * part.corrupted).sum() / part.weight.sum()))
+        kl = statistics.mean_over_runs([statistics.divergence(part.weight) for part in mine],
+                                       within=statistics.POSITIVE)
+        share, touched, weighed = (
+            statistics.mean_over_runs([measure(part) for part in mine], within=statistics.SHARE) for measure in (
+                lambda part: statistics.effective_sample_size(part.weight) / len(part),
+                lambda part: part.corrupted.mean(),
+                lambda part: (part.weight * part.corrupted).sum() / part.weight.sum()))
         lines.append(f"- **{method_label(method)}**: effective sample size {share.text(100)} % of the chunks, KL(q‖p) "
                      f"{kl.text(digits=3)} nats; corrupted chunks are {touched.text(100)} % of the data and get "
                      f"{weighed.text(100)} % of the weight.")

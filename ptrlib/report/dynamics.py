@@ -23,7 +23,7 @@ from ptrlib.config import PTRConfig, RunConfig
 from ptrlib.report import charts, published, results
 from ptrlib.report.figures import COLOURS
 from ptrlib.report.results import StoredRun
-from ptrlib.report.statistics import Interval, mean_over_runs
+from ptrlib.report.statistics import ANYWHERE, POSITIVE, Interval, mean_over_runs
 
 SOURCE_COLOURS = ("blue", "vermillion", "green", "orange", "purple", "sky", "black", "yellow")
 STYLES = {"none": "-", "combined": "--", "action_noise": ":", "truncation": "-.", "label_noise": (0, (5, 1, 1, 1))}
@@ -298,7 +298,9 @@ def end_table(ends: pd.DataFrame) -> pd.DataFrame:
         "τ": ("tau end", 3, f"about {said('tau_final'):g}"),
         "β": ("beta end", 2, f"about {said('beta_final'):g}"),
         "hard-negative ratio": ("hard_ratio end", 2, f"about {said('hard_ratio_final'):g}")}
-    table = {str(label): {name: mean_over_runs(part[column]).text(digits=digits)
+    anywhere = ("nce_adv end", "nce_margin end", "of ceiling")
+    table = {str(label): {name: mean_over_runs(
+                              part[column], within=ANYWHERE if column in anywhere else POSITIVE).text(digits=digits)
                           for name, (column, digits, _) in rows.items()}
              for label, part in ends.groupby("setting", sort=False)}
     printed = pd.Series({name: paper for name, (_, _, paper) in rows.items()})

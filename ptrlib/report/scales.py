@@ -28,7 +28,7 @@ from ptrlib.report.results import (
     provenance_frame,
     weights_frame,
 )
-from ptrlib.report.statistics import Interval, mean_over_runs
+from ptrlib.report.statistics import SHARE, Interval, mean_over_runs
 from ptrlib.report.verdicts import answer, scope
 
 # What is moved, in the manifest's words: its key of the configuration, its axis, and a value in words.
@@ -113,7 +113,7 @@ def _measured(place: Place, episodes: pd.DataFrame, weights: pd.DataFrame, metri
         yield "auroc", told
     mine = metrics[metrics.method == place.method]
     late = mine[mine.step >= END * mine.groupby("run").step.transform("max")].groupby("run")
-    yield "accuracy", mean_over_runs(late.nce_acc.mean())
+    yield "accuracy", mean_over_runs(late.nce_acc.mean(), within=SHARE)
     yield "candidates", mean_over_runs((late.nce_adv.mean() + late.loss_id.mean()).map(np.exp))
 
 

@@ -22,6 +22,7 @@ from sklearn.metrics import roc_auc_score
 REPLICATES = 4000
 CHUNK_REPLICATES = 1000  # of quantities of chunks, of which a page shows many
 LEVEL = 0.95
+ANYWHERE, SHARE, POSITIVE = (-math.inf, math.inf), (0.0, 1.0), (0.0, math.inf)  # where a quantity can lie
 
 
 @dataclass(frozen=True)
@@ -181,16 +182,18 @@ def _auroc_replicates(chunks: pd.DataFrame, replicates: int, generator: np.rando
         return ((drawn @ wins) * drawn).sum(1) / pairs
 
 
-def mean_over_runs(values: ArrayLike, level: float = LEVEL) -> Interval:
+def mean_over_runs(values: ArrayLike, level: float = LEVEL, *, within: tuple[float, float] = ANYWHERE) -> Interval:
     """Mean of one number per training run (N,), with Student's interval; a single run has no ends (nan).
 
     For quantities of a whole run, such as a loss or a spread: with a handful of runs a bootstrap is too narrow.
+    The interval ends where the quantity does: ``within`` is SHARE for one between 0 and 1, POSITIVE for one from 0 on.
     """
     numbers = np.asarray(values, float)
     mean, count = float(numbers.mean()), len(numbers)
     half = float(student.ppf(0.5 + level / 2, count - 1) * numbers.std(ddof=1) / math.sqrt(count)) if count > 1 \
         else math.nan
-    return Interval(mean, mean - half, mean + half, count)
+    low, high = np.clip([mean - half, mean + half], *within).tolist()
+    return Interval(mean, low, high, count)
 
 
 def mean_by_episode(value: ArrayLike, episode: ArrayLike, run: ArrayLike, *, replicates: int = CHUNK_REPLICATES,

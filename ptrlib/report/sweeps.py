@@ -22,7 +22,7 @@ from ptrlib.report.results import (
     metrics_frame,
     weights_frame,
 )
-from ptrlib.report.statistics import Interval, mean_over_runs, wilson_interval
+from ptrlib.report.statistics import POSITIVE, Interval, mean_over_runs, wilson_interval
 from ptrlib.report.verdicts import Verdict, answer, scope
 from ptrlib.runs import read_manifest
 
@@ -96,7 +96,7 @@ def diagnostics(runs: pd.DataFrame, episodes: pd.DataFrame) -> pd.DataFrame:
     for parameter, value, part in _cells(runs):
         cell = episodes[(episodes.parameter == parameter) & (episodes.value == value)]
         measured = {"success": wilson_interval(int(cell.success.sum()), len(cell)),
-                    "score": mean_over_runs(part.score), "stability": mean_over_runs(part.stability)}
+                    "score": mean_over_runs(part.score), "stability": mean_over_runs(part.stability, within=POSITIVE)}
         rows += [{"parameter": parameter, "value": value, "diagnostic": name, **vars(interval)}
                  for name, interval in measured.items()]
     table = pd.DataFrame(rows)

@@ -18,7 +18,7 @@ from ptrlib.config import PTRConfig
 from ptrlib.report import results
 from ptrlib.report.dynamics import END, Gathered, in_order, source_colours
 from ptrlib.report.figures import COLOURS
-from ptrlib.report.statistics import Interval, mean_by_episode, mean_over_runs
+from ptrlib.report.statistics import POSITIVE, SHARE, Interval, mean_by_episode, mean_over_runs
 from ptrlib.report.verdicts import answer
 
 CLOSE = 0.05  # a weight this close to a bound, in proportion to it, is at the bound
@@ -92,8 +92,8 @@ def spread_table(measured: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (setting, moment), part in measured.groupby(["setting", "moment"], sort=False):
         row = {"setting": setting, "moment": moment, "runs": len(part)}
-        row |= {name: mean_over_runs(part[name]).text(digits=2) for name in ("mean", "spread")}
-        row |= {f"{label} (%)": mean_over_runs(part[name]).text(100) for name, label in (
+        row |= {name: mean_over_runs(part[name], within=POSITIVE).text(digits=2) for name in ("mean", "spread")}
+        row |= {f"{label} (%)": mean_over_runs(part[name], within=SHARE).text(100) for name, label in (
             ("at w_max", "at the upper bound"), ("at w_min", "at the lower bound"), ("around 1", "within 0.8–1.25"))}
         rows.append(row)
     return pd.DataFrame(rows)
@@ -213,7 +213,7 @@ def _answers(measured: pd.DataFrame, reduction: pd.DataFrame) -> Iterator[tuple[
     for setting, part in measured.groupby("setting", sort=False):
         seeds = part.set_index(["training_seed", "moment"]).unstack()
         if "early" in part.moment.values:
-            near = mean_over_runs(seeds["around 1"].early)
+            near = mean_over_runs(seeds["around 1"].early, within=SHARE)
             yield ("early weights are near-uniform around 1 (most within 0.8–1.25)", str(setting),
                    f"{near.text(100)} %", _told(near, 0.5))
             wider = mean_over_runs(seeds.spread.late - seeds.spread.early)

@@ -28,7 +28,9 @@ def test_mean_over_runs_is_students_interval_and_one_run_has_none():
     interval = statistics.mean_over_runs([1.0, 2.0, 3.0, 4.0, 5.0])  # t(4, 0.975) = 2.776, standard error 0.7071
     assert (interval.estimate, interval.low, interval.high, interval.count) == pytest.approx(
         (3.0, 3.0 - 1.9632, 3.0 + 1.9632, 5), abs=1e-3)
-    alone = statistics.mean_over_runs([1.5])
+    assert statistics.mean_over_runs([0.0, 0.0, 0.9], within=statistics.SHARE).low == 0.0
+    assert statistics.mean_over_runs([0.9, 0.9, 0.0], within=statistics.SHARE).high == 1.0
+    alone = statistics.mean_over_runs([1.5], within=statistics.SHARE)
     assert np.isnan(alone.low) and np.isnan(alone.high) and not alone.excludes(0.0)
     assert alone.text() == "1.5" and interval.text() == "3.0 [1.0, 5.0]"
 
