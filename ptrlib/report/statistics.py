@@ -40,7 +40,9 @@ class Interval:
 
     def text(self, scale: float = 1.0, digits: int = 1, sign: bool = False) -> str:
         """``12.3 [4.5, 20.1]``, times ``scale``; ``sign`` writes the plus of positive numbers. An interval without
-        ends (nan) is left out."""
+        ends (nan) is left out, and a dash stands for an estimate that does not exist."""
+        if math.isnan(self.estimate):
+            return "–"
         form = f"{'+' if sign else ''}.{digits}f"
         if math.isnan(self.low):
             return f"{scale * self.estimate:{form}}"

@@ -32,6 +32,7 @@ def test_mean_over_runs_is_students_interval_and_one_run_has_none():
     assert statistics.mean_over_runs([0.9, 0.9, 0.0], within=statistics.SHARE).high == 1.0
     alone = statistics.mean_over_runs([1.5], within=statistics.SHARE)
     assert np.isnan(alone.low) and np.isnan(alone.high) and not alone.excludes(0.0)
+    assert statistics.mean_over_runs([np.nan, 1.0]).text() == "–"
     assert alone.text() == "1.5" and interval.text() == "3.0 [1.0, 5.0]"
 
 
