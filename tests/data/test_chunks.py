@@ -126,7 +126,7 @@ def test_mixed_embodiments_keep_to_their_slots() -> None:
 def test_episodes_that_do_not_fit_together_are_refused() -> None:
     episodes = counting_episodes([10, 10])
     episodes[1].images = {"agentview": episodes[1].images["agentview"]}
-    with pytest.raises(ValueError, match="same cameras and one image_size"):
+    with pytest.raises(ValueError, match=r"same cameras \(data.cameras\) and one image_size"):
         ChunkDataset(episodes, PLAIN, CHUNK, unit_statistics())
     with pytest.raises(ValueError, match="no episodes"):
         ChunkDataset([], PLAIN, CHUNK, unit_statistics())
