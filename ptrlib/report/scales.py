@@ -6,6 +6,7 @@ A manifest of this page has the methods ``ptr`` and ``sft``, which stand for the
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -21,7 +22,7 @@ from ptrlib.report.dynamics import END
 from ptrlib.report.figures import COLOURS
 from ptrlib.report.results import (
     StoredRun,
-    contrast,
+    compare,
     episodes_frame,
     last_snapshot,
     metrics_frame,
@@ -91,7 +92,8 @@ def _moved(name: str) -> str:
 def measure(stored: Sequence[StoredRun]) -> pd.DataFrame:
     """A row per setting and ``quantity``: moved, value, method, baseline, words, estimate, low, high, count.
 
-    ``difference`` is PTR's success minus SFT's on the same scenes (a proportion), ``auroc`` the chance that PTR's score
+    ``difference`` is PTR's success minus SFT's on the same scenes (a proportion), ``change`` how much more that is than
+    with the defaults, each over the training seeds that all it compares have; ``auroc`` the chance that PTR's score
     puts an untouched training chunk above a corrupted one, of those with a consequence; ``accuracy`` the share of
     chunks identified over the last tenth of training, ``candidates`` |Y| there (from T = log p(0) + log|Y|).
     """
@@ -107,7 +109,11 @@ def measure(stored: Sequence[StoredRun]) -> pd.DataFrame:
 def _measured(place: Place, episodes: pd.DataFrame, weights: pd.DataFrame, metrics: pd.DataFrame
               ) -> Iterator[tuple[str, Interval]]:
     (corruption,) = episodes[episodes.method == place.method].corruption.unique()
-    yield "difference", contrast(episodes, {(place.method, corruption): 1.0, (place.baseline, corruption): -1.0})
+    terms = Counter({(place.method, corruption): 1.0, (place.baseline, corruption): -1.0})
+    yield "difference", compare(episodes, terms)
+    if place.method != RULE and {RULE, BASELINE} <= set(episodes.method):
+        terms.subtract({(RULE, corruption): 1.0, (BASELINE, corruption): -1.0})
+        yield "change", compare(episodes, {cell: sign for cell, sign in terms.items() if sign})
     told = truth_auroc(weights, place.method)
     if told is not None:
         yield "auroc", told
@@ -157,6 +163,7 @@ def table(measured: pd.DataFrame) -> pd.DataFrame:
             else "SFT, the defaults",
             "runs": cells["accuracy"].count, "scenes": cells["difference"].count,
             "PTR − SFT (points)": cells["difference"].text(100, sign=True),
+            "more than with the defaults": cells["change"].text(100, sign=True) if "change" in cells else "–",
             "chunks": told.count if told else "–", "AUROC": told.text(digits=2) if told else "–",
             "identified (%)": cells["accuracy"].text(100), "of candidates": f"{cells['candidates'].estimate:.0f}"})
     return pd.DataFrame(rows)
@@ -170,6 +177,11 @@ def verdict(measured: pd.DataFrame, episodes: pd.DataFrame) -> str:
               f"**In none of the {len(settings)} settings tried is PTR ahead of SFT**") + scope(episodes)
              + (f"; it is behind at {_listed(success['below'])}" if success["below"] else "")
              + (f"; it cannot be told at {_listed(success['neither'])}" if success["neither"] else "") + "."]
+    change = _told(settings, "change", 0.0)
+    if change["above"] or change["below"]:
+        lines.append("Against SFT it does " + " and ".join(
+            f"**{word} than with the defaults at {_listed(change[side])}**"
+            for side, word in (("above", "better"), ("below", "worse")) if change[side]) + ".")
     score = _told(settings, "auroc", 0.5)
     if any(score.values()):
         lines.append((f"Its score **tells corrupted chunks at {_listed(score['above'])}**" if score["above"] else
@@ -187,11 +199,15 @@ def _settings(measured: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 
 def _told(settings: dict[str, pd.DataFrame], quantity: str, reference: float) -> dict[str, list[str]]:
-    """The settings whose interval of ``quantity`` lies above, below or on both sides of ``reference``."""
+    """The settings whose interval of ``quantity`` lies above, below or on both sides of ``reference``; those with one
+    training run say so where others have more."""
     told: dict[str, list[str]] = {"above": [], "below": [], "neither": []}
+    runs = {words: part[part.quantity == "accuracy"]["count"].max() for words, part in settings.items()}
     for words, part in settings.items():
+        alone = " (one training run)" if runs[words] == 1 < max(runs.values()) else ""
         for row in part[part.quantity == quantity].itertuples():
-            told[answer(row.low - reference, row.high - reference, "above", "below", "neither")].append(words)
+            side = answer(row.low - reference, row.high - reference, "above", "below", "neither")
+            told[side].append(words + alone)
     return told
 
 
@@ -203,8 +219,10 @@ def introduction(stored: Sequence[StoredRun]) -> str:
     """Markdown: how many runs the section shows, what they cost and what the defaults are."""
     config: RunConfig = next((run for run in stored if run.setting.method == RULE), stored[0]).setting.config
     defaults = ", ".join(words.format(attrgetter(key)(config)) for key, _, words in MOVED.values())
-    seeds = len({run.setting.config.seed for run in stored})
+    seeds = {len({run.setting.config.seed for run in stored if run.setting.method == method})
+             for method in {run.setting.method for run in stored}}
+    number = f"{min(seeds)} to {max(seeds)}" if len(seeds) > 1 else str(max(seeds))
     minutes = provenance_frame(stored).training_seconds.sum() / 60
-    words = (f"{len(stored)} runs, {seeds} training seed{'s' if seeds > 1 else ''}, {minutes:.0f} min of training in "
-             f"all. The defaults: {defaults}.")
-    return words + (" **With one training seed, intervals cover the choice of scenes only.**" if seeds == 1 else "")
+    words = (f"{len(stored)} runs, {number} training seed{'s' if max(seeds) > 1 else ''}, {minutes:.0f} min of training "
+             f"in all. The defaults: {defaults}.")
+    return words + (" **With one training seed, intervals cover the choice of scenes only.**" if 1 in seeds else "")

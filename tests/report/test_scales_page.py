@@ -63,7 +63,7 @@ def test_a_method_that_moves_nothing_known_is_refused():
 
 
 def rows(difference: dict[str, tuple[float, float]], auroc: dict[str, tuple[float, float]]) -> pd.DataFrame:
-    return pd.DataFrame([{"words": words, "quantity": name, "low": low, "high": high}
+    return pd.DataFrame([{"words": words, "quantity": name, "low": low, "high": high, "count": 1}
                          for name, cells in (("difference", difference), ("auroc", auroc))
                          for words, (low, high) in cells.items()])
 
@@ -75,6 +75,13 @@ def test_the_verdict_follows_the_intervals():
     assert told.startswith("**In none of the 2 settings tried is PTR ahead of SFT**, in this one training run of each; "
                            "it is behind at Δ = 4; it cannot be told at the defaults.")
     assert "**tells corrupted chunks at the defaults**; it cannot be told at Δ = 4." in told
+    several = rows({"a": (-0.2, -0.1), "b": (-0.2, -0.1)}, {})
+    more = several.assign(quantity="change", low=[0.1, -0.2], high=[0.2, -0.1])
+    counts = several.assign(quantity="accuracy", count=[1, 5])
+    told = scales.verdict(pd.concat([several, more, counts]), pd.DataFrame({"training_seed": [0, 1]}))
+    assert "it is behind at a (one training run) and b." in told
+    assert ("Against SFT it does **better than with the defaults at a (one training run)** and **worse than with the "
+            "defaults at b**." in told)
     told = scales.verdict(rows({"a": (0.1, 0.2), "b": (0.1, 0.2)}, {"a": (0.2, 0.4)}), one_seed)
     assert "PTR is **ahead of SFT at a and b**" in told and "the other way round at a." in told
     assert "**In no setting does its score tell corrupted chunks**" in told
@@ -89,6 +96,8 @@ def test_the_numbers_are_those_of_the_runs(tiny_book):
     large = measured.loc["8 demonstrations a task"]
     assert large.estimate["difference"] == pytest.approx(rate["ptr@demonstrations=8"] - rate["sft@demonstrations=8"])
     assert measured.estimate["Δ = 4", "difference"] == pytest.approx(rate["ptr@offset=4"] - rate["sft"])
+    assert large.estimate["change"] == pytest.approx(large.estimate["difference"] - (rate["ptr"] - rate["sft"]))
+    assert measured.estimate["Δ = 4", "change"] == pytest.approx(rate["ptr@offset=4"] - rate["ptr"])
     last = metrics[(metrics.method == "ptr@offset=4") & (metrics.step == metrics.step.max())].iloc[0]
     assert measured.estimate["Δ = 4", "accuracy"] == pytest.approx(last.nce_acc)
     assert measured.estimate["Δ = 4", "candidates"] == pytest.approx(np.exp(last.nce_adv + last.loss_id))
