@@ -223,6 +223,6 @@ def introduction(stored: Sequence[StoredRun]) -> str:
              for method in {run.setting.method for run in stored}}
     number = f"{min(seeds)} to {max(seeds)}" if len(seeds) > 1 else str(max(seeds))
     minutes = provenance_frame(stored).training_seconds.sum() / 60
-    words = (f"{len(stored)} runs, {number} training seed{'s' if max(seeds) > 1 else ''}, {minutes:.0f} min of training "
-             f"in all. The defaults: {defaults}.")
+    words = (f"{len(stored)} runs, {number} training seed{'s' if max(seeds) > 1 else ''}, {minutes:.0f} min of "
+             f"training in all. The defaults: {defaults}.")
     return words + (" **With one training seed, intervals cover the choice of scenes only.**" if 1 in seeds else "")
