@@ -33,7 +33,7 @@ from ptrlib.report.statistics import SHARE, Interval, mean_over_runs
 from ptrlib.report.verdicts import answer, scope
 
 # What is moved, in the manifest's words: its key of the configuration, its axis, and a value in words.
-MOVED = {"demonstrations": ("data.episodes_per_task", "demonstrations a task", "{:g} demonstrations a task"),
+MOVED = {"demonstrations": ("data.episodes_per_task", "demonstrations", "{:g} demonstrations a task"),
          "steps": ("ptr.optimization.steps", "optimiser steps", "{:g} steps"),
          "negatives": ("ptr.queue_negatives", "queue negatives", "{:g} negatives from the queue"),
          "offset": ("data.offset", "Δ (steps)", "Δ = {:g}"),
