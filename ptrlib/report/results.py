@@ -159,13 +159,15 @@ def world_of(stored: Sequence[StoredRun]) -> str:
     Raises:
         ValueError: some were evaluated with other assets than the rest, so that no one name is true of them.
     """
-    found = {simulator["assets"] for run in stored if (run.folder / "evaluation.json").is_file()
-             for simulator in _record(run.folder / "evaluation.json").get("simulators", []) if "assets" in simulator}
-    if len(found) > 1:
-        raise ValueError(f"{stored[0].name} and the runs beside it were evaluated with {' and '.join(sorted(found))} "
+    found = {tuple(sorted({simulator["assets"] for simulator in _record(run.folder / "evaluation.json").get(
+             "simulators", []) if "assets" in simulator})) or ("no",)
+             for run in stored if (run.folder / "evaluation.json").is_file()}
+    kinds = sorted({kind for of_run in found for kind in of_run})
+    if len(kinds) > 1:
+        raise ValueError(f"{stored[0].name} and the runs beside it were evaluated with {' and '.join(kinds)} "
                          "assets; evaluate all of them with the same")
     evaluation = stored[0].setting.config.evaluation
-    return world_label(evaluation.world, evaluation.suite, next(iter(found), ""))
+    return world_label(evaluation.world, evaluation.suite, kinds[0] if kinds else "")
 
 
 def success_rates(episodes: pd.DataFrame, by: Sequence[str] = ("corruption", "method")) -> pd.DataFrame:

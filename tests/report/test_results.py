@@ -248,6 +248,8 @@ def test_a_world_is_named_with_the_assets_it_was_evaluated_with(stored, tmp_path
         "LIBERO (spatial) and RoboCasa in the minimal kitchen (others)")
     with pytest.raises(ValueError, match="evaluated with full and minimal assets; evaluate all of them with the same"):
         results.world_of(kitchens)
+    with pytest.raises(ValueError, match="evaluated with minimal and no assets; evaluate all of them with the same"):
+        results.world_of([*stored, *kitchens[:1]])  # a world that has none is another world
 
 
 def test_the_cost_of_a_page_is_that_of_its_runs(stored):
