@@ -384,7 +384,12 @@ def _prepare(config: RunConfig, root: Path) -> tuple[Trainer, str]:
     if to_dict(saved.config.network) != to_dict(config.network) | {"use_belief": saved.config.network.use_belief}:
         raise ValueError(f"initial_policy '{config.initial_policy}' has another network; "
                          f"give the run the network of {folder / 'config.yaml'}")
-    return Trainer(config, load_data(config, saved.statistics), saved), saved.fingerprint
+    data = load_data(config, saved.statistics)
+    if len(data.cameras) != len(saved.cameras) or (set(data.cameras) == set(saved.cameras)
+                                                   and data.cameras != saved.cameras):
+        raise ValueError(f"initial_policy '{config.initial_policy}' sees through {', '.join(saved.cameras)} and the "
+                         f"data have {', '.join(data.cameras)}; set data.cameras to as many, in that order")
+    return Trainer(config, data, saved), saved.fingerprint
 
 
 def _show(bar: tqdm, row: Mapping[str, Any]) -> None:

@@ -297,6 +297,9 @@ def test_two_robots_with_cameras_of_their_own_train_one_policy(tmp_path):
     assert set(pd.read_parquet(folder / "weights.parquet").embodiment) == {"libero", "robocasa"}
     read = json.loads((folder / "provenance.json").read_text())["data"]
     assert read == f"{tmp_path}/first.hdf5, {tmp_path}/second.hdf5"
+    for cameras in (["eye_in_hand"], ["eye_in_hand", "agentview|agentview_left"]):
+        with pytest.raises(ValueError, match=r"sees through agentview\|agentview_left, eye_in_hand and the data"):
+            train(override(config, {"initial_policy": folder.name, "data.cameras": cameras}), root=tmp_path / "runs")
     saved = load_policy(folder)
     agent = PolicyAgent(saved, 4)
     pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
