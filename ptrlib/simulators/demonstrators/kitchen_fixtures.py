@@ -241,6 +241,7 @@ def press(skills: KitchenSkills, fixture: str, button: str) -> Commands:
     yield from skills.touch_before(lambda: face + 0.02 * front.out, rotation, front.out, front.along)
     yield from skills.sweep(np.stack([scene.grip_position, face - 0.03 * front.out]), "press", CLOSE,
                             lambda: scene.touches(geom))
+    yield from skills.hold(8, "press", CLOSE, face - 0.03 * front.out)
     yield from skills.reach(face + 0.21 * front.out, "retreat", CLOSE, tolerance=0.03, angle=9.0, limit=40)
 
 

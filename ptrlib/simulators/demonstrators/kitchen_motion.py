@@ -155,7 +155,7 @@ class KitchenSkills(Skills):
         yield from self.miss_once(target, rotation, own, before)
         yield from self.hesitate(OPEN)
         yield from self.reach(before, "reach", OPEN, tolerance=0.012, limit=40)
-        yield from self.reach(target, "descend", OPEN, tolerance=0.006, limit=50)
+        yield from self.reach(target, "descend", OPEN, tolerance=0.006, limit=100, speed=0.35)
         yield from self.close(target())
 
     def touch_before(self, target: Callable[[], np.ndarray], rotation: np.ndarray, out: np.ndarray,
@@ -176,7 +176,7 @@ class KitchenSkills(Skills):
             yield from self.hold(5, "miss", CLOSE)
             yield from self.reach(before, "correct", CLOSE, tolerance=0.02)
         yield from self.hesitate(CLOSE)
-        yield from self.reach(target, "reach", CLOSE, tolerance=0.012, limit=50)
+        yield from self.reach(target, "reach", CLOSE, tolerance=0.012, limit=100, speed=0.35)
 
     def sweep(self, path: np.ndarray, phase: str, gripper: float, arrived: Callable[[], bool],
               rotations: np.ndarray | None = None, gently: bool = False) -> Commands:
