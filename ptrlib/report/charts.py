@@ -66,7 +66,7 @@ def method_colour(method: str) -> str:
 def in_order(methods: Iterable[str]) -> list[str]:
     """Distinct methods in the book's order, unknown ones last."""
     known = list(METHODS)
-    return sorted(dict.fromkeys(methods), key=lambda name: known.index(name) if name in known else len(known))
+    return sorted(pd.unique(pd.Series(methods)), key=lambda name: known.index(name) if name in known else len(known))
 
 
 def success_chart(rates: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:

@@ -143,31 +143,32 @@ def auroc(score: ArrayLike, positive: ArrayLike, episode: ArrayLike, run: ArrayL
     Raises:
         ValueError: a run holds only positive or only negative chunks.
     """
+    run_number, names = _numbered(run)
     table = pd.DataFrame({"score": np.asarray(score, float), "positive": np.asarray(positive, bool),
-                          "episode": np.asarray(episode), "run": np.asarray(run)})
-    generator = np.random.default_rng(seed)
-    estimates, resampled = [], []
-    for name, chunks in table.groupby("run", sort=True):
+                          "episode": _numbered(episode)[0], "run": run_number})
+    drawn, picked = _resamples(_episodes_of(table, ["run"]), table.run.nunique(), 1, replicates, seed)
+    estimates: list[float] = []
+    resampled: list[NDArray[np.float64]] = []
+    for number, chunks in table.groupby("run", sort=True):
         if chunks.positive.nunique() < 2:
             absent = "negative" if chunks.positive.all() else "positive"
-            raise ValueError(f"run {name!r} holds no {absent} chunks: AUROC needs both")
+            raise ValueError(f"run {names[number]!r} holds no {absent} chunks: AUROC needs both")
         estimates.append(roc_auc_score(chunks.positive, chunks.score))
-        resampled.append(_auroc_replicates(chunks, replicates, generator))
-    means = _over_runs(np.stack(resampled), generator)
+        resampled.append(_auroc_replicates(chunks, drawn[len(resampled)]))
+    means = _over_runs(np.stack(resampled), picked[0])
     return _percentiles(float(np.mean(estimates)), means, level, len(table))
 
 
-def _over_runs(replicates: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.float64]:
-    """Means over resampled runs, (R,), of replicates (runs, R); a nan is left out of its mean."""
-    runs, count = replicates.shape
-    values = replicates[generator.integers(runs, size=(count, runs)), np.arange(count)[:, None]]
+def _over_runs(replicates: NDArray[np.float64], picked: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Means over resampled runs, (R,), of replicates (runs, R) and the runs that are picked (R, runs); a nan is left
+    out of its mean."""
+    values = replicates[picked, np.arange(len(picked))[:, None]]
     with np.errstate(invalid="ignore"):  # nan where no drawn run has a value
         return np.nansum(values, axis=1) / np.isfinite(values).sum(axis=1)
 
 
-def _auroc_replicates(chunks: pd.DataFrame, replicates: int, generator: np.random.Generator
-                      ) -> NDArray[np.float64]:
-    """AUROC of resampled episodes; nan where a draw holds one class only.
+def _auroc_replicates(chunks: pd.DataFrame, drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+    """AUROC of resampled episodes, which are ``drawn`` so often; nan where a draw holds one class only.
 
     ``wins[e, f]`` counts how often a positive chunk of episode e beats a negative one of episode f, so that a
     replicate only needs how often each episode was drawn.
@@ -177,7 +178,6 @@ def _auroc_replicates(chunks: pd.DataFrame, replicates: int, generator: np.rando
     beats = np.sign(score[positive][:, None] - score[~positive][None]) / 2 + 0.5
     pair = code[positive][:, None] * len(episodes) + code[~positive][None]
     wins = np.bincount(pair.ravel(), beats.ravel(), len(episodes) ** 2).reshape(len(episodes), -1)
-    drawn = _draw(len(episodes), replicates, generator)
     pairs = ((drawn @ np.bincount(code[positive], minlength=len(episodes)))
              * (drawn @ np.bincount(code[~positive], minlength=len(episodes))))
     with np.errstate(invalid="ignore"):
@@ -204,15 +204,17 @@ def mean_by_episode(value: ArrayLike, episode: ArrayLike, run: ArrayLike, *, rep
 
     With one run the interval says nothing about another training run.
     """
-    table = pd.DataFrame({"value": np.asarray(value, float), "episode": np.asarray(episode), "run": np.asarray(run)})
-    generator = np.random.default_rng(seed)
-    estimates, resampled = [], []
+    table = pd.DataFrame({"value": np.asarray(value, float), "episode": _numbered(episode)[0],
+                          "run": _numbered(run)[0]})
+    drawn, picked = _resamples(_episodes_of(table, ["run"]), table.run.nunique(), 1, replicates, seed)
+    estimates: list[float] = []
+    resampled: list[NDArray[np.float64]] = []
     for _, chunks in table.groupby("run", sort=True):
         sums = chunks.groupby("episode").value.agg(["sum", "count"]).to_numpy()
-        total, count = (_draw(len(sums), replicates, generator) @ sums).T
+        total, count = (drawn[len(resampled)] @ sums).T
         estimates.append(chunks.value.mean())
         resampled.append(total / count)
-    return _percentiles(float(np.mean(estimates)), _over_runs(np.stack(resampled), generator), level, len(table))
+    return _percentiles(float(np.mean(estimates)), _over_runs(np.stack(resampled), picked[0]), level, len(table))
 
 
 def source_ratios(weight: ArrayLike, source: ArrayLike, episode: ArrayLike, run: ArrayLike, *,
@@ -232,19 +234,23 @@ def source_ratios(weight: ArrayLike, source: ArrayLike, episode: ArrayLike, run:
     Raises:
         ValueError: a run lacks a source that another one has.
     """
+    run_number, run_names = _numbered(run)
     table = pd.DataFrame({"weight": np.asarray(weight, float), "source": np.asarray(source, str),
-                          "episode": np.asarray(episode), "run": np.asarray(run)})
-    generator, names = np.random.default_rng(seed), sorted(table.source.unique())
-    rows, resampled = [], []
-    for name, chunks in table.groupby("run", sort=True):
-        prior = chunks.source.value_counts(normalize=True).reindex(names)
+                          "episode": _numbered(episode)[0], "run": run_number})
+    names = sorted(table.source.unique())
+    drawn, picked = _resamples(_episodes_of(table, ["run", "source"]), table.run.nunique(), len(names), replicates,
+                               seed)
+    rows: list[dict[str, object]] = []
+    resampled: list[NDArray[np.float64]] = []
+    for number, chunks in table.groupby("run", sort=True):
+        name, prior = run_names[number], chunks.source.value_counts(normalize=True).reindex(names)
         if prior.isna().any():
             raise ValueError(f"run {name!r} holds no chunks of source {prior.index[prior.isna()][0]!r}; "
                              "compare runs on the same sources")
-        means = []
+        means: list[NDArray[np.float64]] = []
         for _, part in chunks.groupby("source", sort=True):
             sums = part.groupby("episode").weight.agg(["sum", "count"]).to_numpy()
-            total, count = (_draw(len(sums), replicates, generator) @ sums).T
+            total, count = (drawn[len(resampled) * len(names) + len(means)] @ sums).T
             means.append(total / count)
         ratios = np.stack(means) / (prior.to_numpy() @ np.stack(means))
         estimates = chunks.groupby("source").weight.mean() / chunks.weight.mean()
@@ -256,7 +262,7 @@ def source_ratios(weight: ArrayLike, source: ArrayLike, episode: ArrayLike, run:
     of_runs = pd.DataFrame(rows).groupby("source")
     for m, each in enumerate(names):
         mine = of_runs.get_group(each)
-        over = _over_runs(np.stack([ratios[m] for ratios in resampled]), generator)
+        over = _over_runs(np.stack([ratios[m] for ratios in resampled]), picked[m])
         rows.append({"run": None, "source": each, "prior": mine.prior.mean(),
                      **asdict(_percentiles(mine.estimate.mean(), over, level, int(mine["count"].sum())))})
     return pd.DataFrame(rows)
@@ -275,9 +281,26 @@ def divergence(weight: ArrayLike) -> float:
     return float((share * np.log(share * values.size)).sum())
 
 
-def _draw(count: int, replicates: int, generator: np.random.Generator) -> NDArray[np.float64]:
-    """How often each of ``count`` things is drawn in a resample with replacement: (replicates, count)."""
-    return generator.multinomial(count, np.full(count, 1 / count), size=replicates).astype(float)
+def _numbered(names: ArrayLike) -> tuple[NDArray[np.int64], list[str]]:
+    """Numbers for names, in the order of the sorted names, and those names: grouping by number is many times faster."""
+    numbers, known = pd.factorize(pd.Series(names), sort=True)
+    return numbers, list(known)
+
+
+def _episodes_of(table: pd.DataFrame, by: list[str]) -> tuple[int, ...]:
+    """The number of episodes in each group."""
+    return tuple(table.groupby(by, sort=True).episode.nunique().tolist())
+
+
+@lru_cache(maxsize=4)  # a page asks for many quantities of the same runs
+def _resamples(episodes: tuple[int, ...], runs: int, quantities: int, replicates: int, seed: int
+               ) -> tuple[list[NDArray[np.float64]], list[NDArray[np.int64]]]:
+    """How often each episode of each group is drawn with replacement, (replicates, episodes) a group, and the
+    runs that each of the ``quantities`` is then averaged over, (replicates, runs)."""
+    generator = np.random.default_rng(seed)
+    drawn = [generator.multinomial(count, np.full(count, 1 / count), size=replicates).astype(float)
+             for count in episodes]
+    return drawn, [generator.integers(runs, size=(replicates, runs)) for _ in range(quantities)]
 
 
 def _percentiles(estimate: float, replicates: NDArray[np.float64], level: float, count: int) -> Interval:

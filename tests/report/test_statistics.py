@@ -111,8 +111,8 @@ def test_auroc_is_the_mean_over_runs_and_never_compares_them():
 
 def test_auroc_replicates_are_those_of_scikit_learn_on_the_resampled_episodes():
     table = chunks(np.random.default_rng(0), gap=0.5, runs=1, episodes=9)
-    drawn = statistics._draw(9, 20, np.random.default_rng(5))
-    replicates = statistics._auroc_replicates(table, 20, np.random.default_rng(5))
+    drawn = np.random.default_rng(5).multinomial(9, np.full(9, 1 / 9), size=20).astype(float)
+    replicates = statistics._auroc_replicates(table, drawn)
     code, _ = pd.factorize(table.episode)
     expected = [roc_auc_score(table.positive, table.score, sample_weight=counts[code])
                 if len(set(table.positive[counts[code] > 0])) == 2 else np.nan for counts in drawn]
