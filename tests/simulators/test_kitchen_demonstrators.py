@@ -6,16 +6,19 @@ import importlib.util
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.spatial.transform import Rotation
 
+from ptrlib.data.episodes import Episode
+from ptrlib.data.hdf5 import EpisodeWriter
 from ptrlib.simulators.demonstrators import demonstrate, demonstrator_for
 from ptrlib.simulators.demonstrators.controller import Command
 from ptrlib.simulators.demonstrators.kitchen_motion import ARM, BASE, MODE, TORSO, Drive, KitchenTracker
 from ptrlib.simulators.demonstrators.kitchen_reach import Arm, find_stand, inside, wrapped
 from ptrlib.simulators.demonstrators.kitchen_scene import KitchenScene
 from ptrlib.simulators.demonstrators.kitchen_tasks import PLANS
-from ptrlib.simulators.demonstrators.report import Report, numbers_of
+from ptrlib.simulators.demonstrators.report import Report, numbers_of, run
 from ptrlib.simulators.demonstrators.styles import STYLES
 
 
@@ -148,3 +151,37 @@ def test_a_report_draws_scenes_by_seed_or_takes_the_evaluations():
     assert Report(init_states="0:2").scene == "init_state"
     with pytest.raises(ValueError, match="seeds must read first:end, got 'all'"):
         numbers_of(Report(seeds="all"))
+
+
+def recorded(folder, world="robocasa"):
+    """A recording of two episodes and the failed attempt between them."""
+    attributes = {"recording": {"world": world, "suite": "robocasa_short"},
+                  "code": {"commit": "0" * 40, "dirty": False}}
+    kept, failed = folder / "OpenDrawer_demo.hdf5", folder / "failed" / "OpenDrawer_failed.hdf5"
+    failed.parent.mkdir(parents=True)
+    for file, seeds in ((kept, (300, 302)), (failed, (301,))):
+        with EpisodeWriter(file, attributes) as writer:
+            for seed in seeds:
+                writer.append(Episode(
+                    images={}, state=np.zeros((6, 9)), actions=np.zeros((5, 12)), instruction="Open the drawer.",
+                    embodiment="robocasa", task="OpenDrawer", source="robocasa_short", operator="slow",
+                    success=file == kept, seed=seed))
+    return folder
+
+
+def test_the_attempts_of_a_recording_are_counted_with_those_that_failed(tmp_path):
+    report = Report(world="robocasa", recorded=(recorded(tmp_path / "demos"),), out=tmp_path / "short.csv")
+    for _ in range(2):  # a second time nothing is counted twice
+        table = run(report)
+        assert sorted(zip(table.seed, table.success, strict=True)) == [(300, True), (301, False), (302, True)]
+    assert set(table.task) == {"OpenDrawer"} and set(table["style"]) == {"slow"} and set(table.steps) == {5}
+    assert pd.read_csv(report.out).columns.tolist() == table.columns.tolist()
+
+
+def test_a_folder_without_a_recording_of_the_world_is_one_sentence(tmp_path):
+    with pytest.raises(ValueError, match=r"nothing holds no \*_demo.hdf5; give a folder that `ptrlib demos` finished"):
+        run(Report(world="robocasa", recorded=(tmp_path / "nothing",), out=tmp_path / "short.csv"))
+    libero = recorded(tmp_path / "demos", world="libero")
+    with pytest.raises(ValueError, match="OpenDrawer_demo.hdf5 is no recording of the world 'robocasa'"):
+        run(Report(world="robocasa", recorded=(libero,), out=tmp_path / "short.csv"))
+    assert not (tmp_path / "short.csv").exists()

@@ -3,20 +3,26 @@
     python -m ptrlib.simulators.demonstrators.report --suite libero_goal --init-states 0:50 --out goal.csv
     python -m ptrlib.simulators.demonstrators.report --world robocasa --suite robocasa_door_drawer --seeds 0:50 \
         --out robocasa.csv
+    python -m ptrlib.simulators.demonstrators.report --world robocasa --recorded data/robocasa/robocasa_short \
+        --out short.csv
 
 Styles are taken in turn over the scenes, as in a recording; one style alone in every scene is
-``--styles precise``. ``--seeds`` draws scenes instead of taking those of the evaluation. Rows that the file has
-already are not run again.
+``--styles precise``. ``--seeds`` draws scenes instead of taking those of the evaluation, and ``--recorded`` counts the
+attempts, kept and failed, of recordings that are there. Rows that the file has already are not run again.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
+import h5py
 import pandas as pd
 import tyro
 from tqdm import tqdm
@@ -38,6 +44,8 @@ class Report:
     """evaluation scenes, the first and one past the last"""
     seeds: str | None = None
     """scenes drawn by seed instead, the first and one past the last"""
+    recorded: tuple[Path, ...] = ()
+    """folders that `ptrlib demos` recorded, whose attempts are counted instead of making new ones"""
     styles: tuple[str, ...] = tuple(STYLES)
     tasks: tuple[int, ...] = ()
     """indices within the suite; none means all"""
@@ -47,7 +55,7 @@ class Report:
     @property
     def scene(self) -> str:
         """What a scene's number means, as ``reset`` calls it and the table's column is named."""
-        return "init_state" if self.seeds is None else "seed"
+        return "seed" if self.seeds is not None or self.recorded else "init_state"
 
     @property
     def key(self) -> list[str]:
@@ -95,19 +103,29 @@ def run(report: Report) -> pd.DataFrame:
     """
     for style in report.styles:
         style_named(style)
-    numbers, key = numbers_of(report), report.key
+    numbers_of(report)  # says what is wrong with them before anything is made
+    key = report.key
     table = pd.read_csv(report.out) if report.out.exists() else pd.DataFrame(columns=key)
     if report.scene not in table:
         raise ValueError(f"{report.out} has no column {report.scene!r}: it is another kind of scenes' table; "
                          "choose another file")
     there = set(table[key].itertuples(index=False, name=None))
+    rows = table.to_dict("records")
+    for row in _recorded(report) if report.recorded else _attempted(report, there):
+        if tuple(row[name] for name in key) not in there:
+            rows.append(row)
+            _write(pd.DataFrame(rows).sort_values(key), report.out)
+    return pd.DataFrame(rows)
+
+
+def _attempted(report: Report, there: set[tuple]) -> Iterator[dict[str, Any]]:
+    """Attempts that are asked for and not ``there``, as they are made."""
     missing: deque = deque()
     for task in choose_tasks(world_named(report.world), report.suite, report.tasks or None):
-        in_turn = [(number, report.styles[number % len(report.styles)]) for number in numbers]
+        in_turn = [(number, report.styles[number % len(report.styles)]) for number in numbers_of(report)]
         scenes = [scene for scene in in_turn if (report.suite, task.index, *scene) not in there]
         if scenes:
             missing.append((task.index, scenes))
-    rows = table.to_dict("records")
     with (
         tqdm(total=sum(len(scenes) for _, scenes in missing), unit="episode") as progress,
         Workers(min(report.workers, len(missing)), _work, report.world, report.suite, report.scene) as pool,
@@ -116,10 +134,38 @@ def run(report: Report) -> pd.DataFrame:
             if message == "ready":
                 pool.send(worker, missing.popleft() if missing else None)
             else:
-                rows.append(message)
-                _write(pd.DataFrame(rows).sort_values(key), report.out)
+                yield message
                 progress.update()
-    return pd.DataFrame(rows)
+
+
+def _recorded(report: Report) -> Iterator[dict[str, Any]]:
+    """Every attempt of the recordings. They do not say in which phase an attempt ended.
+
+    Raises:
+        ValueError: a folder holds no recording of this world.
+    """
+    for folder in report.recorded:
+        files = [*sorted(folder.glob("*_demo.hdf5")), *sorted(folder.glob("failed/*_failed.hdf5"))]
+        if not files:
+            raise ValueError(f"{folder} holds no *_demo.hdf5; give a folder that `ptrlib demos` finished")
+        for file in files:
+            with h5py.File(file) as handle:
+                yield from _rows_of_file(report, file, handle["data"])
+
+
+def _rows_of_file(report: Report, file: Path, data: h5py.Group) -> Iterator[dict[str, Any]]:
+    settings, version = (json.loads(str(data.attrs.get(key, "{}"))) for key in ("recording", "code"))
+    if settings.get("world") != report.world or "commit" not in version:
+        raise ValueError(f"{file} is no recording of the world {report.world!r}; say which with --world")
+    indices = {task.name: task.index for task in world_named(report.world).tasks(settings["suite"])}
+    for demo in data.values():
+        attributes = demo.attrs
+        yield {
+            "suite": settings["suite"], "task": attributes["task"], "task_index": indices[attributes["task"]],
+            "seed": int(attributes["seed"]), "style": attributes["operator"], "success": bool(attributes["success"]),
+            "steps": int(attributes["num_samples"]) - 1, "phase": "",  # the first row is the reset
+            "commit": version["commit"] + ("-dirty" if version["dirty"] else ""),
+        }  # fmt: skip
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
