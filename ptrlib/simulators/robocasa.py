@@ -47,6 +47,7 @@ DISTRIBUTIONS = ("praxis-robocasa", "robocasa", "praxis-robosuite", "robosuite",
 PICK_PLACE, DOOR_DRAWER, OTHERS = "robocasa_pick_place", "robocasa_door_drawer", "robocasa_others"
 ALL = "robocasa_all"  # the suite of the 24
 SHORT = "robocasa_short"  # the suite of those whose demonstrations take less than 150 steps on average
+SHORT_SEEN = "robocasa_short_seen"  # the same, judged in new scenes of the kitchens that demonstrations come from
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ _SHORT = ("CloseSingleDoor", "OpenDrawer", "CloseDrawer", "TurnOnStove", "TurnOf
           "TurnOffSinkFaucet", "TurnSinkSpout", "CoffeePressButton", "TurnOnMicrowave", "TurnOffMicrowave")
 SUITES = {ALL: TASKS, **{category: tuple(task for task in TASKS if task.category == category)
                          for category in (PICK_PLACE, DOOR_DRAWER, OTHERS)},
-          SHORT: tuple(task for task in TASKS if task.name in _SHORT)}
+          **dict.fromkeys((SHORT, SHORT_SEEN), tuple(task for task in TASKS if task.name in _SHORT))}
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class Assets:
     """A folder of assets, the scenes in it and the objects that it offers.
 
     Scenes are pairs of a layout's and a style's number. Those of evaluation are never drawn for demonstrations,
-    nor are the object instances that evaluation uses.
+    nor are the object instances that evaluation uses. (``robocasa_short_seen`` takes the scenes of training.)
     """
 
     kind: str  # "minimal" | "full"
@@ -168,7 +169,8 @@ class RobocasaSimulator(RobosuiteSimulator):
         """Evaluation scene ``init_state`` (its kitchen is the ``init_state``-th in turn), or a draw by ``seed``."""
         self._check_reset(init_state, seed, self.task.init_states)
         if init_state is not None:
-            scenes = self._possible(evaluation=True)
+            seen = self.suite == SHORT_SEEN
+            scenes = in_turn(self._possible(evaluation=False)) if seen else self._possible(evaluation=True)
             self._draw_scene([scenes[init_state % len(scenes)]], "target", _scene_seed(init_state))
         elif seed is not None:
             self._draw_scene(self._possible(evaluation=False), "pretrain", seed)
@@ -254,7 +256,7 @@ class RobocasaSimulator(RobosuiteSimulator):
 
 
 def suites() -> list[str]:
-    """All 24 tasks, the paper's three categories, and the short tasks."""
+    """All 24 tasks, the paper's three categories, and the short tasks, judged in unseen or in seen kitchens."""
     return list(SUITES)
 
 
@@ -264,6 +266,14 @@ def tasks(suite: str) -> list[TaskSpec]:
         raise ValueError(f"RoboCasa has no suite {suite!r}; it has {', '.join(SUITES)}")
     return [TaskSpec(task.name, task.instruction, index, EVALUATION_EPISODES)
             for index, task in enumerate(SUITES[suite])]
+
+
+def in_turn(scenes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """``scenes`` (pairs of a layout and a style) with every layout once before any comes again, and so on."""
+    layouts, styles = (sorted({scene[part] for scene in scenes}) for part in (0, 1))
+    diagonals = [(layout, styles[(number + shift) % len(styles)]) for shift in range(len(styles))
+                 for number, layout in enumerate(layouts)]
+    return [scene for scene in diagonals if scene in set(scenes)]
 
 
 def task_named(name: str) -> KitchenTask:
