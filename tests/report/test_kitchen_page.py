@@ -50,13 +50,15 @@ def test_scenes_that_an_earlier_version_met_are_told_apart(folder):
     met, unmet = text.split("; ")
     assert met.startswith("In scenes that an earlier version had met once ") and "of 10 attempts" in met
     assert unmet.startswith("in scenes that no version had met ") and unmet.endswith("of 90 attempts succeed.")
+    recorded = kitchen.told_apart(kitchen.attempts(folder).assign(suite=kitchen.RECORDED))
+    assert "met once" in recorded and "of 100 attempts" in recorded and "no version" not in recorded
     assert kitchen.told_apart(kitchen.attempts(folder).iloc[:0]) == ""
 
 
 def test_without_reports_nothing_is_claimed(tmp_path):
     rates = kitchen.task_rates(kitchen.attempts(tmp_path))
     assert kitchen.verdict(rates) == "No attempt is recorded yet." and rates.success.isna().all()
-    pd.DataFrame({"task": ["a"]}).to_csv(tmp_path / "a.csv", index=False)
+    pd.DataFrame({"suite": ["s"], "task": ["a"]}).to_csv(tmp_path / "a.csv", index=False)
     with pytest.raises(ValueError, match=r"a\.csv has no column 'seed'; delete it and make it again with: python -m"):
         kitchen.attempts(tmp_path)
 
