@@ -97,10 +97,14 @@ def verdict(rates: pd.DataFrame) -> str:
     poor = tried[tried.success < GOOD].task.tolist()
     none = rates[rates.attempts == 0].task.tolist()
     whole = wilson_interval(int(tried.successes.sum()), int(tried.attempts.sum()))
+    known, few = tried[tried.attempts >= SCENES], tried[tried.attempts < SCENES]
+    sure = (f" Of the {len(known)} tasks with at least {SCENES} scenes, {(known.success >= GOOD).sum()} reach "
+            f"{GOOD:.0%} and {(known.success >= BEST).sum()} reach {BEST:.0%}." if len(known) else "")
     return (f"**{good} of {len(rates)} tasks reach {GOOD:.0%}, {best} reach {BEST:.0%}** by their observed rates; of "
             f"all {tried.attempts.sum()} attempts {whole.text(100)} % succeed."
-            + (f" **With {tried.attempts.min()} scenes a task** (the aim is {SCENES}) no single task's rate is known "
-               "well: see the intervals." if tried.attempts.min() < SCENES else "")
+            + sure
+            + (f" **{len(few)} tasks have fewer than {SCENES} scenes** (from {few.attempts.min()} on): their own rates "
+               "are not known well, see the intervals." if len(few) else "")
             + (f" Below {GOOD:.0%}: {', '.join(poor)}." if poor else "")
             + (f" Without a recorded attempt: {', '.join(none)}." if none else ""))
 

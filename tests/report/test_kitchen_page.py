@@ -36,9 +36,9 @@ def test_the_verdict_names_what_is_below_the_mark_and_what_was_not_tried(folder)
     rates = kitchen.task_rates(kitchen.attempts(folder))
     text = kitchen.verdict(rates)
     assert text.startswith("**1 of 24 tasks reach 80%, 0 reach 95%** by their observed rates; of all 100 attempts 70.0")
-    assert "scenes a task**" not in text
+    assert "Of the 2 tasks with at least 50 scenes, 1 reach 80% and 0 reach 95%." in text and "fewer" not in text
     few = kitchen.verdict(kitchen.task_rates(kitchen.attempts(folder).query("seed < 1010")))
-    assert "**With 10 scenes a task** (the aim is 50)" in few
+    assert "**2 tasks have fewer than 50 scenes** (from 10 on)" in few and "at least" not in few
     assert "Below 80%: TurnSinkSpout." in text and "PnPCounterToCab, " in text
     figure, drawn = kitchen.chart(rates)
     assert drawn.success.notna().sum() == 2 and len(figure.axes[0].get_yticks()) == 24
