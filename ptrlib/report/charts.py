@@ -66,7 +66,8 @@ def method_colour(method: str) -> str:
 def in_order(methods: Iterable[str]) -> list[str]:
     """Distinct methods in the book's order, unknown ones last."""
     known = list(METHODS)
-    return sorted(pd.unique(pd.Series(methods)), key=lambda name: known.index(name) if name in known else len(known))
+    distinct = methods.unique() if isinstance(methods, pd.Series) else dict.fromkeys(methods)  # the first is much faster
+    return sorted(distinct, key=lambda name: known.index(name) if name in known else len(known))
 
 
 def success_chart(rates: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
