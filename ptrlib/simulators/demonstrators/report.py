@@ -142,14 +142,18 @@ def _recorded(report: Report) -> Iterator[dict[str, Any]]:
     """Every attempt of the recordings. They do not say in which phase an attempt ended.
 
     Raises:
-        ValueError: a folder holds no recording of this world.
+        ValueError: a folder holds no recording of this world, or a broken file.
     """
     for folder in report.recorded:
         files = [*sorted(folder.glob("*_demo.hdf5")), *sorted(folder.glob("failed/*_failed.hdf5"))]
         if not files:
             raise ValueError(f"{folder} holds no *_demo.hdf5; give a folder that `ptrlib demos` finished")
         for file in files:
-            with h5py.File(file) as handle:
+            try:
+                handle = h5py.File(file)
+            except OSError:
+                raise ValueError(f"{file} is not a whole HDF5 file; delete it and record it again") from None
+            with handle:
                 yield from _rows_of_file(report, file, handle["data"])
 
 
