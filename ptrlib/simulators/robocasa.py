@@ -273,7 +273,8 @@ def in_turn(scenes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     layouts, styles = (sorted({scene[part] for scene in scenes}) for part in (0, 1))
     diagonals = [(layout, styles[(number + shift) % len(styles)]) for shift in range(len(styles))
                  for number, layout in enumerate(layouts)]
-    return [scene for scene in diagonals if scene in set(scenes)]
+    possible = set(scenes)
+    return [scene for scene in diagonals if scene in possible]
 
 
 def task_named(name: str) -> KitchenTask:

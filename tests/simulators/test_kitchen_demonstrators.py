@@ -184,7 +184,10 @@ def test_a_folder_without_a_recording_of_the_world_is_one_sentence(tmp_path):
     libero = recorded(tmp_path / "demos", world="libero")
     with pytest.raises(ValueError, match="OpenDrawer_demo.hdf5 is no recording of the world 'robocasa'"):
         run(Report(world="robocasa", recorded=(libero,), out=tmp_path / "short.csv"))
-    (libero / "OpenDrawer_demo.hdf5").write_bytes(b"cut off")
-    with pytest.raises(ValueError, match="OpenDrawer_demo.hdf5 is not a whole HDF5 file; delete it and record"):
-        run(Report(world="robocasa", recorded=(libero,), out=tmp_path / "short.csv"))
+    half = recorded(tmp_path / "half")
+    (half / "failed" / "OpenDrawer_failed.hdf5").write_bytes(b"cut off")
+    with pytest.raises(ValueError, match="OpenDrawer_failed.hdf5 is not a whole HDF5 file; delete it and record"):
+        run(Report(world="robocasa", recorded=(half,), out=tmp_path / "short.csv"))
+    with pytest.raises(ValueError, match="--recorded counts every attempt that is there; leave out --seeds"):
+        run(Report(world="robocasa", recorded=(half,), seeds="0:5", out=tmp_path / "short.csv"))
     assert not (tmp_path / "short.csv").exists()

@@ -22,6 +22,7 @@ PULL_SPEED = 0.5
 DEEP = 0.009  # metres behind the middle of a handle's bar at which it is held
 OPENED = 1.53  # radians to which a door is led
 FOLLOW = 0.6  # of the door's turn that the hand turns with its handle
+HELD = 8  # steps for which a button is held
 BESIDE = 0.035  # metres from what the closed fingers are to push to their middle, before they do
 DOOR_DISTANCES = (0.6, 0.75, 0.9)  # metres from a door's handle to the base, tried
 ASIDES = (-0.4, -0.2, 0.0, 0.2, 0.4)
@@ -241,7 +242,7 @@ def press(skills: KitchenSkills, fixture: str, button: str) -> Commands:
     yield from skills.touch_before(lambda: face + 0.02 * front.out, rotation, front.out, front.along)
     yield from skills.sweep(np.stack([scene.grip_position, face - 0.03 * front.out]), "press", CLOSE,
                             lambda: scene.touches(geom))
-    yield from skills.hold(8, "press", CLOSE, face - 0.03 * front.out)
+    yield from skills.hold(HELD, "press", CLOSE, face - 0.03 * front.out)
     yield from skills.reach(face + 0.21 * front.out, "retreat", CLOSE, tolerance=0.03, angle=9.0, limit=40)
 
 

@@ -36,6 +36,7 @@ FASTEST = (1.0 - FRICTION) * RATE
 APPROACH_RATE = 0.4  # of what is left, driven in a step
 STILL = np.array([0.004, 0.004, 0.01, 0.004])  # what may be left without a push against friction
 SWEEP_STEP, LEAD, PATIENCE = 0.014, 0.06, 20  # metres a control step, metres ahead of the grip, steps
+LAST_SPEED = 0.35  # of full speed, over the last centimetres to a fixture, so that a demonstration dwells there
 GENTLE, GATHERED = 0.25, 0.015  # largest action at the start of a gentle sweep, and more of it at every step
 UNTWISTED = 0.9  # radians between every joint and its posture at reset
 BASE_TOLERANCE, YAW_TOLERANCE, TORSO_TOLERANCE = 0.012, 0.03, 0.01  # metres, radians, metres
@@ -155,7 +156,7 @@ class KitchenSkills(Skills):
         yield from self.miss_once(target, rotation, own, before)
         yield from self.hesitate(OPEN)
         yield from self.reach(before, "reach", OPEN, tolerance=0.012, limit=40)
-        yield from self.reach(target, "descend", OPEN, tolerance=0.006, limit=100, speed=0.35)
+        yield from self.reach(target, "descend", OPEN, tolerance=0.006, limit=100, speed=LAST_SPEED)
         yield from self.close(target())
 
     def touch_before(self, target: Callable[[], np.ndarray], rotation: np.ndarray, out: np.ndarray,
@@ -176,7 +177,7 @@ class KitchenSkills(Skills):
             yield from self.hold(5, "miss", CLOSE)
             yield from self.reach(before, "correct", CLOSE, tolerance=0.02)
         yield from self.hesitate(CLOSE)
-        yield from self.reach(target, "reach", CLOSE, tolerance=0.012, limit=100, speed=0.35)
+        yield from self.reach(target, "reach", CLOSE, tolerance=0.012, limit=100, speed=LAST_SPEED)
 
     def sweep(self, path: np.ndarray, phase: str, gripper: float, arrived: Callable[[], bool],
               rotations: np.ndarray | None = None, gently: bool = False) -> Commands:

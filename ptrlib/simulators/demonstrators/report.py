@@ -104,6 +104,8 @@ def run(report: Report) -> pd.DataFrame:
     for style in report.styles:
         style_named(style)
     numbers_of(report)  # says what is wrong with them before anything is made
+    if report.recorded and (report.seeds is not None or report.tasks):
+        raise ValueError("--recorded counts every attempt that is there; leave out --seeds and --tasks")
     key = report.key
     table = pd.read_csv(report.out) if report.out.exists() else pd.DataFrame(columns=key)
     if report.scene not in table:
@@ -111,10 +113,13 @@ def run(report: Report) -> pd.DataFrame:
                          "choose another file")
     there = set(table[key].itertuples(index=False, name=None))
     rows = table.to_dict("records")
-    for row in _recorded(report) if report.recorded else _attempted(report, there):
-        if tuple(row[name] for name in key) not in there:
-            rows.append(row)
-            _write(pd.DataFrame(rows).sort_values(key), report.out)
+    if report.recorded:  # all of them or none: a part of a recording would be a rate of its own
+        rows += [row for row in _recorded(report) if tuple(row[name] for name in key) not in there]
+        _write(pd.DataFrame(rows).sort_values(key), report.out)
+        return pd.DataFrame(rows)
+    for row in _attempted(report, there):
+        rows.append(row)
+        _write(pd.DataFrame(rows).sort_values(key), report.out)
     return pd.DataFrame(rows)
 
 
