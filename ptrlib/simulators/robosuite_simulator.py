@@ -24,6 +24,7 @@ class RobosuiteSimulator:
     """
 
     model_cameras: dict[str, str]  # ours -> the model's
+    mesh_share = 0.0  # visual meshes are thinned to cells of this share of their longest side
     env: Any
 
     def __init__(self, suite: str, task: TaskSpec, *, image_size: int, render: bool) -> None:
@@ -53,7 +54,7 @@ class RobosuiteSimulator:
             raise ValueError("this simulator was made with render=False; make it with render=True for images")
         model, data = self.sim.model._model, self.sim.data._data
         if self._renderer is None:
-            self._renderer = rendering.make_renderer(model, self.image_size)
+            self._renderer = rendering.make_renderer(model, self.image_size, self.mesh_share)
         return {camera: rendering.render_camera(self._renderer, model, data, name)
                 for camera, name in self.model_cameras.items()}
 

@@ -53,7 +53,7 @@ def test_the_papers_24_tasks_in_its_three_categories(robocasa):
     world = world_named("robocasa")
     assert {suite: len(world.tasks(suite)) for suite in world.suites()} == {
         "robocasa_all": 24, "robocasa_pick_place": 8, "robocasa_door_drawer": 6, "robocasa_others": 10,
-        "robocasa_short": 11, "robocasa_short_seen": 11}
+        "robocasa_short": 11, "robocasa_six": 6}
     assert len({task.name for task in robocasa.TASKS}) == 24
 
 
@@ -117,16 +117,16 @@ def test_scenes_in_turn_take_every_layout_before_any_comes_again(robocasa):
 
 def test_seen_kitchens_are_those_of_the_demonstrations_with_objects_of_the_evaluation(robocasa):
     assets = robocasa.find_assets("minimal")
-    [press] = [task.index for task in robocasa.tasks("robocasa_short_seen") if task.name == "CoffeePressButton"]
-    scenes, mugs = [], []
-    for suite in ("robocasa_short_seen", "robocasa_short"):
-        simulator = robocasa.make(suite, press, assets="minimal", render=False)
+    scenes, things = [], []
+    for suite in ("robocasa_six", "robocasa_short"):
+        [drawer] = [task.index for task in robocasa.tasks(suite) if task.name == "OpenDrawer"]
+        simulator = robocasa.make(suite, drawer, assets="minimal", render=False)
         for number in (0, 1):
             simulator.reset(init_state=number)
             scenes.append((simulator.env.layout_id, simulator.env.style_id))
-            mugs.append(simulator.scene()["object_cfgs"][0]["info"]["mjcf_path"])
+            things.append(simulator.scene()["object_cfgs"][0]["info"]["mjcf_path"])
         simulator.reset(seed=0)
-        assert simulator.scene()["object_cfgs"][0]["info"]["mjcf_path"] not in mugs
+        assert simulator.scene()["object_cfgs"][0]["info"]["mjcf_path"] not in things
         simulator.close()
     assert set(scenes[:2]) < set(assets.training_scenes) and scenes[0][0] != scenes[1][0]
     assert set(scenes[2:]) <= set(assets.evaluation_scenes)
