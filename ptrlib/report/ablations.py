@@ -138,7 +138,7 @@ def instability(metrics: pd.DataFrame, warmup_steps: int) -> pd.DataFrame:
 
     All are larger where training is less stable. A rule without a scorer has no accuracy (nan).
     """
-    trained = with_sample_size(metrics[metrics.step > warmup_steps]).sort_values("step")
+    trained = with_sample_size(metrics[metrics.step > warmup_steps]).sort_values("step", kind="stable")
     rows = []
     for run, part in trained.groupby("run", sort=False):
         smooth = part.nce_acc.rolling(10, min_periods=1, center=True).mean()

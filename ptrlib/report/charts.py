@@ -130,7 +130,7 @@ def training_chart(metrics: pd.DataFrame, columns: Mapping[str, str], window: in
     Each run is averaged over ``window`` logging steps; lines are means over training seeds, bands span them.
     """
     names = list(columns)
-    smooth = metrics.sort_values("step").copy()
+    smooth = metrics.sort_values("step", kind="stable").copy()
     smooth[names] = smooth.groupby("run")[names].transform(lambda values: values.rolling(window, 1).mean())
     drawn = smooth.groupby(["method", "step"], sort=False)[names].agg(["mean", "min", "max"])
     drawn.columns = drawn.columns.map(" ".join)

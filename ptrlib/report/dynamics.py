@@ -159,7 +159,7 @@ def curves(metrics: pd.DataFrame, columns: Sequence[str], share: float = 0.05) -
 
     Returns a row per setting, rule and step; a column that a rule does not log is missing values.
     """
-    smooth = metrics.sort_values("step").copy()
+    smooth = metrics.sort_values("step", kind="stable").copy()
     smooth[list(columns)] = smooth.groupby("run")[list(columns)].transform(
         lambda values: values.rolling(max(1, round(share * len(values))), 1).mean())
     by = smooth.groupby(["setting", "rule", "step", "progress"], sort=False)

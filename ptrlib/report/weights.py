@@ -109,7 +109,7 @@ def loss_reduction(gathered: Gathered) -> pd.DataFrame:
     """
     metrics = gathered.metrics()
     weighted = metrics[metrics.rule == "ptr"].assign(rule=WEIGHTED, loss_action=lambda table: table.loss_weighted)
-    table = pd.concat([metrics, weighted]).sort_values("step")
+    table = pd.concat([metrics, weighted]).sort_values("step", kind="stable")
     by = ["setting", "training_seed", "rule"]
     table["smooth"] = table.groupby(by).loss_action.transform(
         lambda losses: losses.rolling(max(1, round(WINDOW * len(losses))), 1).mean())
