@@ -84,6 +84,32 @@ def test_a_sheet_that_is_not_there_is_answered_with_the_command(tmp_path):
         read("nowhere", tmp_path)
 
 
+def test_policies_are_counted_by_category_and_by_task():
+    tasks = ("CloseDrawer", "OpenDrawer", "TurnOnStove")
+    episodes = pd.DataFrame([{"task": task, "init_state": scene, "method": method, "corruption": kind,
+                              "success": method == "ptr" or scene < 3 and task != "TurnOnStove"}
+                             for task in tasks for scene in range(4)
+                             for method, kind in (("ptr", "none"), ("sft", "none"), ("sft", "combined"))])
+    table = kitchen.policy_table(episodes)
+    assert list(table.tasks) == ["Doors and drawers, together", "Others, together", "OpenDrawer", "CloseDrawer",
+                                 "TurnOnStove"]
+    assert list(table.columns) == ["tasks", "SFT, clean data", "PTR, clean data", "SFT, combined corruption", "n, each"]
+    together, half = table.iloc[0], wilson_interval(6, 8)
+    assert together["SFT, clean data"] == f"75 [{100 * half.low:.0f}, {100 * half.high:.0f}]"
+    assert together["n, each"] == 8 and table.iloc[4]["n, each"] == 4
+    assert table.iloc[4]["SFT, clean data"].startswith("0 [") and table.iloc[4]["PTR, clean data"].startswith("100 [")
+
+
+@pytest.mark.parametrize(("successes", "told"), [(5, "is reached"), (4, "rank nothing")])
+def test_methods_are_compared_above_the_floor_only(successes, told):
+    episodes = pd.DataFrame([{"task": task, "method": "sft", "corruption": "none", "success": scene < successes}
+                             for task in ("OpenDrawer", "CloseDrawer") for scene in range(10)])
+    others = episodes.assign(task="TurnOnStove", success=True)
+    text = kitchen.floor(pd.concat([episodes, others, episodes.assign(method="ptr", success=True)]))
+    assert told in text and "of 20 episodes of 2 Door/Drawer tasks" in text
+    assert "No run of SFT" in kitchen.floor(others)
+
+
 def test_a_task_is_called_by_the_papers_category():
     assert kitchen.category("CloseDrawer") == "Doors and drawers" and kitchen.category("TurnOnStove") == "Others"
     with pytest.raises(ValueError, match="RoboCasa has no task 'Dance'"):
