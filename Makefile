@@ -94,9 +94,11 @@ notebook: $(READY) ## run one notebook with other parameters: make notebook NB=r
 runs: $(READY) ## train and evaluate what the manifests in experiments/ ask for and is not stored yet
 	$(BIN)/ptrlib run $(MANIFESTS)
 
-demos: $(SIMULATORS) ## record the LIBERO demonstrations that the stored runs were trained on
+demos: $(SIMULATORS) ## record the LIBERO and RoboCasa demonstrations that the stored runs were trained on
 	$(BIN)/ptrlib demos --suite libero_spatial --episodes 10 --seed 1 --out data/libero_pretrain
 	$(BIN)/ptrlib demos --suite libero_spatial --episodes 50 --seed 0 --out data/libero
+	$(BIN)/ptrlib demos --world robocasa --suite robocasa_six --episodes 40 --seed 1 --styles precise noisy recovery --out data/robocasa_pretrain
+	$(BIN)/ptrlib demos --world robocasa --suite robocasa_six --episodes 20 --seed 0 --out data/robocasa
 
 bench: $(READY) ## what a step of PTR costs, and how fast each stage is: measures what the speed page shows
 	$(BIN)/python experiments/bench/speed.py

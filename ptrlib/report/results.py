@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import yaml
 
 from ptrlib import runs
@@ -121,7 +123,7 @@ def weights_frame(stored: Sequence[StoredRun]) -> pd.DataFrame:
     Episodes of different runs are different episodes; ``episode`` is made unique by run and split.
     """
     table = _tables(stored, "weights.parquet")
-    table["episode"] = table.run + "/" + table.split + "/" + table.episode.astype(str)
+    table["episode"] = table.run.astype(str) + "/" + table.split.astype(str) + "/" + table.episode.astype(str)
     table["corrupted"] = table.filter(like="truth_").any(axis=1)
     return table
 
@@ -249,14 +251,20 @@ def intervals(items: Iterable[Any], columns: Sequence[str],
 
 
 def _tables(stored: Sequence[StoredRun], name: str) -> pd.DataFrame:
-    tables = []
-    for run in stored:
-        path = run.folder / name
-        if not path.is_file():
-            raise ValueError(f"{path} is missing although the run is marked done; restore it from git, or "
-                             f"delete {run.folder} and run its manifest again")
-        tables.append(pd.read_parquet(path).assign(**_identity(run)))
-    return pd.concat(tables, ignore_index=True)
+    """That file of every run, one below the other. Names are categories: a page selects by them hundreds of times."""
+    table = pa.concat_tables([_table(run, name) for run in stored], promote_options="default").to_pandas()
+    return table.astype(dict.fromkeys(table.select_dtypes("str").columns, "category"))
+
+
+def _table(run: StoredRun, name: str) -> pa.Table:
+    path = run.folder / name
+    if not path.is_file():
+        raise ValueError(f"{path} is missing although the run is marked done; restore it from git, or "
+                         f"delete {run.folder} and run its manifest again")
+    table = pq.ParquetFile(path).read()
+    for column, value in _identity(run).items():
+        table = table.append_column(column, pa.repeat(pa.scalar(value), len(table)))
+    return table
 
 
 def _identity(run: StoredRun) -> dict[str, Any]:
