@@ -24,7 +24,7 @@ saved_by     = $(shell grep -oE 'save_figure.[^,]*, *\\?"[A-Za-z0-9_-]+' $(1) | 
 # What stored runs hold, and what was measured on the policy they start from.
 RUNS        := $(wildcard experiments/runs/*/done experiments/scene_identity/*.parquet)
 ATTEMPTS    := $(wildcard experiments/demonstrators/*.csv)
-KITCHEN     := $(wildcard experiments/demonstrators/robocasa/*.csv experiments/sheets/*)
+KITCHEN     := $(wildcard experiments/demonstrators/robocasa/*.csv experiments/sheets/* experiments/runs/robocasa*/done)
 MEASURED    := $(wildcard experiments/bench/results/*)
 # Method pages and the published numbers compute everything on the page, the demonstrators' page reads their
 # recorded attempts, RoboCasa's these and its sheet, the speed page what was measured, and the others read stored runs.

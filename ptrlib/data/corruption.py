@@ -21,6 +21,8 @@ from ptrlib.config import DataConfig
 from ptrlib.data.episodes import Episode
 
 CORRUPTIONS = ("action_noise", "truncation", "label_noise")  # keys of Episode.truth, in the order applied
+FEW_VALUES = 3  # open, closed and at rest
+STILL = 0.02  # the corrections of an axis that is held: normalised to unit size, noise would be many times its range
 _DEFAULTS = DataConfig()
 
 
@@ -38,8 +40,9 @@ def corrupt(episodes: Sequence[Episode], kind: str, *, seed: int, noise_sigma: f
     ``noise_sigma`` and ``noise_bias`` are in the units of the raw action, which LIBERO and RoboCasa normalise to
     [-1, 1]: every step of a noisy episode gets its own draw of N(0, noise_sigma^2) and all of them one draw of
     N(0, noise_bias^2), per action dimension. The bias has a stream of its own, so that the noise is the same with
-    and without it. Dimensions that take at most two values in the whole data set (a gripper command, a mode switch, an
-    unused axis) get no noise, and noisy actions are not clipped (the controller does that).
+    and without it. Dimensions that take at most ``FEW_VALUES`` values in the whole data set (a gripper command, a mode
+    switch) or never leave a range of ``STILL`` (an unused axis) get no noise, and noisy actions are not clipped (the
+    controller does that).
     """
     known = (*CORRUPTIONS, "combined", "none")
     if kind not in known:
@@ -112,14 +115,13 @@ def _first_steps(episode: Episode, steps: int) -> Episode:
 
 
 def _continuous_dimensions(episodes: Sequence[Episode]) -> dict[str, NDArray[np.bool_]]:
-    """embodiment -> (action dimension,) bool: more than two values occur."""
+    """embodiment -> (action dimension,) bool: more than a few values occur, and not all of them nearly the same."""
     found = {}
     for embodiment in {episode.embodiment for episode in episodes}:
         actions = np.concatenate([episode.actions for episode in episodes
                                   if episode.embodiment == embodiment])
-        # a dimension takes at most two values when every value equals its smallest or its largest
-        ends = (actions == actions.min(axis=0)) | (actions == actions.max(axis=0))
-        found[embodiment] = ~ends.all(axis=0)
+        found[embodiment] = np.array([len(np.unique(column)) > FEW_VALUES and np.ptp(column) > STILL
+                                      for column in actions.T])
     return found
 
 

@@ -147,14 +147,15 @@ def read(manifests: Sequence[Path | str], root: Path = runs.RUNS) -> Study:
     second = {run.name for run in stored if Path(run.setting.config.data.path).parent.name == EXECUTED_DATA}
     # an oracle filter weighs all it sees alike and has no score: its snapshots are left unread
     weighed = [run for run in stored if run.setting.config.credit != "oracle"] or stored
-    weights = pd.concat([results.last_snapshot(results.weights_frame([run])) for run in weighed], ignore_index=True)
+    weights = results.in_categories(pd.concat(
+        [results.last_snapshot(results.weights_frame([run])) for run in weighed], ignore_index=True))
     return Study(stored, *(_named(table, second) for table in (
         results.episodes_frame(stored), weights, results.provenance_frame(stored))))
 
 
 def _named(table: pd.DataFrame, second: set[str]) -> pd.DataFrame:
     """``corruption`` tells the two readings of action noise apart."""
-    return table.assign(corruption=table.corruption.mask(table.run.isin(second), EXECUTED))
+    return table.assign(corruption=table.corruption.astype("str").mask(table.run.isin(second), EXECUTED))
 
 
 def introduction(study: Study) -> str:

@@ -9,6 +9,7 @@ recorded once before, and the last centimetres of a reach were slowed after that
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -18,8 +19,9 @@ from matplotlib.figure import Figure
 from ptrlib.report import REPOSITORY
 from ptrlib.report.charts import CORRUPTIONS, corruption_label, in_order, method_label
 from ptrlib.report.figures import COLOURS
-from ptrlib.report.results import success_rates
+from ptrlib.report.results import StoredRun, episodes_frame, success_rates, world_of
 from ptrlib.report.statistics import wilson_interval
+from ptrlib.runs import read_config
 from ptrlib.simulators.robocasa import DOOR_DRAWER, OTHERS, PICK_PLACE, TASKS, task_named
 
 FOLDER = REPOSITORY / "experiments" / "demonstrators" / "robocasa"
@@ -75,8 +77,9 @@ def category(task: str) -> str:
 
 def policy_table(episodes: pd.DataFrame) -> pd.DataFrame:
     """Success (percent) of trained policies by category and by task as text, a column per method and kind of data."""
-    told = pd.concat([episodes.assign(row=episodes.task.map(category) + ", together"),
-                      episodes.assign(row=episodes.task)])
+    tasks = episodes.task.astype("str")
+    told = pd.concat([episodes.assign(task=tasks, row=tasks.map(category) + ", together"),
+                      episodes.assign(task=tasks, row=tasks)])
     told["category"] = told.task.map(category)
     rates = success_rates(told, by=("category", "row", "corruption", "method"))
     rates["cell"] = [f"{100 * rate.success:.0f} [{100 * rate.low:.0f}, {100 * rate.high:.0f}]"
@@ -90,6 +93,18 @@ def policy_table(episodes: pd.DataFrame) -> pd.DataFrame:
     table = table.loc[[name for name in names if name in table.index]]
     return table.rename_axis(None, axis=1).rename_axis("tasks").reset_index().assign(
         **{"n, each": lambda frame: frame.tasks.map(counts)})
+
+
+def introduction(stored: Sequence[StoredRun]) -> str:
+    """Markdown: what the policies of these runs learned from, and how they are judged."""
+    config, episodes = stored[0].setting.config, episodes_frame(stored)
+    start = read_config(stored[0].folder.parent / config.initial_policy)
+    seeds = episodes.training_seed.nunique()
+    return (f"**{world_of(stored)}.** The policy learned for {start.ptr.optimization.steps} steps from "
+            f"{start.data.episodes_per_task} clean demonstrations of each task, then for "
+            f"{config.ptr.optimization.steps} steps from {config.data.episodes_per_task} others in five styles, {config.ptr.optimization.batch_size} "
+            f"chunks a step; {seeds} training seed{'s' if seeds > 1 else ''}, {len(episodes)} evaluation episodes. "
+            + ", ".join(f"`{run.name}`" for run in stored) + ".")
 
 
 def floor(episodes: pd.DataFrame) -> str:

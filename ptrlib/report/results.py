@@ -128,6 +128,11 @@ def weights_frame(stored: Sequence[StoredRun]) -> pd.DataFrame:
     return table
 
 
+def in_categories(table: pd.DataFrame) -> pd.DataFrame:
+    """Names as categories: a page selects by them hundreds of times, and numbers are compared sooner than words."""
+    return table.astype(dict.fromkeys(table.select_dtypes(["str", "object"]).columns, "category"))
+
+
 def last_snapshot(weights: pd.DataFrame) -> pd.DataFrame:
     """The rows of each run's last snapshot."""
     return weights[weights.step == weights.groupby("run").step.transform("max")]
@@ -251,9 +256,8 @@ def intervals(items: Iterable[Any], columns: Sequence[str],
 
 
 def _tables(stored: Sequence[StoredRun], name: str) -> pd.DataFrame:
-    """That file of every run, one below the other. Names are categories: a page selects by them hundreds of times."""
-    table = pa.concat_tables([_table(run, name) for run in stored], promote_options="default").to_pandas()
-    return table.astype(dict.fromkeys(table.select_dtypes("str").columns, "category"))
+    """That file of every run, one below the other."""
+    return in_categories(pa.concat_tables([_table(run, name) for run in stored], promote_options="default").to_pandas())
 
 
 def _table(run: StoredRun, name: str) -> pa.Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
@@ -82,6 +83,17 @@ def test_noise_is_gaussian_on_continuous_dimensions_only() -> None:
     steps = len(difference)
     assert np.abs(difference[:, :6].mean(0)).max() < 5 * 0.1 / np.sqrt(steps)
     assert np.abs(difference[:, :6].std(0) - 0.1).max() < 5 * 0.1 / np.sqrt(2 * steps)
+
+
+def test_an_axis_that_is_held_and_a_switch_with_a_rest_get_no_noise() -> None:
+    generator = np.random.default_rng(0)
+    held = generator.uniform(-0.005, 0.005, (40, 1))  # a torso that corrects itself by thousandths
+    switch = generator.choice([-1.0, 0.0, 1.0], (40, 1))
+    moved = generator.uniform(-1, 1, (40, 1))
+    [episode] = tiny_episodes(1, steps=40, size=1)
+    episode = dataclasses.replace(episode, actions=np.hstack([held, switch, moved]).astype(np.float32))
+    [noisy] = corrupt([episode], "action_noise", seed=0, noise_fraction=1.0)
+    assert ((noisy.actions != episode.actions).any(axis=0) == [False, False, True]).all()
 
 
 def test_the_bias_is_one_constant_per_episode_and_dimension_and_leaves_the_noise_as_it_is() -> None:

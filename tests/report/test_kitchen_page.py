@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ptrlib.report import kitchen, sheet
+from ptrlib.report import kitchen, results, sheet
 from ptrlib.report.statistics import wilson_interval
 from ptrlib.simulators import robocasa
 from ptrlib.simulators.sheet import Pictures, read
@@ -114,3 +114,13 @@ def test_a_task_is_called_by_the_papers_category():
     assert kitchen.category("CloseDrawer") == "Doors and drawers" and kitchen.category("TurnOnStove") == "Others"
     with pytest.raises(ValueError, match="RoboCasa has no task 'Dance'"):
         kitchen.category("Dance")
+
+
+def test_the_stored_policy_is_introduced_by_what_it_learned_from():
+    stored = results.runs_of("robocasa_clean")
+    text = kitchen.introduction(stored)
+    assert text.startswith("**RoboCasa") and stored[0].name in text
+    assert "8000 steps from 40 clean demonstrations" in text
+    table = kitchen.policy_table(results.episodes_frame(stored))
+    assert table.tasks.tolist()[:2] == ["Doors and drawers, together", "Others, together"]
+    assert table["n, each"].tolist() == [30, 30] + [10] * 6
