@@ -19,8 +19,9 @@ from matplotlib.figure import Figure
 from ptrlib.report import REPOSITORY
 from ptrlib.report.charts import CORRUPTIONS, corruption_label, in_order, method_label
 from ptrlib.report.figures import COLOURS
-from ptrlib.report.results import StoredRun, episodes_frame, success_rates, world_of
+from ptrlib.report.results import StoredRun, compare, episodes_frame, success_rates, world_of
 from ptrlib.report.statistics import wilson_interval
+from ptrlib.report.verdicts import answer, scope
 from ptrlib.runs import read_config
 from ptrlib.simulators.robocasa import DOOR_DRAWER, OTHERS, PICK_PLACE, TASKS, task_named
 
@@ -100,10 +101,11 @@ def introduction(stored: Sequence[StoredRun]) -> str:
     config, episodes = stored[0].setting.config, episodes_frame(stored)
     start = read_config(stored[0].folder.parent / config.initial_policy)
     seeds = episodes.training_seed.nunique()
-    return (f"**{world_of(stored)}.** The policy learned for {start.ptr.optimization.steps} steps from "
+    return (f"**{world_of(stored)}.** Each policy learned for {start.ptr.optimization.steps} steps from "
             f"{start.data.episodes_per_task} clean demonstrations of each task, then for "
-            f"{config.ptr.optimization.steps} steps from {config.data.episodes_per_task} others in five styles, {config.ptr.optimization.batch_size} "
-            f"chunks a step; {seeds} training seed{'s' if seeds > 1 else ''}, {len(episodes)} evaluation episodes. "
+            f"{config.ptr.optimization.steps} steps from {config.data.episodes_per_task} others in five styles, "
+            f"{config.ptr.optimization.batch_size} chunks a step; {seeds} training seed{'s' if seeds > 1 else ''}, "
+            f"{len(episodes)} evaluation episodes. "
             + ", ".join(f"`{run.name}`" for run in stored) + ".")
 
 
@@ -118,6 +120,15 @@ def floor(episodes: pd.DataFrame) -> str:
             "**below the half that the protocol asks for: the rates below rank nothing**")
     return (f"Trained plainly on clean data, the policy succeeds in {rate.text(100)} % of {len(plain)} episodes of "
             f"{plain.task.nunique()} Door/Drawer tasks: {told}.")
+
+
+def comparison(episodes: pd.DataFrame) -> str:
+    """A sentence of Markdown: PTR minus SFT on clean data, on the same scenes."""
+    gain = compare(episodes, {("ptr", "none"): 1.0, ("sft", "none"): -1.0})
+    told = answer(gain.low, gain.high, "PTR succeeds more often", "SFT succeeds more often",
+                  "which of the two is better cannot be told")
+    return (f"PTR minus SFT in the same {gain.count} scenes: {gain.text(100, sign=True)} points: "
+            f"**{told}**{scope(episodes)}.")
 
 
 def chart(rates: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:

@@ -116,7 +116,7 @@ def test_a_task_is_called_by_the_papers_category():
         kitchen.category("Dance")
 
 
-def test_the_stored_policy_is_introduced_by_what_it_learned_from():
+def test_the_stored_policies_are_introduced_by_what_they_learned_from():
     stored = results.runs_of("robocasa_clean")
     text = kitchen.introduction(stored)
     assert text.startswith("**RoboCasa") and stored[0].name in text
@@ -124,3 +124,12 @@ def test_the_stored_policy_is_introduced_by_what_it_learned_from():
     table = kitchen.policy_table(results.episodes_frame(stored))
     assert table.tasks.tolist()[:2] == ["Doors and drawers, together", "Others, together"]
     assert table["n, each"].tolist() == [30, 30] + [10] * 6
+
+
+def test_policies_are_compared_on_the_same_scenes():
+    episodes = pd.DataFrame([{"task": "CloseDrawer", "init_state": scene, "training_seed": 0, "method": method,
+                              "corruption": "none", "success": method == "ptr" or scene < 2}
+                             for method in ("sft", "ptr") for scene in range(8)])
+    text = kitchen.comparison(episodes)
+    assert text.startswith("PTR minus SFT in the same 8 scenes: +75.0 [") and "**PTR succeeds more often**" in text
+    assert "cannot be told" in kitchen.comparison(episodes.assign(success=True))
