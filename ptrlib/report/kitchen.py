@@ -97,8 +97,14 @@ def policy_table(episodes: pd.DataFrame) -> pd.DataFrame:
 
 
 def introduction(stored: Sequence[StoredRun]) -> str:
-    """Markdown: what the policies of these runs learned from, and how they are judged."""
+    """Markdown: what the policies of these runs, which start from a stored one, learned from and how they are judged.
+
+    Raises:
+        ValueError: they learned from scratch.
+    """
     config, episodes = stored[0].setting.config, episodes_frame(stored)
+    if not config.initial_policy:
+        raise ValueError(f"{stored[0].name} starts from no stored policy; name a manifest with initial_policy")
     start = read_config(stored[0].folder.parent / config.initial_policy)
     seeds = episodes.training_seed.nunique()
     return (f"**{world_of(stored)}.** Each policy learned for {start.ptr.optimization.steps} steps from "
@@ -123,7 +129,9 @@ def floor(episodes: pd.DataFrame) -> str:
 
 
 def comparison(episodes: pd.DataFrame) -> str:
-    """A sentence of Markdown: PTR minus SFT on clean data, on the same scenes."""
+    """A sentence of Markdown: PTR minus SFT on clean data, on the same scenes; "" where not both are there."""
+    if not {"ptr", "sft"} <= set(episodes[episodes.corruption == "none"].method):
+        return ""
     gain = compare(episodes, {("ptr", "none"): 1.0, ("sft", "none"): -1.0})
     told = answer(gain.low, gain.high, "PTR succeeds more often", "SFT succeeds more often",
                   "which of the two is better cannot be told")

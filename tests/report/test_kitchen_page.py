@@ -133,3 +133,4 @@ def test_policies_are_compared_on_the_same_scenes():
     text = kitchen.comparison(episodes)
     assert text.startswith("PTR minus SFT in the same 8 scenes: +75.0 [") and "**PTR succeeds more often**" in text
     assert "cannot be told" in kitchen.comparison(episodes.assign(success=True))
+    assert kitchen.comparison(episodes[episodes.method == "sft"]) == ""
