@@ -333,6 +333,8 @@ def against_divergence(episodes: pd.DataFrame, measured: pd.DataFrame, corruptio
 
 
 STARTS = {"pretrained": "from the pretrained policy", "scratch": "from scratch"}
+START_CONTROLS = {"ptr_alpha0": "f. From scratch, do PTR’s weights help (against α = 0, its losses alone)?",
+                  "random": "f. From scratch, is it what they say (against the same weights shuffled)?"}
 
 
 def both_starts(pretrained: pd.DataFrame, scratch: pd.DataFrame) -> pd.DataFrame:
@@ -370,7 +372,7 @@ def start_table(episodes: pd.DataFrame, steps: dict[str, int]) -> pd.DataFrame:
 
 
 def start_verdicts(episodes: pd.DataFrame) -> pd.DataFrame:
-    """f. Is a rule behind SFT from scratch, and more so than from the pretrained policy?
+    """f. Is a rule behind SFT from scratch, and more so than from the pretrained policy? Is PTR ahead of its controls?
 
     The second is answered on the scenes and training seeds that both starts have.
     """
@@ -388,6 +390,10 @@ def start_verdicts(episodes: pd.DataFrame) -> pd.DataFrame:
             pretrained = {(method, "pretrained"): -1.0, ("sft", "pretrained"): 1.0}
             rows.append(_points(f"f. Is {method_label(method)} farther behind from scratch than from the pretrained "
                                 "policy?", both, scratch | pretrained, "no, less far", "yes"))
+    for control, question in START_CONTROLS.items():
+        if {("ptr", "scratch"), (control, "scratch")} <= there:
+            rows.append(_points(question, episodes, {("ptr", "scratch"): 1.0, (control, "scratch"): -1.0},
+                                "yes", "no, PTR does worse"))
     return pd.DataFrame([asdict(verdict) for verdict in rows])
 
 

@@ -167,12 +167,13 @@ def introduction(study: Study) -> str:
     limit = f"{config.evaluation.max_steps} control steps" if config.evaluation.max_steps else "the task’s time limit"
     hours = (table.training_seconds.sum() + table.evaluation_seconds.sum()) / 3600
     train, evaluate = table.training_seconds.median() / 60, table.evaluation_seconds.median() / 60
+    processors = " and ".join(dict.fromkeys(table.processor))
     return (
         f"**{study.world}: {len(study.stored)} runs**, {len(study.methods)} methods on {kinds} kinds of data, {seeds} "
         f"training seed{'s' if seeds > 1 else ''}, {config.ptr.optimization.steps} steps of "
         f"{config.ptr.optimization.batch_size} chunks each; **{behind_each} evaluation episodes** behind each rate, of "
         f"at most {limit}. Making them took {hours:.1f} hours of wall time, summed over runs, on "
-        f"{table.processor.iloc[0]} ({train:.1f} min to train a run, {evaluate:.1f} min to evaluate it). "
+        f"{processors} ({train:.1f} min to train a run, {evaluate:.1f} min to evaluate it). "
         f"{_strengths(study)}"
         + ("**With one training seed per method, no interval below says what another training run would give; it "
            "covers the choice of scenes only.**" if seeds == 1 else

@@ -129,14 +129,16 @@ def floor(episodes: pd.DataFrame) -> str:
 
 
 def comparison(episodes: pd.DataFrame) -> str:
-    """A sentence of Markdown: PTR minus SFT on clean data, on the same scenes; "" where not both are there."""
-    if not {"ptr", "sft"} <= set(episodes[episodes.corruption == "none"].method):
-        return ""
-    gain = compare(episodes, {("ptr", "none"): 1.0, ("sft", "none"): -1.0})
-    told = answer(gain.low, gain.high, "PTR succeeds more often", "SFT succeeds more often",
-                  "which of the two is better cannot be told")
-    return (f"PTR minus SFT in the same {gain.count} scenes: {gain.text(100, sign=True)} points: "
-            f"**{told}**{scope(episodes)}.")
+    """Markdown: PTR minus SFT in the same scenes, a sentence for each kind of data that both learned from."""
+    told = []
+    for kind in CORRUPTIONS:
+        if {"ptr", "sft"} <= set(episodes[episodes.corruption == kind].method):
+            gain = compare(episodes, {("ptr", kind): 1.0, ("sft", kind): -1.0})
+            words = answer(gain.low, gain.high, "PTR succeeds more often", "SFT succeeds more often",
+                           "which of the two is better cannot be told")
+            told.append(f"With {corruption_label(kind)} PTR minus SFT is {gain.text(100, sign=True)} points in the "
+                        f"same {gain.count} scenes: **{words}**{scope(episodes)}.")
+    return " ".join(told)
 
 
 def chart(rates: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:

@@ -134,6 +134,11 @@ def test_both_starts_are_told_apart():
     assert farther.answer.startswith("yes") and farther.estimate == pytest.approx(-first.mean()["ptr"])
     table = claim.start_table(both, {"pretrained": 6, "scratch": 9})
     assert table.steps.tolist() == [6, 6, 6, 9, 9, 9] and table.runs.tolist() == [3, 3, 3, 1, 1, 1]
+    assert not told.index.str.contains("α = 0").any()
+    weightless = from_scratch[from_scratch.method == "sft"].assign(method="ptr_alpha0")
+    controlled = claim.start_verdicts(claim.both_starts(pretrained, pd.concat([from_scratch, weightless])))
+    control = controlled.set_index("question").loc[claim.START_CONTROLS["ptr_alpha0"]]
+    assert control.answer.startswith("no, PTR does worse") and control.estimate == pytest.approx(-rate)
     apart = from_scratch.assign(training_seed=7)  # no seed in common: only the first question has an answer
     assert not claim.start_verdicts(claim.both_starts(pretrained, apart)).question.str.contains("farther").any()
 

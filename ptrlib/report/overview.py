@@ -1,0 +1,79 @@
+"""One table of everything that was compared: a row per world and kind of data, for the index and the README.
+
+``python -m ptrlib.report.overview`` writes it into README.md from the stored runs; a test fails while the README
+holds anything else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pandas as pd
+
+from ptrlib.report import REPOSITORY, results
+from ptrlib.report.charts import corruption_label, method_label
+from ptrlib.report.statistics import Interval
+from ptrlib.runs import write_text
+
+MANIFESTS = ("tabletop_claim", "tabletop_hard", "libero_corruption", "robocasa_corruption")
+METHODS = {"sft": method_label("sft"), "ptr": method_label("ptr"), "random": "PTR’s weights, shuffled",
+           "oracle": method_label("oracle"), "crossfit_every_wide": "our rule, w in [1/20, 20]"}
+GAIN = "PTR − SFT (points)"
+BEGIN, END = "<!-- written by `python -m ptrlib.report.overview` -->", "<!-- end of what it writes -->"
+
+
+def table(manifests: Sequence[str] = MANIFESTS, kinds: Sequence[str] = ("none", "combined")) -> pd.DataFrame:
+    """Success (%) with Wilson's 95 % interval and PTR minus SFT (points, paired by scene); a row per world and kind of
+    data. Manifests whose runs are not stored are left out."""
+    rows = pd.DataFrame([row for name in manifests if results.is_stored(name) for row in _rows(name, kinds)])
+    columns = [*rows.columns[:4], METHODS["sft"], METHODS["ptr"], GAIN, *list(METHODS.values())[2:]]
+    return rows[[name for name in columns if name in rows]].fillna("–")
+
+
+def _rows(manifest: str, kinds: Sequence[str]) -> Iterator[dict[str, Any]]:
+    stored = results.runs_of(manifest)
+    episodes = results.episodes_frame(stored)
+    episodes = episodes[episodes.method.isin(METHODS)]
+    for kind in kinds:
+        mine = episodes[episodes.corruption == kind]
+        if mine.empty:
+            continue
+        rates = results.success_rates(mine, by=("method",)).set_index("method")
+        seeds, counts = mine.groupby("method", observed=True).training_seed.nunique(), rates.episodes
+        row: dict[str, Any] = {"world": results.world_of(stored), "data": corruption_label(kind),
+                               "training seeds": _span(seeds), "episodes each": _span(counts)}
+        for method in rates.index:
+            rate = rates.loc[method]
+            row[METHODS[method]] = Interval(rate.success, rate.low, rate.high, rate.episodes).text(100)
+        if {"ptr", "sft"} <= set(rates.index):
+            row[GAIN] = results.compare(episodes, {("ptr", kind): 1.0, ("sft", kind): -1.0}).text(100, sign=True)
+        yield row
+
+
+def _span(counts: pd.Series) -> str:
+    return f"{counts.min()}" if counts.nunique() == 1 else f"{counts.min()} to {counts.max()}"
+
+
+def markdown(shown: pd.DataFrame) -> str:
+    """The table as GitHub reads it."""
+    lines = [list(shown), ["---"] * shown.shape[1], *shown.astype(str).to_numpy().tolist()]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def written_into(text: str, shown: pd.DataFrame) -> str:
+    """``text`` with the table in the place of what stands between the two marks.
+
+    Raises:
+        ValueError: a mark is missing.
+    """
+    if not text.count(BEGIN) == text.count(END) == 1:
+        raise ValueError(f"README.md must hold {BEGIN!r} once and, after the table, {END!r} once; put them back")
+    return re.sub(f"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: f"{BEGIN}\n{markdown(shown)}\n{END}", text,
+                  flags=re.DOTALL)
+
+
+if __name__ == "__main__":
+    readme = REPOSITORY / "README.md"
+    write_text(readme, written_into(readme.read_text(), table()))
