@@ -397,6 +397,31 @@ def start_verdicts(episodes: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame([asdict(verdict) for verdict in rows])
 
 
+def elsewhere_table(episodes: pd.DataFrame, corruption: str) -> pd.DataFrame:
+    """What every rule comes to in another world, a row per rule, as text: success (%), the paired difference to SFT
+    (points) and the share of the gap between SFT and the oracle that it wins back (%)."""
+    mine = episodes[episodes.corruption == corruption]
+    rates, won = success_rates(mine, ("method",)).set_index("method"), recoveries(episodes, corruption)
+    beside = differences(mine)
+    rows = []
+    for method in in_order(rates.index):
+        rate = rates.loc[method]
+        cells = [next((Interval(row.estimate, row.low, row.high, row.count) for row in table.itertuples()
+                       if row.method == method), None) for table in (beside, won)]
+        rows.append({"rule": method_label(method), "episodes": int(rate.episodes),
+                     "success (%)": Interval(rate.success, rate.low, rate.high, rate.episodes).text(100),
+                     "minus SFT's (points)": cells[0].text(100, sign=True) if cells[0] else "–",
+                     "share of the gap (%)": cells[1].text(100, digits=0) if cells[1] else "–"})
+    return pd.DataFrame(rows)
+
+
+def elsewhere_auroc(weights: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """:func:`discrimination` of PTR and of our rules in each world, named by its key; a panel per world."""
+    tables = [discrimination(table, [rule for rule in ("ptr", *RULES, WIDER) if rule in set(table.method)]).assign(
+        kind=world) for world, table in weights.items()]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
 def executed_verdicts(episodes: pd.DataFrame, weights: pd.DataFrame) -> pd.DataFrame:
     """g. Does our second rule see noise that the robot executed, and does it win anything there?"""
     kind, rows = "action_noise", []

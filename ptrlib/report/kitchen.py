@@ -22,7 +22,7 @@ from ptrlib.report.figures import COLOURS
 from ptrlib.report.results import StoredRun, compare, episodes_frame, success_rates, world_of
 from ptrlib.report.statistics import wilson_interval
 from ptrlib.report.verdicts import answer, scope
-from ptrlib.runs import read_config
+from ptrlib.runs import is_done, read_config
 from ptrlib.simulators.robocasa import DOOR_DRAWER, OTHERS, PICK_PLACE, TASKS, task_named
 
 FOLDER = REPOSITORY / "experiments" / "demonstrators" / "robocasa"
@@ -111,8 +111,20 @@ def introduction(stored: Sequence[StoredRun]) -> str:
             f"{start.data.episodes_per_task} clean demonstrations of each task, then for "
             f"{config.ptr.optimization.steps} steps from {config.data.episodes_per_task} others in five styles, "
             f"{config.ptr.optimization.batch_size} chunks a step; {seeds} training seed{'s' if seeds > 1 else ''}, "
-            f"{len(episodes)} evaluation episodes. "
+            f"{len(episodes)} evaluation episodes. {_start(stored[0].folder.parent / config.initial_policy)}"
             + ", ".join(f"`{run.name}`" for run in stored) + ".")
+
+
+def _start(folder: Path) -> str:
+    """What the policy in ``folder`` does in its own evaluation; "" where it has none."""
+    if not is_done(read_config(folder), folder.parent):
+        return ""
+    episodes, judged = pd.read_parquet(folder / "episodes.parquet"), read_config(folder).evaluation
+    rate = wilson_interval(int(episodes.success.sum()), len(episodes))
+    last = judged.first_init_state + judged.episodes_per_task - 1
+    return (f"The policy that they start from, `{folder.name}`, succeeds in {rate.text(100)} % of {len(episodes)} "
+            "episodes, in other scenes of the same tasks and kitchens (init states "
+            f"{judged.first_init_state} to {last}). ")
 
 
 def floor(episodes: pd.DataFrame) -> str:

@@ -9,6 +9,7 @@ import yaml
 
 from ptrlib import runs
 from ptrlib.config import override
+from ptrlib.data.corruption import CORRUPTIONS
 from ptrlib.method.weights import sharp_kl_bound
 from ptrlib.report import claim, results, scales, scene_identity
 from ptrlib.runs import Setting
@@ -141,6 +142,27 @@ def test_both_starts_are_told_apart():
     assert control.answer.startswith("no, PTR does worse") and control.estimate == pytest.approx(-rate)
     apart = from_scratch.assign(training_seed=7)  # no seed in common: only the first question has an answer
     assert not claim.start_verdicts(claim.both_starts(pretrained, apart)).question.str.contains("farther").any()
+
+
+def test_another_world_has_a_line_per_rule_beside_sft_and_the_oracle():
+    mine = episodes()
+    table = claim.elsewhere_table(mine, "combined").set_index("rule")
+    assert table.loc["SFT", "minus SFT's (points)"] == "–" == table.loc["oracle filter", "share of the gap (%)"]
+    gain = results.compare(mine, {("ptr", "combined"): 1.0, ("sft", "combined"): -1.0})
+    assert table.loc["PTR", "minus SFT's (points)"] == gain.text(100, sign=True)
+    share = claim.recovery(mine, "ptr", "combined")
+    assert table.loc["PTR", "share of the gap (%)"] == share.text(100, digits=0)
+
+
+def test_worlds_without_scores_give_no_panel_and_others_are_named():
+    assert claim.elsewhere_auroc({}).empty
+    lists = {"corrupted": [0.0, 2.0], "untouched": [1.0, 3.0], "held_out": []}
+    worlds = {"one": scored("a", **lists), "other": scored("b", method=claim.WIDER, **lists)}
+    worlds = {name: table.assign(**{f"truth_{kind}": table.corrupted & (kind == "truncation") for kind in CORRUPTIONS})
+              for name, table in worlds.items()}
+    measured = claim.elsewhere_auroc(worlds)
+    assert measured.kind.tolist() == ["one", "other"] and measured.method.tolist() == ["ptr", claim.WIDER]
+    assert measured.estimate.tolist() == pytest.approx([3 / 4] * 2) and set(measured.group) == {"truncation"}
 
 
 def test_each_ingredient_has_its_line_on_the_seeds_it_has():
