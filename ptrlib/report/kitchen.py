@@ -77,7 +77,8 @@ def category(task: str) -> str:
 
 
 def policy_table(episodes: pd.DataFrame) -> pd.DataFrame:
-    """Success (percent) of trained policies by category and by task as text, a column per method and kind of data."""
+    """Success (percent) of trained policies by category and by task as text, a column per method and, where there are
+    several, kind of data."""
     tasks = episodes.task.astype("str")
     told = pd.concat([episodes.assign(task=tasks, row=tasks.map(category) + ", together"),
                       episodes.assign(task=tasks, row=tasks)])
@@ -85,9 +86,10 @@ def policy_table(episodes: pd.DataFrame) -> pd.DataFrame:
     rates = success_rates(told, by=("category", "row", "corruption", "method"))
     rates["cell"] = [f"{100 * rate.success:.0f} [{100 * rate.low:.0f}, {100 * rate.high:.0f}]"
                      for rate in rates.itertuples()]
-    rates["column"] = rates.method.map(method_label) + ", " + rates.corruption.map(corruption_label)
-    columns = [f"{method_label(method)}, {corruption_label(kind)}" for kind in CORRUPTIONS
-               for method in in_order(rates.method) if ((rates.method == method) & (rates.corruption == kind)).any()]
+    alone = rates.corruption.nunique() == 1  # the kind of data is then not repeated in every column
+    rates["column"] = rates.method.map(method_label) + ("" if alone else ", " + rates.corruption.map(corruption_label))
+    columns = [name for kind in CORRUPTIONS for method in in_order(rates.method)
+               for name in rates.column[(rates.method == method) & (rates.corruption == kind)].unique()]
     names = [f"{name}, together" for name in CATEGORY_NAMES] + [task.name for task in TASKS]
     counts = told.groupby("row").size() // len(columns)
     table = rates.pivot(index="row", columns="column", values="cell")[columns]

@@ -28,7 +28,7 @@ def table(manifests: Sequence[str] = MANIFESTS, kinds: Sequence[str] = ("none", 
     """Success (%) with Wilson's 95 % interval and PTR minus SFT (points, paired by scene); a row per world and kind of
     data. Manifests whose runs are not stored are left out."""
     rows = pd.DataFrame([row for name in manifests if results.is_stored(name) for row in _rows(name, kinds)])
-    columns = [*rows.columns[:4], METHODS["sft"], METHODS["ptr"], GAIN, *list(METHODS.values())[2:]]
+    columns = [*rows.columns[:2], METHODS["sft"], METHODS["ptr"], GAIN, *list(METHODS.values())[2:]]
     return rows[[name for name in columns if name in rows]].fillna("–")
 
 
@@ -42,8 +42,8 @@ def _rows(manifest: str, kinds: Sequence[str]) -> Iterator[dict[str, Any]]:
             continue
         rates = results.success_rates(mine, by=("method",)).set_index("method")
         seeds, counts = mine.groupby("method", observed=True).training_seed.nunique(), rates.episodes
-        row: dict[str, Any] = {"world": results.world_of(stored), "data": corruption_label(kind),
-                               "training seeds": _span(seeds), "episodes each": _span(counts)}
+        row: dict[str, Any] = {"world, data": f"{results.world_of(stored)}, {corruption_label(kind)}",
+                               "episodes each (seeds)": f"{_span(counts)} ({_span(seeds)})"}
         for method in rates.index:
             rate = rates.loc[method]
             row[METHODS[method]] = Interval(rate.success, rate.low, rate.high, rate.episodes).text(100)

@@ -94,6 +94,8 @@ def test_policies_are_counted_by_category_and_by_task():
     assert list(table.tasks) == ["Doors and drawers, together", "Others, together", "OpenDrawer", "CloseDrawer",
                                  "TurnOnStove"]
     assert list(table.columns) == ["tasks", "SFT, clean data", "PTR, clean data", "SFT, combined corruption", "n, each"]
+    alone = kitchen.policy_table(episodes[episodes.corruption == "none"])
+    assert list(alone.columns) == ["tasks", "SFT", "PTR", "n, each"] and (alone.SFT == table["SFT, clean data"]).all()
     together, half = table.iloc[0], wilson_interval(6, 8)
     assert together["SFT, clean data"] == f"75 [{100 * half.low:.0f}, {100 * half.high:.0f}]"
     assert together["n, each"] == 8 and table.iloc[4]["n, each"] == 4
@@ -122,7 +124,7 @@ def test_the_stored_policies_are_introduced_by_what_they_learned_from():
     assert text.startswith("**RoboCasa") and stored[0].name in text
     assert "8000 steps from 40 clean demonstrations" in text
     assert "succeeds in 60.0 [47.4, 71.4] % of 60 episodes, in other scenes" in text and "(init states 0 to 9)" in text
-    table = kitchen.policy_table(results.episodes_frame(stored))
+    table = kitchen.policy_table(results.episodes_frame(stored).query("corruption == 'none'"))
     assert table.tasks.tolist()[:2] == ["Doors and drawers, together", "Others, together"]
     assert table["n, each"].tolist() == [30, 30] + [10] * 6
 
