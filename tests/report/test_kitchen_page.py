@@ -95,7 +95,7 @@ def test_policies_are_counted_by_category_and_by_task():
                                  "TurnOnStove"]
     assert list(table.columns) == ["tasks", "SFT, clean data", "PTR, clean data", "SFT, combined corruption", "n, each"]
     alone = kitchen.policy_table(episodes[episodes.corruption == "none"])
-    assert list(alone.columns) == ["tasks", "SFT", "PTR", "n, each"] and (alone.SFT == table["SFT, clean data"]).all()
+    assert list(alone.columns) == ["tasks", "SFT", "PTR", "n, each"] and alone["SFT"].equals(table["SFT, clean data"])
     together, half = table.iloc[0], wilson_interval(6, 8)
     assert together["SFT, clean data"] == f"75 [{100 * half.low:.0f}, {100 * half.high:.0f}]"
     assert together["n, each"] == 8 and table.iloc[4]["n, each"] == 4
