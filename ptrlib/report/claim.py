@@ -383,12 +383,12 @@ def start_verdicts(episodes: pd.DataFrame) -> pd.DataFrame:
         if method == "sft" or not {(method, "scratch"), ("sft", "scratch")} <= there:
             continue
         scratch = {(method, "scratch"): 1.0, ("sft", "scratch"): -1.0}
-        rows.append(_points(f"f. Is {method_label(method)} behind SFT from scratch, on clean data?", episodes, scratch,
+        rows.append(_points(f"f. Is “{method_label(method)}” behind SFT from scratch, on clean data?", episodes, scratch,
                             "no, it is ahead", "yes"))
         both = _shared(episodes[episodes.method.isin([method, "sft"])], len(scratch) * len(STARTS))
         if len(both):
             pretrained = {(method, "pretrained"): -1.0, ("sft", "pretrained"): 1.0}
-            rows.append(_points(f"f. Is {method_label(method)} farther behind from scratch than from the pretrained "
+            rows.append(_points(f"f. Is “{method_label(method)}” farther behind from scratch than from the pretrained "
                                 "policy?", both, scratch | pretrained, "no, less far", "yes"))
     for control, question in START_CONTROLS.items():
         if {("ptr", "scratch"), (control, "scratch")} <= there:

@@ -129,8 +129,8 @@ def test_both_starts_are_told_apart():
     assert drawn.estimate["ptr", "scratch"] == pytest.approx(-rate)
     assert drawn["count"]["ptr", "scratch"] == 300 and drawn["count"]["ptr", "pretrained"] == 900
     told = claim.start_verdicts(both).set_index("question")
-    assert told.answer["f. Is PTR behind SFT from scratch, on clean data?"].startswith("yes, in this one")
-    farther = told.loc["f. Is PTR farther behind from scratch than from the pretrained policy?"]
+    assert told.answer["f. Is “PTR” behind SFT from scratch, on clean data?"].startswith("yes, in this one")
+    farther = told.loc["f. Is “PTR” farther behind from scratch than from the pretrained policy?"]
     first = pretrained[(pretrained.training_seed == 0) & (pretrained.corruption == "none")].groupby("method").success
     assert farther.answer.startswith("yes") and farther.estimate == pytest.approx(-first.mean()["ptr"])
     table = claim.start_table(both, {"pretrained": 6, "scratch": 9})
@@ -268,5 +268,5 @@ def test_the_page_shows_what_its_runs_hold(tiny_book):
     pd.testing.assert_frame_equal(page.frame("claim_divergence"), drawn, rtol=1e-4, atol=1e-9, check_dtype=False)
     assert set(drawn.method) == {"ptr", "crossfit", "crossfit_random", "crossfit_insample", "crossfit_wide"}
     assert drawn.set_index("method").bound["crossfit_wide"] == pytest.approx(2 * np.log(20))
-    assert "f. Is PTR behind SFT from scratch, on clean data?" in text and "settings tried" in text
+    assert "f. Is “PTR” behind SFT from scratch, on clean data?" in text and "settings tried" in text
     assert "also show 2 runs of `tiny_variants`" in text
