@@ -383,8 +383,8 @@ def start_verdicts(episodes: pd.DataFrame) -> pd.DataFrame:
         if method == "sft" or not {(method, "scratch"), ("sft", "scratch")} <= there:
             continue
         scratch = {(method, "scratch"): 1.0, ("sft", "scratch"): -1.0}
-        rows.append(_points(f"f. Is “{method_label(method)}” behind SFT from scratch, on clean data?", episodes, scratch,
-                            "no, it is ahead", "yes"))
+        rows.append(_points(f"f. Is “{method_label(method)}” behind SFT from scratch, on clean data?", episodes,
+                            scratch, "no, it is ahead", "yes"))
         both = _shared(episodes[episodes.method.isin([method, "sft"])], len(scratch) * len(STARTS))
         if len(both):
             pretrained = {(method, "pretrained"): -1.0, ("sft", "pretrained"): 1.0}
