@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -92,13 +93,25 @@ def test_what_is_missing_is_said_in_a_sentence(tmp_path):
         speed.table("pool", tmp_path)
 
 
+def test_evaluation_is_set_beside_the_stock_loop_by_its_records(tmp_path):
+    assert speed.against_stock(tmp_path).empty
+    shown = speed.against_stock()
+    assert shown.world.str.contains("LIBERO").sum() == shown.world.str.contains("RoboCasa").sum() == 1
+    made = json.loads((speed.STOCK / "robocasa_speed.json").read_text())
+    (tmp_path / "robocasa_speed.json").write_text(json.dumps(made))
+    row = speed.against_stock(tmp_path).iloc[0]
+    assert row["times as many"] == pytest.approx(made["speedup"]["wall"], abs=0.01)
+    assert row.commit == made["commit"][:8] and "minimal kitchen" in row.world
+
+
 def test_the_page(measured, tmp_path, monkeypatch):
     for name in ("JUPYTER_PREFER_ENV_PATH", "MPLBACKEND", FOLDER_VARIABLE):
         monkeypatch.setenv(name, "")
     monkeypatch.setattr(book, "APART", tmp_path)
     executed = book.run_notebook("speed", {"results": str(measured)})
     text = executed.read_text()
-    assert "goals are met" in text and "no GPU: the goals for one are not judged here" in text
+    assert "times as many" in text and "goals are met" in text
+    assert "no GPU: the goals for one are not judged here" in text
     steps, parts, pool = (speed.table(name, measured) for name in ("steps", "parts", "pool"))
     drawn = {"speed_overhead": speed.ratios(steps), "speed_parts": speed.parts_chart(parts)[1],
              "speed_pool": speed.pool_chart(pool, 1024)[1]}

@@ -21,12 +21,13 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from ptrlib.report import REPOSITORY
-from ptrlib.report.charts import method_colour, method_label
+from ptrlib.report.charts import method_colour, method_label, world_label
 from ptrlib.report.figures import COLOURS
 from ptrlib.report.statistics import LEVEL, Interval
 
 FOLDER = REPOSITORY / "experiments" / "bench" / "results"
 COMMAND = "make bench"
+STOCK = REPOSITORY / "experiments" / "bench"  # where `make bench-libero` and `make bench-robocasa` write
 COLUMNS = {"steps": ("policy", "device", "compiled", "precision", "rule", "round", "chunks", "seconds"),
            "parts": ("policy", "device", "compiled", "precision", "rule", "round", "part", "seconds"),
            "pool": ("size", "operation", "round", "seconds"),
@@ -98,6 +99,25 @@ def circumstances(made: dict[str, Any]) -> str:
     return (f"Measured on {made['started'][:10]} with the code of commit {made['commit'][:8]}{dirty}, torch "
             f"{made['packages']['torch']}, on a {machine['processor']} with {machine['cores']} cores, of which "
             f"{load:.1f} were busy when it began (load average of a minute), and {gpu}.")
+
+
+def against_stock(folder: Path = STOCK) -> pd.DataFrame:
+    """Our evaluation against a loop over a benchmark's own environment with its default settings, a row per record.
+
+    Episodes per minute on the wall's clock, of one process; seconds to build the environment stand apart.
+    """
+    rows = []
+    for file in sorted(folder.glob("*_speed.json")):
+        made = json.loads(file.read_text())
+        rate = {name: 60 * len(part["episodes"]) / sum(episode["wall"] for episode in part["episodes"])
+                for name, part in made["results"].items()}
+        world = made["results"]["ptrlib"]["simulator"]
+        rows.append({"world": world_label(world["world"], made["suite"], world.get("assets", "")),
+                     "task": str(made["task"]), "episodes": f"{made['episodes']} of {made['steps']} steps",
+                     "plain loop, episodes a minute": rate["plain loop"], "ours": rate["ptrlib"],
+                     "times as many": rate["ptrlib"] / rate["plain loop"], "commit": made["commit"][:8],
+                     "processor": made["machine"]["processor"]})
+    return pd.DataFrame(rows)
 
 
 def step_times(steps: pd.DataFrame) -> pd.DataFrame:
