@@ -472,7 +472,7 @@ def headline(episodes: pd.DataFrame, corruption: str) -> str:
         if {(rule, corruption), ("oracle", corruption), ("sft", corruption)} <= there:
             share = recovery(episodes, rule, corruption)
             name = f"Our rule “{method_label(rule)}”" if rule in RULES else \
-                f"Between wider bounds than the rule’s (“{method_label(rule)}”) it"
+                f"Our rule between wider bounds (“{method_label(rule)}”)"
             parts.append(f"{name} wins back {share.text(100, digits=0)} % of the gap between SFT and the oracle "
                          f"filter, which **{_goal(share)}** the goal of {RECOVERY_GOAL:.0%}{scope(episodes)}.")
         if {(rule, "none"), ("sft", "none")} <= there:
