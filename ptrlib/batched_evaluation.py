@@ -54,11 +54,11 @@ def evaluate_batched(agents: Mapping[str, Any], world: World, tasks: Sequence[Ta
 
 def rollout_batch(agent: Any, simulator: BatchSimulator, seeds: Sequence[int], max_steps: int = 0
                   ) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """(success, steps) of every row of a freshly reset simulator, up to ``max_steps`` or the rows' own limits.
+    """(success, steps) of every row of a freshly reset simulator, up to the rows' own limits, or ``max_steps`` if fewer.
 
     Rows that have ended leave the policy's batch. Images are rendered only when the policy looks.
     """
-    limits = np.full(len(seeds), max_steps) if max_steps else simulator.time_limits
+    limits = np.minimum(simulator.time_limits, max_steps or simulator.time_limits)
     success, steps = np.zeros(len(seeds), bool), np.zeros(len(seeds), np.int64)
     for row, (spec, seed) in enumerate(zip(simulator.specs, seeds, strict=True)):
         agent.begin(row, spec.instruction, seed, embodiment=simulator.embodiments[row])

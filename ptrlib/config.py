@@ -185,7 +185,7 @@ class EvaluationConfig:
     episodes_per_task: int = 10
     first_init_state: int = 0  # evaluation uses init states first .. first + episodes - 1
     execute_steps: int = 8  # of the predicted chunk
-    max_steps: int = 0  # 0: the suite's own limit
+    max_steps: int = 0  # the task's own limit holds if it is shorter; 0: it alone
     workers: int = 2
 
 

@@ -204,7 +204,8 @@ def _episode(pipe: Connection, simulator: Simulator, name: str, init_state: int,
         return pipe.recv()
 
     task, seed, clock = simulator.task, episode_seed(simulator.task.index, init_state), time.perf_counter()
-    success, steps = rollout(simulator, init_state, config.max_steps or simulator.time_limit, ask)
+    limit = min(config.max_steps or simulator.time_limit, simulator.time_limit)
+    success, steps = rollout(simulator, init_state, limit, ask)
     return {"suite": simulator.suite, "task": task.name, "task_index": task.index, "init_state": init_state,
             "seed": seed, "success": success, "steps": steps,
             "wall": round(time.perf_counter() - clock, 3)}
