@@ -54,7 +54,7 @@ def evaluate_batched(agents: Mapping[str, Any], world: World, tasks: Sequence[Ta
 
 def rollout_batch(agent: Any, simulator: BatchSimulator, seeds: Sequence[int], max_steps: int = 0
                   ) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """(success, steps) of every row of a freshly reset simulator, up to the rows' own limits, or ``max_steps`` if fewer.
+    """(success, steps) of every row of a freshly reset simulator, up to their own limits or a shorter ``max_steps``.
 
     Rows that have ended leave the policy's batch. Images are rendered only when the policy looks.
     """

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from ptrlib.config import PTRConfig
 from ptrlib.correspondence import Correspondence
+from ptrlib.report.charts import WORLDS
 from ptrlib.report.statistics import mean_by_episode
 from ptrlib.simulators.tabletop.robots import NAMES as ROBOTS
 
@@ -23,13 +24,13 @@ HEATMAPS = {"mass": "share of the mass on others", "task": "of it, on the own ta
 
 
 def robot_label(name: str) -> str:
-    """``tabletop_two_link`` or ``two_link`` as the page writes it."""
-    return name.removeprefix("tabletop_").replace("_", "-")
+    """``tabletop_two_link`` or ``two_link``, or a world with one robot, as the page writes it."""
+    return WORLDS.get(name, name.removeprefix("tabletop_").replace("_", "-"))
 
 
 def in_robot_order(table: pd.DataFrame, *columns: str) -> pd.DataFrame:
     """Rows sorted by robot, in the simulator's order and the sum of all last; by ``robot`` or these columns."""
-    order = {name: place for place, name in enumerate([*map(robot_label, ROBOTS), ALL])}
+    order = {name: place for place, name in enumerate([*map(robot_label, (*ROBOTS, "libero", "robocasa")), ALL])}
     by = list(columns or ("robot",))
     return table.sort_values(by, key=lambda names: names.map(order), kind="stable").reset_index(drop=True)
 

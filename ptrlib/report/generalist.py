@@ -1,8 +1,9 @@
-"""Tables 3 and 4 and source shares: one generalist against a specialist for each robot of Tabletop.
+"""Tables 3 and 4 and source shares: one generalist against a specialist for each robot.
 
 A method of ``experiments/tabletop_generalist.yaml`` is a rule and what it was trained on (``ptr@gantry``,
 ``ptr@generalist``), and a task is one task for one robot (``wipe_brown@gantry``). Here the two parts are columns:
-``method`` (the rule), ``setting`` (specialist or generalist) and ``robot``.
+``method`` (the rule), ``setting`` (specialist or generalist) and ``robot``. In
+``experiments/libero_robocasa_generalist.yaml`` a task's world is its robot.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ import numpy as np
 import pandas as pd
 
 from ptrlib import runs
+from ptrlib.config import PTRConfig
+from ptrlib.method.weights import share_bounds, sharp_share_bounds, weight_bounds
 from ptrlib.policy.action_space import EMBODIMENTS, SLOTS
 from ptrlib.report import published
 from ptrlib.report.charts import in_order, method_label
 from ptrlib.report.correspondence import ALL, in_robot_order, robot_label
-from ptrlib.report.results import contrast, last_snapshot, manifest_path, narrow, success_rates
+from ptrlib.report.results import StoredRun, contrast, last_snapshot, manifest_path, narrow, success_rates, world_of
 from ptrlib.report.statistics import Interval, source_ratios
 from ptrlib.report.verdicts import Verdict, answer
 
@@ -72,8 +75,11 @@ def by_setting(table: pd.DataFrame) -> pd.DataFrame:
     """A frame of :mod:`ptrlib.report.results` with ``method``, ``setting``, ``robot`` and ``job``, the robot's task."""
     rule = table.method.str.partition("@")
     task = table.task.str.partition("@")
+    robot = task[2]
+    if (robot == "").any():  # in worlds with one robot tasks do not name it
+        robot = table.suite.str.partition("_")[0] if "suite" in table else table.embodiment
     return table.assign(method=rule[0], setting=np.where(rule[2] == GENERALIST, GENERALIST, SPECIALIST),
-                        robot=task[2].map(robot_label), job=task[0].str.replace("_", " "))
+                        robot=robot.map(robot_label), job=task[0].str.replace("_", " "))
 
 
 def rates(episodes: pd.DataFrame, by: Sequence[str] = ("robot",)) -> pd.DataFrame:
@@ -93,12 +99,36 @@ def contrasts(episodes: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def published_contrast(terms: Terms) -> float:
-    """The paper's number on its real robots, twelve tasks, in points; nan for a rule it did not run."""
+def world_contrasts(episodes: pd.DataFrame) -> pd.DataFrame:
+    """:func:`contrasts` of each world alone, beside the paper's of that benchmark: two simulators are not averaged."""
+    found = contrasts(episodes)
+    found = found[found.robot != ALL] if len(found) else found
+    return found.assign(paper=[published_contrast(CONTRASTS[row.contrast], row.robot) for row in found.itertuples()])
+
+
+def published_contrast(terms: Terms, benchmark: str = "") -> float:
+    """The paper's number in points: on its real robots, twelve tasks, or in a column of Table 3 that is a simulator.
+
+    nan for a rule that the paper did not run.
+    """
     if not {rule for rule, _ in terms} <= {"sft", "ptr"}:
         return float("nan")
-    return sum(factor * published.cell(f"{published.REAL_ROBOT} | {rule.upper()}-{setting.capitalize()} | Overall | "
-                                       "Overall average") for (rule, setting), factor in terms.items())
+    table, column = ((published.GENERALIST, f"Simulation | {benchmark}") if benchmark else
+                     (published.REAL_ROBOT, "Overall | Overall average"))
+    return sum(factor * published.cell(f"{table} | {rule.upper()}-{setting.capitalize()} | {column}")
+               for (rule, setting), factor in terms.items())
+
+
+def places(stored: Sequence[StoredRun]) -> dict[str, str]:
+    """What the world of each robot is called in full, with the assets that its evaluation recorded, by the robot.
+
+    Raises:
+        ValueError: none of the runs is a generalist, which alone was in every world.
+    """
+    pooled = [run for run in stored if run.setting.method.endswith(f"@{GENERALIST}")]
+    if not pooled:
+        raise ValueError("no generalist is among these runs; choose methods of the manifest that have one")
+    return {label.partition(" ")[0]: label for label in world_of(pooled).split(" and ")}
 
 
 def task_contrasts(episodes: pd.DataFrame) -> pd.DataFrame:
@@ -180,6 +210,29 @@ def source_table(chunks: pd.DataFrame, beta: Mapping[str, float]) -> pd.DataFram
     return in_robot_order(pd.concat(tables, ignore_index=True).drop(columns="run"))
 
 
+def bound_table(measured: pd.DataFrame, rule: PTRConfig) -> pd.DataFrame:
+    """Measured rows of :func:`source_table` beside Eq 30's bound and the sharper one for a source of that size."""
+    low, high = share_bounds(rule.w_min, rule.w_max, rule.alpha)
+    sharp = [sharp_share_bounds(prior, rule.w_min, rule.w_max, rule.alpha) for prior in measured.prior]
+    return pd.DataFrame({
+        "method": measured.method.map(method_label), "robot": measured.robot, "π": measured.prior,
+        "q": measured.prior * measured.estimate, "q/π": measured.estimate, "Eq 30 allows": f"{low:.4g} to {high:.4g}",
+        "this π allows": [f"{lowest:.3f} to {highest:.3f}" for lowest, highest in sharp]})
+
+
+def chunk_table(chunks: pd.DataFrame, rule: PTRConfig) -> pd.DataFrame:
+    """What the scores and weights of each robot's chunks look like, a row per method and robot."""
+    rows, top = [], weight_bounds(rule.w_min, rule.w_max, rule.alpha)[1]
+    for (method, robot), part in in_robot_order(chunks).groupby(["method", "robot"], sort=False, observed=True):
+        valid = part[part.valid]
+        rows.append({"method": method_label(method), "robot": robot, "chunks": len(part),
+                     "share π": len(part) / (chunks.method == method).sum(),
+                     "with a consequence": part.valid.mean(), "mean score T": valid.score.mean(),
+                     "mean weight": valid.weight.mean(),
+                     "at the upper end": (valid.weight >= top - 1e-4).mean()})
+    return pd.DataFrame(rows)
+
+
 QUESTIONS = {
     "PTR − SFT, specialists": ("Does PTR succeed more often than SFT when each robot trains alone?", "yes",
                                "no, less often"),
@@ -193,25 +246,26 @@ QUESTIONS = {
                                           "yes", "no, random weights do better")}
 
 
-def success_verdicts(found: pd.DataFrame, where: str = "") -> pd.DataFrame:
-    """The paper's questions on success that :func:`contrasts` can answer, all robots together.
+def success_verdicts(found: pd.DataFrame, where: str = "", robot: str = ALL) -> pd.DataFrame:
+    """The paper's questions on success that :func:`contrasts` can answer, all robots together or one of them.
 
     ``where`` is :func:`ptrlib.report.verdicts.scope`'s.
     """
     rows = []
     for name, (question, more, less) in QUESTIONS.items():
-        if interval := _overall(found, name):
-            rows.append(asdict(Verdict(question, f"{interval.text(100, sign=True)} points",
+        if interval := _of_robot(found, name, robot):
+            rows.append(asdict(Verdict(question if robot == ALL else f"{robot}: {question}",
+                                       f"{interval.text(100, sign=True)} points",
                                        answer(interval.low, interval.high, more + where, less + where),
                                        interval.estimate, interval.low, interval.high)))
     return pd.DataFrame(rows)
 
 
-def _overall(found: pd.DataFrame, name: str) -> Interval | None:
-    """The contrast of that name over all robots, if the runs allow it."""
+def _of_robot(found: pd.DataFrame, name: str, robot: str) -> Interval | None:
+    """The contrast of that name for a robot, or for all of them, if the runs allow it."""
     if found.empty:
         return None
-    row = found[(found.contrast == name) & (found.robot == ALL)]
+    row = found[(found.contrast == name) & (found.robot == robot)]
     return Interval(*row[["estimate", "low", "high", "count"]].iloc[0]) if len(row) else None
 
 
@@ -230,18 +284,23 @@ def _source_verdicts(shares: pd.DataFrame) -> Iterator[Verdict]:
                       ratio.high)
 
 
-def headline(found: pd.DataFrame, where: str = "") -> str:
-    """A paragraph (Markdown): what pooling the robots does to the gap between PTR and SFT, ours and the paper's."""
+def headline(found: pd.DataFrame, where: str = "", robot: str = ALL) -> str:
+    """A paragraph (Markdown): what pooling the robots does to the gap between PTR and SFT, ours and the paper's.
+
+    Of all robots together, or of one that is a benchmark of the paper's.
+    """
     names = ("PTR − SFT, specialists", "PTR − SFT, generalists", "what pooling adds to PTR − SFT")
-    alone, pooled, added = (_overall(found, name) for name in names)
+    alone, pooled, added = (_of_robot(found, name, robot) for name in names)
     if alone is None or pooled is None or added is None:
         return "PTR and SFT are not both shown as specialists and as generalists, so there is nothing to conclude."
     widened = ("the claim holds here: pooling the robots widens PTR's lead" if pooled.low > 0 else
                "pooling the robots moves the gap in PTR's favour, but does not put PTR ahead of SFT")
     told = answer(added.low, added.high, widened, "the claim does not hold here: pooling the robots favours SFT",
                   "whether pooling the robots changes the gap cannot be told from these runs")
-    paper = [published_contrast(CONTRASTS[name]) for name in names]
-    return (f"PTR minus SFT is {alone.text(100, sign=True)} points with specialists and "
-            f"{pooled.text(100, sign=True)} with one generalist, a change of {added.text(100, sign=True)} points over "
-            f"{added.count:.0f} pairs of scene and training seed: **{told}**{where}. The paper prints {paper[0]:+.1f} "
-            f"and {paper[1]:+.1f} on its real robots, a change of {paper[2]:+.1f}; it gives no interval.")
+    paper = [published_contrast(CONTRASTS[name], "" if robot == ALL else robot) for name in names]
+    return (f"{'' if robot == ALL else f'{robot}: '}PTR minus SFT is {alone.text(100, sign=True)} points with "
+            f"specialists and {pooled.text(100, sign=True)} with one generalist, a change of "
+            f"{added.text(100, sign=True)} points over {added.count:.0f} pairs of scene and training seed: "
+            f"**{told}**{where}. The paper prints {paper[0]:+.1f} and {paper[1]:+.1f} on "
+            f"{'its real robots' if robot == ALL else 'this benchmark'}, a change of {paper[2]:+.1f}; it gives no "
+            "interval.")
