@@ -482,6 +482,20 @@ def headline(episodes: pd.DataFrame, corruption: str) -> str:
     return " ".join(parts) or "The runs shown answer none of the chapter's questions."
 
 
+def against_shuffled(episodes: pd.DataFrame, corruption: str) -> str:
+    """Sentences of Markdown: each of our rules against the same weights given to other episodes, where that was run."""
+    there, parts = set(episodes[episodes.corruption == corruption].method), []
+    for rule in (*RULES, WIDER):
+        if {rule, f"{rule}_random"} <= there:
+            gain = compare(episodes, {(rule, corruption): 1.0, (f"{rule}_random", corruption): -1.0})
+            told = answer(gain.low, gain.high, "it is what the weights say", "the other episodes' weights do better",
+                          "whether it is what the weights say cannot be told")
+            parts.append(f"“{method_label(rule)}” is {gain.text(100, sign=True)} points from the same weights on other "
+                         f"episodes: **{told}**{scope(episodes)}.")
+    return " ".join(parts) or "No rule's weights were given to other episodes there, so nothing shows that a gain " \
+        "comes from what they say."
+
+
 def _goal(share: Interval) -> str:
     return ("reaches" if share.low >= RECOVERY_GOAL else "misses" if share.high < RECOVERY_GOAL
             else "cannot be told from")

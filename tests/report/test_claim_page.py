@@ -154,6 +154,16 @@ def test_another_world_has_a_line_per_rule_beside_sft_and_the_oracle():
     assert table.loc["PTR", "share of the gap (%)"] == share.text(100, digits=0)
 
 
+def test_a_gain_is_told_beside_the_same_weights_on_other_episodes():
+    mine = episodes()
+    gain = results.compare(mine, {("crossfit", "combined"): 1.0, ("crossfit_random", "combined"): -1.0})
+    told = claim.against_shuffled(mine, "combined")
+    assert f"is {gain.text(100, sign=True)} points" in told and "**it is what the weights say**" in told
+    level = mine.assign(method=mine.method.replace("ptr", "crossfit_every").replace("sft", "crossfit_every_random"))
+    assert "cannot be told" in claim.against_shuffled(level, "combined")
+    assert claim.against_shuffled(mine[mine.method != "crossfit_random"], "combined").startswith("No rule's weights")
+
+
 def test_worlds_without_scores_give_no_panel_and_others_are_named():
     assert claim.elsewhere_auroc({}).empty
     lists = {"corrupted": [0.0, 2.0], "untouched": [1.0, 3.0], "held_out": []}

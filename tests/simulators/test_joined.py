@@ -31,6 +31,13 @@ class Wanderer:
                 for generator, size in (self.slots[slot] for slot, _ in requests)]
 
 
+class Idle(Wanderer):
+    """Solves nothing."""
+
+    def act(self, requests):
+        return [np.zeros_like(chunk) for chunk in super().act(requests)]
+
+
 def test_a_joined_suite_is_one_suite_after_the_other():
     world = world_named("tabletop+tabletop")
     alone = [world_named("tabletop").tasks(suite) for suite in SUITES]
@@ -55,6 +62,15 @@ def test_episodes_are_those_of_the_worlds_themselves():
     assert joined.task_index.is_monotonic_increasing and joined.task_index.nunique() == 12
     for column in ("suite", "task", "init_state", "seed", "success", "steps"):
         assert joined[column].tolist() == [value for table in alone for value in table[column]], column
+
+
+@pytest.mark.parametrize("world", ["tabletop", "tabletop+tabletop"])  # stepped together, and one by one
+def test_a_tasks_own_limit_holds_where_it_is_shorter(world):
+    """One number bounds all tasks of worlds whose own limits differ, and lengthens none."""
+    suite = "easy" if world == "tabletop" else "easy+easy"
+    for limit, steps in ((10_000, world_named("tabletop").make("easy", 0).time_limit), (7, 7)):
+        config = EvaluationConfig(world=world, suite=suite, episodes_per_task=1, workers=1, max_steps=limit)
+        assert evaluate_many({"a": Idle()}, config, tasks=[0], progress=False)["a"].steps.tolist() == [steps]
 
 
 @pytest.mark.parametrize(("world", "suite", "sentence"), [
