@@ -189,9 +189,11 @@ def _offset(index: int, count: int) -> float:
 
 
 def _legend_above(figure: Figure, axes: Axes) -> None:
-    """One legend for all panels; a single entry goes into the title of the first, ``axes``."""
+    """One legend for all panels, in the book's order; a single entry goes into the title of the first, ``axes``."""
     found = {label: handle for panel in figure.axes
              for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)}
+    known = [label for label, _ in METHODS.values()]  # the first panel need not have all of them
+    found = dict(sorted(found.items(), key=lambda entry: known.index(entry[0]) if entry[0] in known else len(known)))
     if len(found) > 1:
         figure.legend(found.values(), found.keys(), loc="outside upper center", ncols=min(len(found), 3))
     else:
