@@ -264,3 +264,11 @@ def test_the_cost_of_a_page_is_that_of_its_runs(stored):
     assert f"`ptrlib notebook page source=fresh seeds=1 manifest=m steps={fewer}` makes" in short
     assert "seeds=1 manifest=m workers=5` does so with all steps, on 5 such cores." in short
     assert "ask for fewer methods" in cost(stored, "page", minutes=0.2)
+
+
+def test_a_legend_stands_in_the_books_order_whichever_panel_a_method_is_in():
+    groups = pd.DataFrame([{"kind": kind, "group": "g", "method": method, "estimate": 1.0, "low": 0.0, "high": 2.0}
+                           for kind, methods in (("first", ("ptr", "other")), ("second", ("sft", "ptr")))
+                           for method in methods])
+    figure, _ = charts.grouped_chart(groups, "label")
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["SFT", "PTR", "other"]
