@@ -115,6 +115,7 @@ class NetworkConfig:
     image_size: int = 64  # pixels; images are area-averaged down to it
     width: int = 128  # hidden size d of backbone, action expert and action tokens
     token_size: int = 16  # pixels of a vision token's side: 8 for small images
+    target_size: int = 0  # pixels at which the target encoder sees images, to make it cheaper; 0: image_size
     vision_channels: tuple[int, ...] = (32, 64, 128)
     backbone_layers: int = 3
     expert_layers: int = 3
@@ -128,6 +129,11 @@ class NetworkConfig:
     precision: str = "auto"  # "float32" | "bfloat16" | "auto": bfloat16 where the processor multiplies it
     use_belief: bool = True
     fusion: str = "attention"  # "film": the instruction also gates the vision tokens, and the expert is given h_t
+
+    @property
+    def target_pixels(self) -> int:
+        """Pixels of a side at which the target encoder sees images."""
+        return self.target_size or self.image_size
 
 
 @dataclass(frozen=True)
@@ -240,7 +246,7 @@ def from_dict(kind: type[ConfigT], values: Mapping[str, Any]) -> ConfigT:
 # Keys that came after runs had been stored. At its default such a key is left out of the fingerprint, so that
 # the stored runs, which were made as if it had that value, keep their names.
 ADDED_LATER = ("network.token_size", "network.fusion", "ranks", "crossfit.recorded_steps", "data.noise_bias",
-               "data.further_paths", "data.cameras")
+               "data.further_paths", "data.cameras", "network.target_size")
 
 
 def fingerprint(config: RunConfig) -> str:

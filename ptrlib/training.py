@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ptrlib import distributed, runs
-from ptrlib.config import RunConfig, to_dict
+from ptrlib.config import NetworkConfig, RunConfig, to_dict
 from ptrlib.correspondence import Correspondence, make_correspondence, save_correspondence
 from ptrlib.credit import PTR, ChunkFeatures, Credit, CreditOutput, FeatureSizes, credit_class, make_credit
 from ptrlib.data.chunks import Batch, ChunkDataset, SegmentSampler, Statistics, hold_out
@@ -381,7 +381,7 @@ def _prepare(config: RunConfig, root: Path) -> tuple[Trainer, str]:
         return Trainer(config, load_data(config)), ""
     folder = root / config.initial_policy
     saved = load_policy(folder)
-    if to_dict(saved.config.network) != to_dict(config.network) | {"use_belief": saved.config.network.use_belief}:
+    if _shapes(saved.config.network) != _shapes(config.network):
         raise ValueError(f"initial_policy '{config.initial_policy}' has another network; "
                          f"give the run the network of {folder / 'config.yaml'}")
     data = load_data(config, saved.statistics)
@@ -390,6 +390,11 @@ def _prepare(config: RunConfig, root: Path) -> tuple[Trainer, str]:
         raise ValueError(f"initial_policy '{config.initial_policy}' sees through {', '.join(saved.cameras)} and the "
                          f"data have {', '.join(data.cameras)}; set data.cameras to as many, in that order")
     return Trainer(config, data, saved), saved.fingerprint
+
+
+def _shapes(network: NetworkConfig) -> dict[str, Any]:
+    """What two policies must share for one to start from the other."""
+    return {key: value for key, value in to_dict(network).items() if key not in ("use_belief", "target_size")}
 
 
 def _show(bar: tqdm, row: Mapping[str, Any]) -> None:

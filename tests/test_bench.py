@@ -32,7 +32,8 @@ def measured(tmp_path_factory):
 
 def test_every_rule_takes_the_same_batches_and_its_parts_are_the_step(measured):
     steps, parts = speed.table("steps", measured), speed.table("parts", measured)
-    assert set(steps.policy) == {"tabletop", "libero"} and set(steps.rule) == {"sft", "sft_belief", "ptr"}
+    assert set(steps.policy) == {"tabletop", "libero"} and set(steps.rule) == {
+        "sft", "sft_belief", "ptr", "ptr_half_targets", "ptr_quarter_targets"}
     assert (steps.groupby(["policy", "round"]).chunks.nunique() == 1).all()
     keys = ["policy", "rule", "round"]
     whole = steps.set_index(keys).seconds
@@ -40,7 +41,8 @@ def test_every_rule_takes_the_same_batches_and_its_parts_are_the_step(measured):
     assert parts.groupby(keys).seconds.sum()[whole.index].to_numpy() == pytest.approx(whole.to_numpy(), rel=1e-3)
     assert set(parts.part) == set(speed.PARTS)
     with_scorer = set(parts[parts.part.isin(["target encoder", "candidate pool"])].rule)
-    assert with_scorer == {"ptr"} and "belief tokenizer" not in set(parts[parts.rule == "sft"].part)
+    assert with_scorer == {"ptr", "ptr_half_targets", "ptr_quarter_targets"}
+    assert "belief tokenizer" not in set(parts[parts.rule == "sft"].part)
 
 
 def test_the_record_says_where_and_when(measured):

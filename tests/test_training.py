@@ -200,7 +200,8 @@ def test_every_method_can_start_from_one_policy(dataset, tmp_path):
     first = train(tiny_config(credit="sft", **{"data.path": str(dataset), "network.use_belief": False}),
                   root=tmp_path, progress=False)
     config = tiny_config(credit="ptr", initial_policy=first.name,
-                         **{"data.path": str(dataset), "ptr.optimization.learning_rate": 0.0})
+                         **{"data.path": str(dataset), "ptr.optimization.learning_rate": 0.0,
+                            "network.target_size": 16})
     second = train(config, root=tmp_path, progress=False)
     before, after = load_policy(first).policy.state_dict(), load_policy(second).policy.state_dict()
     assert all(torch.equal(before[key], after[key]) for key in before)

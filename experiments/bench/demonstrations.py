@@ -14,7 +14,7 @@ from ptrlib.simulators.demonstrators.styles import STYLES
 from ptrlib.simulators.tabletop.recording import record
 
 POLICIES = {"tabletop": "tabletop_corruption", "libero": "libero_corruption"}  # the manifest of each policy's size
-RULES = ("sft", "sft_belief", "ptr")
+RULES = ("sft", "sft_belief", "ptr", "ptr_half_targets", "ptr_quarter_targets")
 LIBERO_IMAGES = 128  # pixels
 
 
@@ -26,7 +26,11 @@ def settings(policy: str, rules: tuple[str, ...] = RULES) -> dict[str, RunConfig
     changes: dict = {"initial_policy": "", "ptr.warmup_steps": 0}
     if policy == "libero":
         changes["network.image_size"] = LIBERO_IMAGES
-    return {rule: override(found[rule], changes) for rule in rules}
+    chosen = {name: override(config, changes) for name, config in found.items()}
+    for share, name in ((2, "half"), (4, "quarter")):
+        size = chosen["ptr"].network.image_size // share
+        chosen[f"ptr_{name}_targets"] = override(chosen["ptr"], {"network.target_size": size})
+    return {rule: chosen[rule] for rule in rules}
 
 
 def episodes(policy: str, per_task: int) -> list[Episode]:

@@ -29,10 +29,14 @@ class VisionTower(nn.Module):
         if network.image_size % network.token_size:
             raise ValueError(f"network.image_size must be a multiple of {network.token_size}, "
                              f"got {network.image_size}")
+        if network.target_pixels < network.token_size or network.image_size % network.target_pixels:
+            raise ValueError(f"network.target_size must divide network.image_size ({network.image_size}) and be at "
+                             f"least network.token_size ({network.token_size}), got {network.target_size}")
         early, middle, late = network.vision_channels
         side, stride = network.image_size // network.token_size, network.token_size // MERGES
         self.precision = network.precision
         self.image_size = network.image_size
+        self.target_shrink = network.image_size // network.target_pixels  # pixels of a side that become one
         self.cameras = cameras
         self.target_channels = middle
         self.stem = nn.Conv2d(3, early, 2 * stride, stride=stride, padding=stride // 2)
@@ -54,7 +58,7 @@ class VisionTower(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Tokens (B, N, d) of images (B, C, H, W, 3), uint8 or float in [0, 255]."""
         with computing(self.precision, images.device):
-            maps = self.late(self.middle_merge(self._intermediate(images)))
+            maps = self.late(self.middle_merge(self._intermediate(self._pixels(images))))
             tokens = self.norm(self.projection(maps.flatten(2).transpose(1, 2)).float())
             return tokens.unflatten(0, (-1, self.cameras)).add(self.position).flatten(1, 2)
 
@@ -67,20 +71,27 @@ class VisionTower(nn.Module):
 
         The map is averaged over a 2 x 2 grid and the cameras are concatenated. The paper reads layer 12
         of a 24-layer tower; later layers of ours take no part, so no gradient reaches them from here.
-        Not normalised: the target encoder does that.
+        Not normalised: the target encoder does that. ``network.target_size`` has the images averaged over
+        areas first: the tower's cost falls with the square of the shrinking, the features stay as many.
         """
+        pixels = self._pixels(images)
+        if self.target_shrink > 1:
+            pixels = functional.avg_pool2d(pixels, self.target_shrink)
         with computing(self.precision, images.device):
-            maps = self._intermediate(images)
+            maps = self._intermediate(pixels)
         pooled = functional.adaptive_avg_pool2d(maps.float(), TARGET_GRID)
         return pooled.flatten(1).unflatten(0, (-1, self.cameras)).flatten(1)
 
-    def _intermediate(self, images: Tensor) -> Tensor:
-        """(B * C, middle channels, H / 8, W / 8), or twice as fine."""
+    def _pixels(self, images: Tensor) -> Tensor:
+        """(B * C, 3, H, W) in [-1, 1] of images (B, C, H, W, 3)."""
         expected = (self.cameras, self.image_size, self.image_size, 3)
         if images.shape[1:] != expected:
             raise ValueError(f"images must have shape (batch, {', '.join(map(str, expected))}), "
                              f"got {tuple(images.shape)}")
-        pixels = images.flatten(0, 1).permute(0, 3, 1, 2).to(torch.float32, copy=True).div_(127.5).sub_(1)
+        return images.flatten(0, 1).permute(0, 3, 1, 2).to(torch.float32, copy=True).div_(127.5).sub_(1)
+
+    def _intermediate(self, pixels: Tensor) -> Tensor:
+        """(B * C, middle channels, H / 8, W / 8), or twice as fine."""
         maps = self.stem(pixels).unflatten(0, (-1, self.cameras)) + self.camera_embedding
         return self.middle(self.early_merge(self.early(maps.flatten(0, 1))))
 

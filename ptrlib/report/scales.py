@@ -32,12 +32,13 @@ from ptrlib.report.results import (
 from ptrlib.report.statistics import SHARE, Interval, mean_over_runs
 from ptrlib.report.verdicts import answer, scope
 
-# What is moved, in the manifest's words: its key of the configuration, its axis, and a value in words.
+# What is moved, in the manifest's words: where the configuration has it, its axis, and a value in words.
 MOVED = {"demonstrations": ("data.episodes_per_task", "demonstrations", "{:g} demonstrations a task"),
          "steps": ("ptr.optimization.steps", "optimiser steps", "{:g} steps"),
          "negatives": ("ptr.queue_negatives", "queue negatives", "{:g} negatives from the queue"),
          "offset": ("data.offset", "Δ (steps)", "Δ = {:g}"),
-         "width": ("network.width", "network width", "width {:g}")}
+         "width": ("network.width", "network width", "width {:g}"),
+         "targets": ("network.target_pixels", "pixels of targets", "targets of {:g} pixels")}
 DEFAULTS = "the defaults"
 RULE, BASELINE = "ptr", "sft"
 DRAWN = {"auroc": ("AUROC of PTR's score", 0.5, 1.0), "difference": ("PTR minus SFT (points)", 0.0, 100.0)}
@@ -218,7 +219,8 @@ def _listed(words: Sequence[str]) -> str:
 def introduction(stored: Sequence[StoredRun]) -> str:
     """Markdown: how many runs the section shows, what they cost and what the defaults are."""
     config: RunConfig = next((run for run in stored if run.setting.method == RULE), stored[0]).setting.config
-    defaults = ", ".join(words.format(attrgetter(key)(config)) for key, _, words in MOVED.values())
+    defaults = ", ".join(MOVED[moved][2].format(attrgetter(MOVED[moved][0])(config))
+                         for moved in dict.fromkeys(place.moved for place in places(stored)))
     seeds = {len({run.setting.config.seed for run in stored if run.setting.method == method})
              for method in {run.setting.method for run in stored}}
     number = f"{min(seeds)} to {max(seeds)}" if len(seeds) > 1 else str(max(seeds))

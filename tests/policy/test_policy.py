@@ -302,6 +302,28 @@ def test_a_copy_of_the_tower_is_independent() -> None:
     assert torch.equal(before, copied.target_features(inputs.images))
 
 
+def test_smaller_targets_are_those_of_smaller_images() -> None:
+    """network.target_size: what a tower of small images says of the averaged ones, in as many features; what the
+    policy itself sees stays the same."""
+    images = Inputs().images
+    full, small = (VisionTower(replace(SMALL, target_size=size), cameras=2) for size in (0, 16))
+    of_small = VisionTower(replace(SMALL, image_size=16), cameras=2)
+    small.load_state_dict(full.state_dict())
+    of_small.load_state_dict({**full.state_dict(), "position": of_small.position})
+    averaged = images.float().unflatten(3, (16, 2)).unflatten(2, (16, 2)).mean((3, 5))
+    features = small.target_features(images)
+    assert features.shape == full.target_features(images).shape
+    torch.testing.assert_close(features, of_small.target_features(averaged))
+    assert (features - full.target_features(images)).abs().max() > 1e-3
+    assert torch.equal(small(images), full(images))
+
+
+@pytest.mark.parametrize("size", [8, 24, 64])
+def test_targets_of_a_size_that_does_not_fit_are_refused(size: int) -> None:
+    with pytest.raises(ValueError, match=rf"network.target_size must divide network.image_size \(32\).*got {size}"):
+        VisionTower(replace(SMALL, target_size=size), cameras=1)
+
+
 def test_target_features_keep_the_cameras_apart() -> None:
     tower, images = make_policy().vision_tower, Inputs().images
     before = tower.target_features(images)

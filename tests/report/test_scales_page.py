@@ -29,7 +29,8 @@ def of_manifest(**changes: dict[str, object]) -> list[StoredRun]:
 
 
 def test_the_manifest_moves_one_thing_at_a_time_against_the_right_sft():
-    stored = [StoredRun(setting, Path("nowhere")) for name in ("tabletop_scale", "tabletop_capacity")
+    stored = [StoredRun(setting, Path("nowhere"))
+              for name in ("tabletop_scale", "tabletop_capacity", "tabletop_target_size")
               for setting in runs.load_manifest(REPOSITORY / f"experiments/{name}.yaml").settings]
     found = {(place.moved, place.value): place for place in scales.places(stored)}
     assert {moved for moved, _ in found} == set(scales.MOVED)
@@ -37,11 +38,13 @@ def test_the_manifest_moves_one_thing_at_a_time_against_the_right_sft():
     assert found["demonstrations", 400].baseline == "sft@demonstrations=400"
     assert found["demonstrations", 400].words == "400 demonstrations a task"
     assert found["negatives", 8].baseline == "sft" and found["offset", 32].baseline == "sft"
+    assert found["targets", 16].words == "targets of 16 pixels" and found["targets", 32].method == "ptr"
     assert found["offset", 16].method == found["negatives", 64].method == "ptr" == found["steps", 1000].method
     for place in found.values():  # what the runs differ in is what the page says is moved, and the warm-ups of steps
         one, other = configs["ptr"], configs[place.method]
-        changed = {key for key in ("data.episodes_per_task", "data.offset", "ptr.queue_negatives", "network.width")
-                   if key != scales.MOVED[place.moved][0]
+        changed = {key for key in ("data.episodes_per_task", "data.offset", "ptr.queue_negatives", "network.width",
+                                      "network.target_size")
+                   if key != scales.MOVED[place.moved][0].replace("pixels", "size")
                    and override(one, {key: _value(other, key)}) != one}
         assert not changed, (place, changed)
         assert configs[place.baseline].ptr.optimization.steps == other.ptr.optimization.steps
