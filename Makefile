@@ -25,7 +25,7 @@ saved_by     = $(shell grep -oE 'save_figure.[^,]*, *\\?"[A-Za-z0-9_-]+' $(1) | 
 RUNS        := $(wildcard experiments/runs/*/done experiments/scene_identity/*.parquet)
 ATTEMPTS    := $(wildcard experiments/demonstrators/*.csv)
 KITCHEN     := $(wildcard experiments/demonstrators/robocasa/*.csv experiments/sheets/* experiments/runs/robocasa*/done)
-MEASURED    := $(wildcard experiments/bench/results/* experiments/bench/*.json)
+MEASURED    := $(wildcard experiments/bench/results*/* experiments/bench/*.json)
 # Method pages and the published numbers compute everything on the page, the demonstrators' page reads their
 # recorded attempts, RoboCasa's these and its sheet, the speed page what was measured, and the others read stored runs.
 runs_of      = $(if $(filter book/method/% book/published/%,$(1)),,$(if $(filter %/demonstrators.ipynb,$(1)),$(ATTEMPTS),$(if $(filter %/robocasa.ipynb,$(1)),$(KITCHEN),$(if $(filter %/speed.ipynb,$(1)),$(MEASURED),$(RUNS) $(MANIFESTS)))))

@@ -43,7 +43,7 @@ def test_the_manifest_moves_one_thing_at_a_time_against_the_right_sft():
     for place in found.values():  # what the runs differ in is what the page says is moved, and the warm-ups of steps
         one, other = configs["ptr"], configs[place.method]
         changed = {key for key in ("data.episodes_per_task", "data.offset", "ptr.queue_negatives", "network.width",
-                                      "network.target_size")
+                                    "network.target_size")
                    if key != scales.MOVED[place.moved][0].replace("pixels", "size")
                    and override(one, {key: _value(other, key)}) != one}
         assert not changed, (place, changed)
