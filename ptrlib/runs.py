@@ -136,7 +136,7 @@ def _settings(content: Mapping[str, Any], changes: Mapping[str, Any]) -> Iterato
         for seed in content.get("seeds", [0]):
             for values in itertools.product(*grid.values()):
                 cell = dict(zip(grid, values, strict=True))
-                if any(_matches(rule, {"method": method, **cell}) for rule in content.get("skip", [])):
+                if any(_matches(rule, {"method": method, "seed": seed, **cell}) for rule in content.get("skip", [])):
                     continue
                 config = override(base, {**_dotted(method_changes or {}), **cell, "seed": seed, **changes})
                 check(config)
@@ -169,7 +169,7 @@ def _one_of(key: str, value: str, valid: tuple[str, ...]) -> None:
 def _matches(rule: Mapping[str, Any], cell: Mapping[str, Any]) -> bool:
     for key in rule:
         if key not in cell:
-            raise ValueError(f"skip key '{key}' is neither 'method' nor a grid key")
+            raise ValueError(f"skip key '{key}' is none of 'method', 'seed' and the grid's keys")
     return all(cell[key] == value for key, value in rule.items())
 
 

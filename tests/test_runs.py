@@ -54,6 +54,12 @@ def test_a_grid_becomes_settings_with_distinct_folders(tmp_path):
     assert not any(s.method == "oracle" and s.config.data.corruption == "none" for s in settings)
 
 
+def test_a_seed_may_be_skipped_for_some_of_the_settings(tmp_path):
+    settings = runs.load_manifest(write(tmp_path, skip=[{"seed": 1, "method": "ptr"}])).settings
+    assert {(s.method, s.config.seed) for s in settings} == {
+        ("sft", 0), ("sft", 1), ("ptr", 0), ("oracle", 0), ("oracle", 1)}
+
+
 @pytest.mark.parametrize(("change", "words"), [
     ({"methdos": {}}, ("methdos", "methods")),
     ({"base": {"data.corruptoin": "none"}}, ("data.corruptoin", "data.corruption")),
