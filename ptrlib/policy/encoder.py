@@ -74,21 +74,21 @@ class VisionTower(nn.Module):
         Not normalised: the target encoder does that. ``network.target_size`` has the images averaged over
         areas first: the tower's cost falls with the square of the shrinking, the features stay as many.
         """
-        pixels = self._pixels(images)
-        if self.target_shrink > 1:
-            pixels = functional.avg_pool2d(pixels, self.target_shrink)
         with computing(self.precision, images.device):
-            maps = self._intermediate(pixels)
+            maps = self._intermediate(self._pixels(images, self.target_shrink))
         pooled = functional.adaptive_avg_pool2d(maps.float(), TARGET_GRID)
         return pooled.flatten(1).unflatten(0, (-1, self.cameras)).flatten(1)
 
-    def _pixels(self, images: Tensor) -> Tensor:
-        """(B * C, 3, H, W) in [-1, 1] of images (B, C, H, W, 3)."""
+    def _pixels(self, images: Tensor, shrink: int = 1) -> Tensor:
+        """(B * C, 3, H / shrink, W / shrink) in [-1, 1] of images (B, C, H, W, 3), means of shrink x shrink pixels."""
         expected = (self.cameras, self.image_size, self.image_size, 3)
         if images.shape[1:] != expected:
             raise ValueError(f"images must have shape (batch, {', '.join(map(str, expected))}), "
                              f"got {tuple(images.shape)}")
-        return images.flatten(0, 1).permute(0, 3, 1, 2).to(torch.float32, copy=True).div_(127.5).sub_(1)
+        pixels = images.flatten(0, 1).to(torch.float32, copy=True)
+        if shrink > 1:
+            pixels = _area_sums(pixels, shrink)
+        return pixels.permute(0, 3, 1, 2).div_(127.5 * shrink**2).sub_(1)
 
     def _intermediate(self, pixels: Tensor) -> Tensor:
         """(B * C, middle channels, H / 8, W / 8), or twice as fine."""
@@ -109,6 +109,16 @@ class ResidualBlock(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         inner = self.first(functional.gelu(self.norm(maps)))
         return maps + self.second(functional.gelu(inner))
+
+
+def _area_sums(images: Tensor, side: int) -> Tensor:
+    """(n, H / side, W / side, 3): rows added first, then columns, which takes half the time of a pooling layer."""
+    for axis in (1, 2):
+        first, *others = images.unflatten(axis, (-1, side)).unbind(axis + 1)
+        images = first.clone()
+        for other in others:
+            images += other
+    return images
 
 
 def _grid_positions(side: int, width: int) -> Tensor:
