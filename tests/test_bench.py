@@ -25,8 +25,8 @@ def measured(tmp_path_factory):
         import demonstrations
         import speed as bench
         patch.setattr(demonstrations, "LIBERO_IMAGES", 64)
-        bench.main(bench.Bench(rounds=2, libero_rounds=1, batch=8, pool_rounds=6, pool_sizes=(64, 4096), tables=6,
-                               per_task=2, out=folder))
+        bench.main(bench.Bench(rounds=2, libero_rounds=1, repeats=2, batch=8, stage_rounds=1, pool_rounds=6,
+                               pool_sizes=(64, 4096), tables=6, per_task=2, out=folder))
     return folder
 
 

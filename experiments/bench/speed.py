@@ -28,11 +28,15 @@ class Bench:
     """How often each thing is measured, and where the results go."""
 
     rounds: int = 40
-    """steps of each rule with Tabletop's policy, and rounds of everything else that is quick"""
+    """batches that each rule steps on with Tabletop's policy"""
     libero_rounds: int = 15
-    """steps of each rule with the LIBERO policy"""
+    """batches that each rule steps on with the LIBERO policy"""
+    repeats: int = 3
+    """steps on the same batch, of which the quickest counts"""
     batch: int = 64
     """chunks of a batch, those past an episode's end included"""
+    stage_rounds: int = 10
+    """how often the other stages are timed: loader, scoring, acting, simulator"""
     pool_rounds: int = 6
     pool_sizes: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)
     tables: int = throughput.TABLES
@@ -43,16 +47,16 @@ class Bench:
 
 def main(bench: Bench) -> None:
     started, load = datetime.now(UTC), os.getloadavg()
-    measured = [training_steps.measure(policy, rounds, batch_size=bench.batch, per_task=bench.per_task)
+    measured = [training_steps.measure(policy, rounds, bench.repeats, batch_size=bench.batch, per_task=bench.per_task)
                 for policy, rounds in (("tabletop", bench.rounds), ("libero", bench.libero_rounds))]
     if torch.cuda.is_available():
-        measured += [training_steps.measure(policy, bench.rounds, batch_size=bench.batch, device="cuda",
-                                            compiled=compiled)
+        measured += [training_steps.measure(policy, bench.rounds, bench.repeats, batch_size=bench.batch,
+                                            device="cuda", compiled=compiled)
                      for policy in ("tabletop", "libero") for compiled in (False, True)]
     tables = {"steps": pd.concat([steps for steps, _ in measured]),
               "parts": pd.concat([parts for _, parts in measured]),
               "pool": candidate_pool.measure(bench.pool_sizes, bench.pool_rounds),
-              "throughput": throughput.measure(bench.rounds // 4 or 1, tables=bench.tables, per_task=bench.per_task)}
+              "throughput": throughput.measure(bench.stage_rounds, tables=bench.tables, per_task=bench.per_task)}
     bench.out.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
         runs.write_text(bench.out / f"{name}.csv", table.to_csv(index=False, float_format="%.6g"))

@@ -27,10 +27,9 @@ from ptrlib.policy.precision import computing
 from ptrlib.training import Trainer, prepare_data
 
 WARM_UP = 2  # rounds that are not counted
-REPEATS = 3  # steps on the same batch, of which the quickest counts
 
 
-def measure(policy: str, rounds: int, *, batch_size: int, device: str = "cpu", compiled: bool = False,
+def measure(policy: str, rounds: int, repeats: int, *, batch_size: int, device: str = "cpu", compiled: bool = False,
             per_task: int = 5) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Seconds of the quickest step of each rule and round (a row each) and, on a CPU, of each part of it.
 
@@ -50,7 +49,7 @@ def measure(policy: str, rounds: int, *, batch_size: int, device: str = "cpu", c
     for number in range(-WARM_UP, rounds):
         turn = number % len(names)
         for rule in names[turn:] + names[:turn]:
-            seconds, spent, chunks = _quickest(trainers[rule], device)
+            seconds, spent, chunks = _quickest(trainers[rule], repeats, device)
             if number >= 0:
                 about = {"policy": policy, "device": device, "compiled": compiled,
                          "precision": _precision(trainers[rule], device), "rule": rule, "round": number}
@@ -84,10 +83,10 @@ def _precision(trainer: Trainer, device: str) -> str:
         return "bfloat16" if torch.is_autocast_enabled(device) else "float32"
 
 
-def _quickest(trainer: Trainer, device: str) -> tuple[float, dict[str, float], int]:
-    """The quickest of :data:`REPEATS` steps on the sampler's next batch."""
+def _quickest(trainer: Trainer, repeats: int, device: str) -> tuple[float, dict[str, float], int]:
+    """The quickest of ``repeats`` steps on the sampler's next batch."""
     before, steps = trainer.sampler.state_dict(), []
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         trainer.sampler.load_state_dict(before)
         steps.append(_step(trainer, device))
     return min(steps, key=lambda step: step[0])

@@ -161,7 +161,9 @@ def _named(table: pd.DataFrame, second: set[str]) -> pd.DataFrame:
 def introduction(study: Study) -> str:
     """Markdown: which runs a page shows, what they cost, how strong the corruption is, and what intervals leave out."""
     config, table = study.config, study.provenance
-    seeds, kinds = table.training_seed.nunique(), table.corruption.nunique()
+    kinds, by_cell = table.corruption.nunique(), table.groupby(["method", "corruption"]).training_seed.nunique()
+    fewest, seeds = by_cell.min(), by_cell.max()
+    seeds_each = f"{seeds}" if fewest == seeds else f"{fewest} to {seeds}"
     behind = study.episodes.groupby(["method", "corruption"]).size()
     behind_each = f"{behind.min()}" if behind.nunique() == 1 else f"{behind.min()} to {behind.max()}"
     limit = f"{config.evaluation.max_steps} control steps" if config.evaluation.max_steps else "the task’s time limit"
@@ -169,16 +171,18 @@ def introduction(study: Study) -> str:
     train, evaluate = table.training_seconds.median() / 60, table.evaluation_seconds.median() / 60
     processors = " and ".join(dict.fromkeys(table.processor))
     return (
-        f"**{study.world}: {len(study.stored)} runs**, {len(study.methods)} methods on {kinds} kinds of data, {seeds} "
-        f"training seed{'s' if seeds > 1 else ''}, {config.ptr.optimization.steps} steps of "
+        f"**{study.world}: {len(study.stored)} runs**, {len(study.methods)} methods on {kinds} kinds of data, "
+        f"{seeds_each} training seed{'s' if seeds > 1 else ''}, {config.ptr.optimization.steps} steps of "
         f"{config.ptr.optimization.batch_size} chunks each; **{behind_each} evaluation episodes** behind each rate, of "
         f"at most {limit}. Making them took {hours:.1f} hours of wall time, summed over runs, on "
         f"{processors} ({train:.1f} min to train a run, {evaluate:.1f} min to evaluate it). "
         f"{_strengths(study)}"
         + ("**With one training seed per method, no interval below says what another training run would give; it "
            "covers the choice of scenes only.**" if seeds == 1 else
-           f"Intervals of differences resample the {seeds} training seeds too; with so few, that part of them is "
-           "rough. Wilson intervals leave it out."))
+           f"Intervals of differences resample the {seeds_each} training seeds too; with so few, that part of them is "
+           "rough. Wilson intervals leave it out."
+           + (" **A comparison uses the training seeds that its sides have in common; where that is one, its interval "
+              "covers the choice of scenes only.**" if fewest == 1 else "")))
 
 
 def _strengths(study: Study) -> str:
@@ -210,11 +214,12 @@ def success_groups(study: Study) -> pd.DataFrame:
 
 
 def difference_groups(study: Study, baseline: str = "sft") -> pd.DataFrame:
-    """Paired difference of success to ``baseline`` (points), by kind of data and method."""
+    """Paired difference of success to ``baseline`` (points), by kind of data and method, over the training seeds that
+    both have."""
     cells = _cells(study.episodes)
     pairs = [(method, kind) for method, kind in cells if method != baseline and (baseline, kind) in cells]
-    table = results.intervals(pairs, ("method", "corruption"),
-                              lambda method, kind: results.difference(study.episodes, method, baseline, kind))
+    table = results.intervals(pairs, ("method", "corruption"), lambda method, kind: results.compare(
+        study.episodes, {(method, kind): 1.0, (baseline, kind): -1.0}))
     return _groups(_percent(table), study.world) if pairs else table
 
 
