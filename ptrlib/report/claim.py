@@ -474,7 +474,8 @@ def headline(episodes: pd.DataFrame, corruption: str) -> str:
             name = f"Our rule “{method_label(rule)}”" if rule in RULES else \
                 f"Our rule between wider bounds (“{method_label(rule)}”)"
             parts.append(f"{name} wins back {share.text(100, digits=0)} % of the gap between SFT and the oracle "
-                         f"filter, which **{_goal(share)}** the goal of {RECOVERY_GOAL:.0%}{scope(episodes)}.")
+                         f"filter, which **{_goal(share)}** the goal of {RECOVERY_GOAL:.0%}"
+                         f"{scope(alike(episodes, [(name, corruption) for name in (rule, 'sft', 'oracle')]))}.")
         if {(rule, "none"), ("sft", "none")} <= there:
             cost = compare(episodes, {(rule, "none"): 1.0, ("sft", "none"): -1.0})
             parts.append(f"On clean data it is {cost.text(100, sign=True)} points from SFT: **"
@@ -487,11 +488,12 @@ def against_shuffled(episodes: pd.DataFrame, corruption: str) -> str:
     there, parts = set(episodes[episodes.corruption == corruption].method), []
     for rule in (*RULES, WIDER):
         if {rule, f"{rule}_random"} <= there:
-            gain = compare(episodes, {(rule, corruption): 1.0, (f"{rule}_random", corruption): -1.0})
+            terms = {(rule, corruption): 1.0, (f"{rule}_random", corruption): -1.0}
+            gain = compare(episodes, terms)
             told = answer(gain.low, gain.high, "it is what the weights say", "the other episodes' weights do better",
                           "whether it is what the weights say cannot be told")
             parts.append(f"“{method_label(rule)}” is {gain.text(100, sign=True)} points from the same weights on other "
-                         f"episodes: **{told}**{scope(episodes)}.")
+                         f"episodes: **{told}**{scope(alike(episodes, terms))}.")
     return " ".join(parts) or "No rule's weights were given to other episodes there, so nothing shows that a gain " \
         "comes from what they say."
 

@@ -321,8 +321,9 @@ def verdict_line(study: Study) -> str:
     harmless = table.data[table["harms SFT"] != "yes"]
     note = (f" That the corruption costs SFT anything at all cannot be told with {_listed(harmless)}."
             if len(harmless) else "")
+    compared = [cell for cell in _cells(study.episodes) if cell[0] in ("sft", "ptr")]
     return (f"**{study.world}:** “PTR loses less to corruption than SFT” {', '.join(parts)}"
-            f"{verdicts.scope(study.episodes)}.{note}")
+            f"{verdicts.scope(results.alike(study.episodes, compared))}.{note}")
 
 
 def answers(study: Study) -> pd.DataFrame:

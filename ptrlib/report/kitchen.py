@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from ptrlib.report import REPOSITORY
 from ptrlib.report.charts import CORRUPTIONS, corruption_label, in_order, method_label
 from ptrlib.report.figures import COLOURS
-from ptrlib.report.results import StoredRun, compare, episodes_frame, success_rates, world_of
+from ptrlib.report.results import StoredRun, alike, compare, episodes_frame, success_rates, world_of
 from ptrlib.report.statistics import wilson_interval
 from ptrlib.report.verdicts import answer, scope
 from ptrlib.runs import is_done, read_config
@@ -147,11 +147,12 @@ def comparison(episodes: pd.DataFrame) -> str:
     told = []
     for kind in CORRUPTIONS:
         if {"ptr", "sft"} <= set(episodes[episodes.corruption == kind].method):
-            gain = compare(episodes, {("ptr", kind): 1.0, ("sft", kind): -1.0})
+            terms = {("ptr", kind): 1.0, ("sft", kind): -1.0}
+            gain = compare(episodes, terms)
             words = answer(gain.low, gain.high, "PTR succeeds more often", "SFT succeeds more often",
                            "which of the two is better cannot be told")
             told.append(f"With {corruption_label(kind)} PTR minus SFT is {gain.text(100, sign=True)} points in the "
-                        f"same {gain.count} scenes: **{words}**{scope(episodes)}.")
+                        f"same {gain.count} scenes: **{words}**{scope(alike(episodes, terms))}.")
     return " ".join(told)
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 from ptrlib.data.corruption import CORRUPTIONS
 from ptrlib.report import published
 from ptrlib.report.charts import corruption_label, method_label
-from ptrlib.report.results import compare, last_snapshot
+from ptrlib.report.results import alike, compare, last_snapshot
 from ptrlib.report.statistics import Interval, auroc
 
 COMBINED_GAINS = {"LIBERO": ("gain_combined_libero", "four suites"),
@@ -48,8 +48,7 @@ def headline(episodes: pd.DataFrame, corruption: str, *, benchmark: str = "LIBER
              for method in ("ptr", "sft", "sft_belief")}
     if cells["ptr"].empty or cells["sft"].empty:
         return "PTR and SFT are not both among the methods shown, so there is nothing to conclude."
-    where = scope(episodes)
-    gain = compare(episodes, {("ptr", corruption): 1.0, ("sft", corruption): -1.0})
+    gain, where = _compared(episodes, {("ptr", corruption): 1.0, ("sft", corruption): -1.0})
     told = answer(gain.low, gain.high, f"PTR succeeds more often{where}", f"SFT succeeds more often{where}",
                   "which of the two is better cannot be told from these runs")
     place = "holds" if 100 * gain.low <= published_gain <= 100 * gain.high else "excludes"
@@ -60,7 +59,7 @@ def headline(episodes: pd.DataFrame, corruption: str, *, benchmark: str = "LIBER
             f"combined corruption; this interval {place} it, and these runs can only tell differences of more than "
             f"about {50 * (gain.high - gain.low):.0f} points.")
     if not cells["sft_belief"].empty:
-        alone = compare(episodes, {("ptr", corruption): 1.0, ("sft_belief", corruption): -1.0})
+        alone, where = _compared(episodes, {("ptr", corruption): 1.0, ("sft_belief", corruption): -1.0})
         told = answer(alone.low, alone.high, f"reweighting helps{where}", f"reweighting hurts{where}",
                       "what reweighting alone does cannot be told")
         text += (f" Against SFT+Belief ({rates['sft_belief']}), which has the same belief tokens and no weights, "
@@ -132,10 +131,15 @@ def _success(episodes: pd.DataFrame, corruption: str) -> Iterator[Verdict]:
          pair("oracle", "sft"), "yes", "no, filtering hurts"))
     for question, terms, more, less in questions:
         if set(terms) <= present:
-            interval, where = compare(episodes, terms), scope(episodes)
+            interval, where = _compared(episodes, terms)
             yield Verdict(question, f"{interval.text(100, sign=True)} points",
                           answer(interval.low, interval.high, more + where, less + where),
                           interval.estimate, interval.low, interval.high)
+
+
+def _compared(episodes: pd.DataFrame, terms: Mapping[tuple[str, str], float]) -> tuple[Interval, str]:
+    """The contrast over the training seeds that all its cells have, and what an answer on it holds for."""
+    return compare(episodes, terms), scope(alike(episodes, terms))
 
 
 def scope(episodes: pd.DataFrame) -> str:
