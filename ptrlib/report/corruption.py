@@ -161,28 +161,26 @@ def _named(table: pd.DataFrame, second: set[str]) -> pd.DataFrame:
 def introduction(study: Study) -> str:
     """Markdown: which runs a page shows, what they cost, how strong the corruption is, and what intervals leave out."""
     config, table = study.config, study.provenance
-    kinds, by_cell = table.corruption.nunique(), table.groupby(["method", "corruption"]).training_seed.nunique()
-    fewest, seeds = by_cell.min(), by_cell.max()
-    seeds_each = f"{seeds}" if fewest == seeds else f"{fewest} to {seeds}"
-    behind = study.episodes.groupby(["method", "corruption"]).size()
-    behind_each = f"{behind.min()}" if behind.nunique() == 1 else f"{behind.min()} to {behind.max()}"
+    kinds, seeds = table.corruption.nunique(), results.training_seeds(study.episodes)
+    behind_each = results.span(study.episodes.groupby(["method", "corruption"], observed=True).size())
     limit = f"{config.evaluation.max_steps} control steps" if config.evaluation.max_steps else "the task’s time limit"
     hours = (table.training_seconds.sum() + table.evaluation_seconds.sum()) / 3600
     train, evaluate = table.training_seconds.median() / 60, table.evaluation_seconds.median() / 60
     processors = " and ".join(dict.fromkeys(table.processor))
     return (
         f"**{study.world}: {len(study.stored)} runs**, {len(study.methods)} methods on {kinds} kinds of data, "
-        f"{seeds_each} training seed{'s' if seeds > 1 else ''}, {config.ptr.optimization.steps} steps of "
-        f"{config.ptr.optimization.batch_size} chunks each; **{behind_each} evaluation episodes** behind each rate, of "
-        f"at most {limit}. Making them took {hours:.1f} hours of wall time, summed over runs, on "
-        f"{processors} ({train:.1f} min to train a run, {evaluate:.1f} min to evaluate it). "
+        f"{results.span(seeds)} training seed{'s' if seeds.max() > 1 else ''}, "
+        f"{config.ptr.optimization.steps} steps of {config.ptr.optimization.batch_size} chunks each; "
+        f"**{behind_each} evaluation episodes** behind each rate, of at most {limit}. Making "
+        f"them took {hours:.1f} hours of wall time, summed over runs, on {processors} ({train:.1f} min to train a run, "
+        f"{evaluate:.1f} min to evaluate it). "
         f"{_strengths(study)}"
         + ("**With one training seed per method, no interval below says what another training run would give; it "
-           "covers the choice of scenes only.**" if seeds == 1 else
-           f"Intervals of differences resample the {seeds_each} training seeds too; with so few, that part of them is "
-           "rough. Wilson intervals leave it out."
+           "covers the choice of scenes only.**" if seeds.max() == 1 else
+           f"Intervals of differences resample the {results.span(seeds)} training seeds too; with so few, that part of "
+           "them is rough. Wilson intervals leave it out."
            + (" **A comparison uses the training seeds that its sides have in common; where that is one, its interval "
-              "covers the choice of scenes only.**" if fewest == 1 else "")))
+              "covers the choice of scenes only.**" if seeds.min() == 1 else "")))
 
 
 def _strengths(study: Study) -> str:

@@ -19,7 +19,16 @@ from matplotlib.figure import Figure
 from ptrlib.report import REPOSITORY
 from ptrlib.report.charts import CORRUPTIONS, corruption_label, in_order, method_label
 from ptrlib.report.figures import COLOURS
-from ptrlib.report.results import StoredRun, alike, compare, episodes_frame, success_rates, world_of
+from ptrlib.report.results import (
+    StoredRun,
+    alike,
+    compare,
+    episodes_frame,
+    span,
+    success_rates,
+    training_seeds,
+    world_of,
+)
 from ptrlib.report.statistics import wilson_interval
 from ptrlib.report.verdicts import answer, scope
 from ptrlib.runs import is_done, read_config
@@ -108,11 +117,12 @@ def introduction(stored: Sequence[StoredRun]) -> str:
     if not config.initial_policy:
         raise ValueError(f"{stored[0].name} starts from no stored policy; name a manifest with initial_policy")
     start = read_config(stored[0].folder.parent / config.initial_policy)
-    seeds = episodes.training_seed.nunique()
+    seeds = training_seeds(episodes)
     return (f"**{world_of(stored)}.** Each policy learned for {start.ptr.optimization.steps} steps from "
             f"{start.data.episodes_per_task} clean demonstrations of each task, then for "
             f"{config.ptr.optimization.steps} steps from {config.data.episodes_per_task} others in five styles, "
-            f"{config.ptr.optimization.batch_size} chunks a step; {seeds} training seed{'s' if seeds > 1 else ''}, "
+            f"{config.ptr.optimization.batch_size} chunks a step; {span(seeds)} training "
+            f"seed{'s' if seeds.max() > 1 else ''}, "
             f"{len(episodes)} evaluation episodes. {_start(stored[0].folder.parent / config.initial_policy)}"
             + ", ".join(f"`{run.name}`" for run in stored) + ".")
 

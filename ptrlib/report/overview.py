@@ -43,17 +43,13 @@ def _rows(manifest: str, kinds: Sequence[str]) -> Iterator[dict[str, Any]]:
         rates = results.success_rates(mine, by=("method",)).set_index("method")
         seeds, counts = mine.groupby("method", observed=True).training_seed.nunique(), rates.episodes
         row: dict[str, Any] = {"world, data": f"{results.world_of(stored)}, {corruption_label(kind)}",
-                               "episodes each (seeds)": f"{_span(counts)} ({_span(seeds)})"}
+                               "episodes each (seeds)": f"{results.span(counts)} ({results.span(seeds)})"}
         for method in rates.index:
             rate = rates.loc[method]
             row[METHODS[method]] = Interval(rate.success, rate.low, rate.high, rate.episodes).text(100)
         if {"ptr", "sft"} <= set(rates.index):
             row[GAIN] = results.compare(episodes, {("ptr", kind): 1.0, ("sft", kind): -1.0}).text(100, sign=True)
         yield row
-
-
-def _span(counts: pd.Series) -> str:
-    return f"{counts.min()}" if counts.nunique() == 1 else f"{counts.min()} to {counts.max()}"
 
 
 def markdown(shown: pd.DataFrame) -> str:

@@ -245,6 +245,16 @@ def difference(episodes: pd.DataFrame, method: str, baseline: str, corruption: s
     return contrast(episodes, {(method, corruption): 1.0, (baseline, corruption): -1.0})
 
 
+def training_seeds(episodes: pd.DataFrame) -> pd.Series:
+    """How many training seeds every method has on every kind of data."""
+    return episodes.groupby(["method", "corruption"], observed=True).training_seed.nunique()
+
+
+def span(counts: pd.Series) -> str:
+    """``60``, or ``60 to 120`` where counts differ."""
+    return f"{counts.min()}" if counts.nunique() == 1 else f"{counts.min()} to {counts.max()}"
+
+
 def intervals(items: Iterable[Any], columns: Sequence[str],
               measure: Callable[..., Interval]) -> pd.DataFrame:
     """A row per item: the item under ``columns``, then what ``measure(*item)`` gives."""

@@ -62,8 +62,12 @@ def headline(episodes: pd.DataFrame, corruption: str, *, benchmark: str = "LIBER
         alone, where = _compared(episodes, {("ptr", corruption): 1.0, ("sft_belief", corruption): -1.0})
         told = answer(alone.low, alone.high, f"reweighting helps{where}", f"reweighting hurts{where}",
                       "what reweighting alone does cannot be told")
-        text += (f" Against SFT+Belief ({rates['sft_belief']}), which has the same belief tokens and no weights, "
-                 f"the difference is {alone.text(100, sign=True)} points: **{told}**.")
+        paired = alike(episodes, [("ptr", corruption), ("sft_belief", corruption)])
+        fewer = paired[paired.method == "ptr"].success
+        there = "" if len(fewer) == len(cells["ptr"]) else \
+            f", PTR {100 * fewer.mean():.1f} % in the same {len(fewer)} episodes"
+        text += (f" Against SFT+Belief ({rates['sft_belief']}{there}), which has the same belief tokens and no "
+                 f"weights, the difference is {alone.text(100, sign=True)} points: **{told}**.")
     return text
 
 

@@ -122,6 +122,25 @@ def test_charts_hold_the_rates_the_paired_differences_and_the_drops(study):
     assert set(paper.method) == {"sft", "ptr"}
 
 
+def test_uneven_training_seeds_are_said_and_only_shared_ones_are_compared(study):
+    """A second training seed under one corruption alone: what is compared with clean data keeps one, and says so."""
+    rates = {(method, kind): rate for method, rate in (("sft", 60), ("ptr", 40), ("sft_belief", 50))
+             for kind in ("none", "combined")}
+    even = with_rates(study, rates, seeds=2)
+    first = even.episodes.training_seed == 0
+    again = even.episodes.method.isin(["sft", "ptr"]) & (even.episodes.corruption == "combined")
+    uneven = dataclasses.replace(even, episodes=even.episodes[first | again])
+    drawn = corruption.difference_groups(uneven).set_index(["method", "corruption"])["count"]
+    assert drawn["ptr", "combined"] == 120 and drawn["ptr", "none"] == drawn["sft_belief", "combined"] == 60
+    assert "1 to 2 training seeds" in corruption.introduction(uneven)
+    assert "that its sides have in common" in corruption.introduction(uneven)
+    assert "in common" not in corruption.introduction(even)
+    assert "in this one training run of each" in corruption.verdict_line(uneven)
+    told = verdicts.headline(uneven.episodes, "combined")
+    assert "SFT succeeds more often**" in told and "% in the same 60 episodes" in told
+    assert "in the same" not in verdicts.headline(even.episodes, "combined")
+
+
 def test_an_oracle_loses_against_the_clean_runs_of_sft(study):
     fixed = with_rates(study, {("sft", "none"): 80, ("sft", "truncation"): 50, ("oracle", "truncation"): 75})
     drops = corruption.drop_groups(fixed)
