@@ -100,7 +100,7 @@ def policy_table(episodes: pd.DataFrame) -> pd.DataFrame:
     columns = [name for kind in CORRUPTIONS for method in in_order(rates.method)
                for name in rates.column[(rates.method == method) & (rates.corruption == kind)].unique()]
     names = [f"{name}, together" for name in CATEGORY_NAMES] + [task.name for task in TASKS]
-    counts = told.groupby("row").size() // len(columns)
+    counts = rates.groupby("row").episodes.agg(span)
     table = rates.pivot(index="row", columns="column", values="cell")[columns]
     table = table.loc[[name for name in names if name in table.index]]
     return table.rename_axis(None, axis=1).rename_axis("tasks").reset_index().assign(
