@@ -19,7 +19,8 @@ from ptrlib.runs import write_text
 
 MANIFESTS = ("tabletop_claim", "tabletop_hard", "libero_corruption", "robocasa_corruption")
 METHODS = {"sft": method_label("sft"), "ptr": method_label("ptr"), "random": "PTR’s weights, shuffled",
-           "oracle": method_label("oracle"), "crossfit_every_wide": "our rule, w in [1/20, 20]"}
+           "oracle": method_label("oracle"), "crossfit_every_wide": "our rule, w in [1/20, 20]",
+           "crossfit_every_wide_random": "our rule’s weights, shuffled"}
 GAIN = "PTR − SFT (points)"
 BEGIN, END = "<!-- written by `python -m ptrlib.report.overview` -->", "<!-- end of what it writes -->"
 
