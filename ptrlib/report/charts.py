@@ -28,7 +28,7 @@ METHODS = {"sft": ("SFT", "grey"), "sft_belief": ("SFT+Belief", "sky"), "ptr": (
            "crossfit_every": ("contrasts of every chunk", "vermillion"),
            "crossfit_every_random": ("every chunk, shuffled", "grey"),
            "crossfit_every_wide": ("every chunk, w in [1/20, 20]", "orange"),
-           "crossfit_every_wide_random": ("[1/20, 20], shuffled", "grey"),
+           "crossfit_every_wide_random": ("[1/20, 20], shuffled", "black"),
            "crossfit_likelihood": ("… start policy's loss", "sky"),
            "crossfit_consequence": ("… PTR's question", "blue"), "crossfit_action": ("… action only", "orange"),
            "crossfit_instruction": ("… instruction only", "yellow"), "crossfit_ending": ("… ending only", "vermillion"),
