@@ -1,4 +1,4 @@
-"""All the benchmarks of the speed page, in a few minutes: `make bench` calls this.
+"""All the benchmarks of the speed page: `make bench` calls this.
 
 Writes a CSV per benchmark and ``speed.json`` (commit, machine, packages, load) into ``experiments/bench/results``.
 """

@@ -112,7 +112,8 @@ class ResidualBlock(nn.Module):
 
 
 def _area_sums(images: Tensor, side: int) -> Tensor:
-    """(n, H / side, W / side, 3): rows added first, then columns, which takes half the time of a pooling layer."""
+    """(n, H / side, W / side, 3): sums over side x side pixels of images (n, H, W, 3), rows before
+    columns, which is faster than a pooling layer where channels come last."""
     for axis in (1, 2):
         first, *others = images.unflatten(axis, (-1, side)).unbind(axis + 1)
         images = first.clone()

@@ -216,8 +216,8 @@ def difference_groups(study: Study, baseline: str = "sft") -> pd.DataFrame:
     both have."""
     cells = _cells(study.episodes)
     pairs = [(method, kind) for method, kind in cells if method != baseline and (baseline, kind) in cells]
-    table = results.intervals(pairs, ("method", "corruption"), lambda method, kind: results.compare(
-        study.episodes, {(method, kind): 1.0, (baseline, kind): -1.0}))
+    table = results.intervals(pairs, ("method", "corruption"),
+                              lambda method, kind: results.difference(study.episodes, method, baseline, kind))
     return _groups(_percent(table), study.world) if pairs else table
 
 

@@ -210,10 +210,10 @@ def alike(episodes: pd.DataFrame, cells: Iterable[tuple[str, str]]) -> pd.DataFr
     """The episodes of those (method, corruption), with the training seeds that all of them have.
 
     Raises:
-        ValueError: they have none in common.
+        ValueError: one of them has no episodes, or they have no seed in common.
     """
     cells = list(cells)
-    parts = [episodes[(episodes.method == method) & (episodes.corruption == kind)] for method, kind in cells]
+    parts = [_cell(episodes, method, kind) for method, kind in cells]
     seeds = set.intersection(*(set(part.training_seed) for part in parts))
     if not seeds:
         names = " and ".join(f"{method} on {kind} data" for method, kind in cells)
@@ -226,11 +226,7 @@ def paired_values(episodes: pd.DataFrame, terms: Mapping[tuple[str, str], float]
     """What :func:`contrast` is the mean of: one value per (training seed, task, init state)."""
     cells = {}
     for one, other in terms:
-        cell = episodes[(episodes[by[0]] == one) & (episodes[by[1]] == other)]
-        if cell.empty:
-            raise ValueError(f"there are no episodes of '{one}' on '{other}' data to compare; "
-                             "keep its runs in the manifest")
-        scene = cell.set_index(["training_seed", "task", "init_state"])
+        scene = _cell(episodes, one, other, by).set_index(["training_seed", "task", "init_state"])
         cells[one, other] = scene.success.astype(float)
     first = next(iter(cells.values()))
     if any(not cell.index.sort_values().equals(first.index.sort_values()) for cell in cells.values()):
@@ -240,9 +236,17 @@ def paired_values(episodes: pd.DataFrame, terms: Mapping[tuple[str, str], float]
     return pd.Series(total, index=first.index)
 
 
+def _cell(episodes: pd.DataFrame, one: str, other: str, by: tuple[str, str] = ("method", "corruption")) -> pd.DataFrame:
+    cell = episodes[(episodes[by[0]] == one) & (episodes[by[1]] == other)]
+    if cell.empty:
+        raise ValueError(f"there are no episodes of '{one}' on '{other}' data to compare; "
+                         "keep its runs in the manifest")
+    return cell
+
+
 def difference(episodes: pd.DataFrame, method: str, baseline: str, corruption: str) -> Interval:
-    """Paired difference of success, ``method`` minus ``baseline``."""
-    return contrast(episodes, {(method, corruption): 1.0, (baseline, corruption): -1.0})
+    """Paired difference of success, ``method`` minus ``baseline``, over the training seeds that both have."""
+    return compare(episodes, {(method, corruption): 1.0, (baseline, corruption): -1.0})
 
 
 def training_seeds(episodes: pd.DataFrame) -> pd.Series:
