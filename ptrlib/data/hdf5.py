@@ -411,6 +411,25 @@ class EpisodeWriter:
         self._pieces.append(piece)
         self.recorded.append((episode.seed, episode.operator))
 
+    def take_up(self) -> None:
+        """Begin with the episodes of the finished file at ``path``, if there is one.
+
+        It stays as it is until ``close`` replaces it.
+        """
+        if not self.path.exists():
+            return
+        with h5py.File(self.path, "r") as whole:
+            for index in range(len(whole["data"])):
+                piece = self.partial / f"demo_{index:06d}.hdf5"
+                if piece.exists():  # taken up before an interruption
+                    continue
+                unfinished = piece.with_suffix(".tmp")
+                with h5py.File(unfinished, "w") as handle:
+                    whole.copy(f"data/demo_{index}", handle, "demo")
+                os.replace(unfinished, piece)
+        self._pieces = sorted(self.partial.glob("demo_*.hdf5"))
+        self.recorded = [_identity(piece) for piece in self._pieces]
+
     def close(self) -> None:
         """Join the episodes into ``path`` (replacing it in one step) and remove the partial folder."""
         if self._pieces:

@@ -1,7 +1,8 @@
 """Record scripted demonstrations into one HDF5 file per task.
 
 One process records a task from its first episode to its last, so a file's content depends on the settings
-and not on the number of processes. An interrupted recording goes on where it stopped.
+and not on the number of processes. An interrupted recording goes on where it stopped, and so does one that
+more episodes are asked of: they are the same as if all had been asked for at once.
 """
 
 from __future__ import annotations
@@ -59,8 +60,8 @@ def record(world: str = "libero", suite: str = "libero_spatial", episodes: int =
 
     Styles are taken in turn. The scene of each episode is drawn from ``seed``, the task and the episode's
     number; after a failure another one is drawn, and the failed attempt is kept in ``<out>/failed`` without
-    images. Files that are there already with the same settings are left alone. ``options`` are for worlds
-    that have a recorder, and options, of their own.
+    images. Files that are there already with the same settings are left alone, or continued if they have
+    fewer episodes. ``options`` are for worlds that have a recorder, and options, of their own.
 
     Raises:
         ValueError: no such world, suite, task or style, or a file with other settings is in the way.
@@ -95,6 +96,8 @@ def record_task(simulator: Simulator, recording: Recording, out: Path,
     attributes = simulator.file_attributes() | {"recording": settings_of(recording), "code": code_version()}
     with EpisodeWriter(recording.file(out, task), attributes, compression=COMPRESSION) as demonstrations, \
             EpisodeWriter(recording.failures(out, task), attributes, compression=COMPRESSION) as failures:
+        demonstrations.take_up()
+        failures.take_up()
         done, failed = set(demonstrations.recorded), set(failures.recorded)
         for number in range(recording.episodes):
             style = recording.styles[number % len(recording.styles)]
@@ -154,12 +157,14 @@ def settings_of(recording: Recording) -> dict:
 
 
 def is_recorded(recording: Recording, file: Path) -> bool:
-    """True if ``file`` is there with these settings, False if it is not there."""
+    """True if ``file`` is there with these settings, False if it is not there or has fewer episodes."""
     if not file.exists():
         return False
     with h5py.File(file, "r") as handle:
         found = json.loads(handle["data"].attrs.get("recording", "{}"))
     wanted = settings_of(recording)
+    if found.get("episodes", 0) < recording.episodes and found | {"episodes": recording.episodes} == wanted:
+        return False
     differing = [f"{key} {found.get(key)} instead of {value}" for key, value in wanted.items()
                  if found.get(key) != value]
     if differing:

@@ -228,6 +228,27 @@ def test_an_interrupted_recording_is_taken_up_again(tmp_path: Path) -> None:
         assert handle["data/demo_2"].attrs["model_file"] == "<mujoco/>"
 
 
+def test_a_finished_file_is_taken_up_and_stays_whole_until_it_is_replaced(tmp_path: Path) -> None:
+    path, episodes = tmp_path / "a_demo.hdf5", tiny_episodes(3, steps=4, size=4)
+    with EpisodeWriter(path, {}) as writer:
+        writer.take_up()  # nothing there yet
+        for episode in episodes[:2]:
+            writer.append(episode)
+    with pytest.raises(KeyboardInterrupt), EpisodeWriter(path, {}) as writer:
+        writer.take_up()
+        writer.append(episodes[2])
+        raise KeyboardInterrupt
+    assert [episode.seed for episode in read_episodes(path)] == [0, 1]
+    with EpisodeWriter(path, {"env_name": "libero"}) as writer:
+        writer.take_up()
+        assert [seed for seed, _ in writer.recorded] == [0, 1, 2]
+    whole = read_episodes(path)
+    assert [episode.seed for episode in whole] == [0, 1, 2]
+    for episode, expected in zip(whole, episodes, strict=True):
+        np.testing.assert_array_equal(episode.actions, expected.actions)
+        np.testing.assert_array_equal(episode.images["agentview"], expected.images["agentview"])
+
+
 def test_two_recordings_of_one_file_do_not_mix(tmp_path: Path) -> None:
     path = tmp_path / "a_demo.hdf5"
     with EpisodeWriter(path, {}) as writer:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pytest
@@ -78,6 +81,23 @@ def test_an_interrupted_recording_goes_on_to_the_same_file(simulator, recording,
     assert contents(file) == contents(recorded[0])
 
 
+def test_asked_for_more_episodes_a_recording_goes_on_to_the_same_file(simulator, recording, recorded, tmp_path):
+    from ptrlib.simulators.recording import is_recorded, record_task, settings_of
+
+    fewer = replace(recording, episodes=1)
+    record_task(simulator, fewer, tmp_path)
+    file = recording.file(tmp_path, simulator.task)
+    assert is_recorded(fewer, file) and not is_recorded(recording, file)
+    record_task(simulator, recording, tmp_path)
+    assert contents(file) == contents(recorded[0]) and is_recorded(recording, file)
+    with h5py.File(file) as handle:
+        assert json.loads(handle["data"].attrs["recording"]) == settings_of(recording)
+    with pytest.raises(ValueError, match="was recorded with episodes 2 instead of 1"):
+        is_recorded(fewer, file)
+    with pytest.raises(ValueError, match="episodes 2 instead of 3, seed 0 instead of 1"):
+        is_recorded(replace(recording, episodes=3, seed=1), file)
+
+
 def test_images_are_recorded_as_the_simulator_showed_them(simulator, monkeypatch):
     from ptrlib.simulators import recording
 
@@ -132,8 +152,8 @@ def test_workers_record_the_same_file_and_finished_files_are_left_alone(libero, 
     assert contents(file) == contents(recorded[0])
     before = file.stat().st_mtime_ns
     assert record(episodes=2, **settings) == [file] and file.stat().st_mtime_ns == before
-    with pytest.raises(ValueError, match="episodes 2 instead of 3; choose another folder or delete it"):
-        record(episodes=3, **settings)
+    with pytest.raises(ValueError, match="episodes 2 instead of 1; choose another folder or delete it"):
+        record(episodes=1, **settings)
 
 
 def test_bad_settings_are_named(libero, tmp_path):
