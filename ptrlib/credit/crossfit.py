@@ -1,5 +1,5 @@
-"""Cross-fitted contrasts: our own reward-free rule, for what PTR's score cannot see (chapter "When does the
-claim hold?").
+"""Cross-fitted contrasts: our own reward-free rule, for what PTR's score cannot see (the book's page
+"A rule of our own").
 
 PTR asks one question of a chunk while the policy learns from it: can its consequence be picked out of a pool? Here
 three others are asked, once, before training, of features of the policy that training starts from:

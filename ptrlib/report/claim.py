@@ -1,4 +1,5 @@
-"""The chapter "When does the claim hold?": interference, saturation, memory, padding, contrasts.
+"""The chapter "When does the claim hold?": interference, saturation, memory, padding, starts. The page of our own rule
+(:mod:`ptrlib.report.rule`) asks some of it too.
 
 Frames in, frames and verdicts out. Proportions are in [0, 1] unless a docstring says points.
 """
@@ -25,7 +26,6 @@ from ptrlib.report.results import (
     intervals,
     is_stored,
     manifest_path,
-    paired_values,
     runs_of,
     success_rates,
 )
@@ -38,17 +38,11 @@ from ptrlib.report.statistics import (
     effective_sample_size,
     mean_by_episode,
     mean_over_runs,
-    paired_ratio,
 )
 from ptrlib.report.verdicts import Verdict, answer, scope, score_auroc
 
-RULE, SECOND = RULES = ("crossfit", "crossfit_every")  # our own, in the order in which they were written
-WIDER = "crossfit_every_wide"  # the second between wider bounds: it says what the bounds cost
-SAME_SCORE = ("random", *(f"{rule}_random" for rule in (*RULES, WIDER)), WIDER)  # whose score is another rule's
-ASKED = (*RULES, "crossfit_action", "crossfit_instruction", "crossfit_ending", "crossfit_consequence",
-         "crossfit_likelihood", "crossfit_insample", "crossfit_chunk")  # rules whose scores differ
-RECOVERY_GOAL = 0.7
 INTERFERENCE = ("ptr", "ptr_alpha0", "ptr_tenth", "ptr_detached", "sft_belief")
+OWN = "crossfit"  # begins the names of our own rules, whose scores are fixed before training
 AT_CLIP = 0.999  # of w_max: a weight above this share of it is at the clip
 
 
@@ -79,24 +73,6 @@ def with_further(stored: Sequence[StoredRun], manifest: str) -> tuple[list[Store
 
 def _kind(run: StoredRun) -> tuple[str, str]:
     return run.setting.method, run.setting.config.data.corruption
-
-
-def recovery(episodes: pd.DataFrame, method: str, corruption: str) -> Interval:
-    """(method - SFT) / (oracle - SFT) in success, on the same scenes, over the training seeds that all three have."""
-    episodes = alike(episodes, [(name, corruption) for name in dict.fromkeys((method, "sft", "oracle"))])
-    won = paired_values(episodes, {("sft", corruption): -1.0, (method, corruption): 1.0})
-    gap = paired_values(episodes, {("sft", corruption): -1.0, ("oracle", corruption): 1.0})
-    return paired_ratio(won, gap)
-
-
-def recoveries(episodes: pd.DataFrame, corruption: str) -> pd.DataFrame:
-    """:func:`recovery` of every method but the two that define the gap."""
-    there = set(episodes[episodes.corruption == corruption].method)
-    if not {"sft", "oracle"} <= there:
-        return pd.DataFrame()
-    methods = [(method,) for method in in_order(there) if method not in ("sft", "oracle")]
-    return intervals(methods, ["method"], lambda method: recovery(episodes, method, corruption)) if methods \
-        else pd.DataFrame()
 
 
 def differences(episodes: pd.DataFrame, methods: Sequence[str] | None = None) -> pd.DataFrame:
@@ -162,17 +138,6 @@ def discrimination(weights: pd.DataFrame, methods: Sequence[str]) -> pd.DataFram
     return table.assign(kind="AUROC, untouched above corrupted", group=table.corruption.map(CORRUPTION_LABELS))
 
 
-def question_table(weights: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
-    """:func:`discrimination` as text, a row per rule and a column per corruption."""
-    told = discrimination(weights[weights.method != "sft"], methods)
-    if told.empty:
-        return told
-    text = [Interval(row.estimate, row.low, row.high, row.count).text(digits=2) for row in told.itertuples()]
-    table = told.assign(text=text).pivot(index="method", columns="group", values="text")
-    table = table.loc[in_order(told.method), list(dict.fromkeys(told.group))].fillna("–")
-    return table.rename(index=_alone).rename_axis(index="AUROC of", columns=None)
-
-
 def memory(weights: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
     """Mean score of untouched chunks of training and of held-out episodes, for :func:`charts.grouped_chart`."""
     clean = weights[weights.valid & ~weights.corrupted]
@@ -210,7 +175,7 @@ def moments(weights: pd.DataFrame, methods: Sequence[str]) -> list[tuple[str, st
         mine = weights[(weights.method == method) & weights.valid].dropna(subset=["score"])
         steps = mine.groupby("run").step
         early, late = mine[mine.step == steps.transform("min")], mine[mine.step == steps.transform("max")]
-        if method.startswith(RULE):
+        if method.startswith(OWN):
             found.append((method, "before training", late))
             continue
         found += [(method, f"step {part.step.min()}", part) for part in (early, late)]
@@ -241,8 +206,8 @@ def score_distributions(weights: pd.DataFrame, methods: Sequence[str], bins: int
             if len(line):
                 axes.stairs(100 * line.share, [*line.low, line.high.iloc[-1]], fill=filled, color=COLOURS[colour],
                             alpha=0.45 if filled else 1.0, linewidth=1.3, label=group)
-        axes.set(title=f"{_alone(method)}, {words}", ylabel="chunks (%)")
-        if method.startswith(RULE):  # most chunks have the usual answer, and the tail is what matters
+        axes.set(title=f"{alone(method)}, {words}", ylabel="chunks (%)")
+        if method.startswith(OWN):  # most chunks have the usual answer, and the tail is what matters
             axes.set(yscale="log", ylim=(0.05, 100))
             axes.set_yticks([0.1, 1, 10, 100], ["0.1", "1", "10", "100"])
     panels[-1, 0].set_xlabel("score T (nats)")
@@ -250,7 +215,7 @@ def score_distributions(weights: pd.DataFrame, methods: Sequence[str], bins: int
     return figure, drawn
 
 
-def _alone(method: str) -> str:
+def alone(method: str) -> str:
     """The label of a rule where it does not stand below the rule it varies."""
     return method_label(method).replace("… ", "contrasts, ")
 
@@ -272,7 +237,7 @@ def score_table(weights: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
     rows = []
     for method, words, chunks in moments(weights, methods):
         told, remembered = truth_auroc(chunks, method), memory_auroc(chunks, method)
-        rows.append({"score": _alone(method), "when": words, "chunks": len(chunks),
+        rows.append({"score": alone(method), "when": words, "chunks": len(chunks),
                      "untouched above corrupted": told.text(digits=2) if told else "–",
                      "training above held-out": remembered.text(digits=2) if remembered else "–"})
     return pd.DataFrame(rows)
@@ -295,40 +260,6 @@ def over_phase(weights: pd.DataFrame, methods: Sequence[str], bins: int = 8) -> 
     axes.axhline(1, color="grey", linewidth=0.8)
     axes.set(xlabel="phase of the episode", ylabel="weight, relative to the run's mean")
     axes.legend(frameon=False)
-    return figure, drawn
-
-
-def against_divergence(episodes: pd.DataFrame, measured: pd.DataFrame, corruption: str) -> tuple[Figure, pd.DataFrame]:
-    """Recovery of the gap beside how far the weighted data are from the data: a row per rule that weights, the farthest
-    first. KL(q||p) is a mean over runs; ``sharp_bound`` is its least upper bound for the run's clip, ``bound`` Eq 26's.
-    """
-    rows = []
-    for method, cell in measured[measured.corruption == corruption].groupby("method"):
-        rows.append({"method": method, "runs": len(cell), "divergence": cell.divergence.mean(),
-                     "sharp_bound": cell.sharp_bound.mean(), "bound": cell.bound.mean(),
-                     **vars(recovery(episodes, str(method), corruption))})
-    drawn = pd.DataFrame(rows).sort_values("divergence", ascending=False, ignore_index=True)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(5.8, 0.28 * len(drawn) + 1.3), sharey=True,
-                                         width_ratios=[3, 2])
-    colours = [method_colour(method) if method in RULES else COLOURS["black"] for method in drawn.method]
-    for place, (row, colour) in enumerate(zip(drawn.itertuples(), colours, strict=True)):
-        ends = np.nan_to_num([[row.estimate - row.low], [row.high - row.estimate]]).clip(0)
-        left.errorbar(100 * row.estimate, place, xerr=100 * ends, fmt="o", color=colour, markersize=4.5, capsize=2,
-                      linewidth=1.2)
-        right.plot([row.divergence, row.sharp_bound], [place, place], color=COLOURS["grey"], linewidth=0.8)
-    right.scatter(drawn.divergence, drawn.index, color=colours, s=20, zorder=3, label="of the weights")
-    right.plot(drawn.sharp_bound, drawn.index, "|", color=COLOURS["vermillion"], markersize=9,
-               label="least upper bound")
-    right.plot(drawn.bound, drawn.index, "|", color=COLOURS["grey"], markersize=9, label="Eq 26")
-    left.axvline(0, color=COLOURS["grey"], linewidth=0.8)
-    left.axvline(100 * RECOVERY_GOAL, color=COLOURS["grey"], linewidth=0.8, linestyle=":")
-    left.set(xlabel="share of the gap won back (%)", yticks=drawn.index, ylim=(len(drawn) - 0.5, -0.5),
-             yticklabels=[_alone(method) for method in drawn.method])
-    right.set(xlabel="KL(q‖p) (nats)", xscale="log")
-    right.xaxis.set_major_formatter("{x:g}")
-    for axes in (left, right):
-        axes.grid(axis="y", visible=False)
-    figure.legend(*right.get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return figure, drawn
 
 
@@ -383,63 +314,17 @@ def start_verdicts(episodes: pd.DataFrame) -> pd.DataFrame:
         if method == "sft" or not {(method, "scratch"), ("sft", "scratch")} <= there:
             continue
         scratch = {(method, "scratch"): 1.0, ("sft", "scratch"): -1.0}
-        rows.append(_points(f"f. Is “{method_label(method)}” behind SFT from scratch, on clean data?", episodes,
+        rows.append(points(f"f. Is “{method_label(method)}” behind SFT from scratch, on clean data?", episodes,
                             scratch, "no, it is ahead", "yes"))
         both = _shared(episodes[episodes.method.isin([method, "sft"])], len(scratch) * len(STARTS))
         if len(both):
             pretrained = {(method, "pretrained"): -1.0, ("sft", "pretrained"): 1.0}
-            rows.append(_points(f"f. Is “{method_label(method)}” farther behind from scratch than from the pretrained "
+            rows.append(points(f"f. Is “{method_label(method)}” farther behind from scratch than from the pretrained "
                                 "policy?", both, scratch | pretrained, "no, less far", "yes"))
     for control, question in START_CONTROLS.items():
         if {("ptr", "scratch"), (control, "scratch")} <= there:
-            rows.append(_points(question, episodes, {("ptr", "scratch"): 1.0, (control, "scratch"): -1.0},
+            rows.append(points(question, episodes, {("ptr", "scratch"): 1.0, (control, "scratch"): -1.0},
                                 "yes", "no, PTR does worse"))
-    return pd.DataFrame([asdict(verdict) for verdict in rows])
-
-
-def elsewhere_table(episodes: pd.DataFrame, corruption: str) -> pd.DataFrame:
-    """What every rule comes to in another world, a row per rule, as text: success (%), the paired difference to SFT
-    (points) and the share of the gap between SFT and the oracle that it wins back (%)."""
-    mine = episodes[episodes.corruption == corruption]
-    rates, won = success_rates(mine, ("method",)).set_index("method"), recoveries(episodes, corruption)
-    beside = differences(mine)
-    rows = []
-    for method in in_order(rates.index):
-        rate = rates.loc[method]
-        cells = [next((Interval(row.estimate, row.low, row.high, row.count) for row in table.itertuples()
-                       if row.method == method), None) for table in (beside, won)]
-        rows.append({"rule": method_label(method), "episodes": int(rate.episodes),
-                     "success (%)": Interval(rate.success, rate.low, rate.high, rate.episodes).text(100),
-                     "minus SFT's (points)": cells[0].text(100, sign=True) if cells[0] else "–",
-                     "share of the gap (%)": cells[1].text(100, digits=0) if cells[1] else "–"})
-    return pd.DataFrame(rows)
-
-
-def elsewhere_auroc(weights: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """:func:`discrimination` of PTR and of our rules in each world, named by its key; a panel per world."""
-    tables = [discrimination(table, [rule for rule in ("ptr", *RULES, WIDER) if rule in set(table.method)]).assign(
-        kind=world) for world, table in weights.items()]
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
-
-
-def executed_verdicts(episodes: pd.DataFrame, weights: pd.DataFrame) -> pd.DataFrame:
-    """g. Does our second rule see noise that the robot executed, and does it win anything there?"""
-    kind, rows = "action_noise", []
-    told = truth_auroc(weights, SECOND)
-    if told is not None:
-        rows.append(Verdict("g. Does the score of the second rule tell executed noise?", f"AUROC {told.text(digits=2)}",
-                            answer(told.low - 0.5, told.high - 0.5, "yes", "no, it is the other way round"),
-                            told.estimate, told.low, told.high))
-    shuffled = "Do its weights beat the same weights given to other episodes?"
-    for method, baseline, question in (
-            ("oracle", "sft", "g. Does it help to leave those episodes out (the oracle filter)?"),
-            (SECOND, "sft", "g. Does the second rule beat SFT there?"),
-            (SECOND, f"{SECOND}_random", f"g. {shuffled}"),
-            (WIDER, "sft", "g. Does the second rule beat SFT between wider bounds?"),
-            (WIDER, f"{WIDER}_random", f"g. Wider bounds: {shuffled}")):
-        if {(method, kind), (baseline, kind)} <= set(zip(episodes.method, episodes.corruption, strict=True)):
-            terms = {(method, kind): 1.0, (baseline, kind): -1.0}
-            rows.append(_points(question, episodes, terms, "yes", "no, it loses"))
     return pd.DataFrame([asdict(verdict) for verdict in rows])
 
 
@@ -449,10 +334,10 @@ def _shared(episodes: pd.DataFrame, cells: int) -> pd.DataFrame:
 
 
 def verdicts(episodes: pd.DataFrame, weights: pd.DataFrame, measured: pd.DataFrame, corruption: str) -> pd.DataFrame:
-    """A row per hypothesis that the runs can answer: question, number, answer and the interval behind it."""
+    """A row per hypothesis about PTR that the runs can answer: question, number, answer and the interval behind it."""
     return pd.DataFrame([asdict(verdict) for verdict in [
-        *_interference(episodes), *_saturation(measured, corruption), *_memory(weights),
-        *_padding(episodes, corruption), *_contrasts(episodes, corruption)]])
+        *_interference(episodes), *_saturation(measured, corruption), *score_verdicts(weights, TOLD, REMEMBERED),
+        *_padding(episodes, corruption)]])
 
 
 def as_lines(verdicts: pd.DataFrame) -> str:
@@ -461,49 +346,16 @@ def as_lines(verdicts: pd.DataFrame) -> str:
 
 
 def headline(episodes: pd.DataFrame, corruption: str) -> str:
-    """One paragraph of Markdown: what PTR does, and whether the rule reaches its two goals."""
-    there = set(zip(episodes.method, episodes.corruption, strict=True))
-    parts = []
-    if {("ptr", corruption), ("sft", corruption)} <= there:
-        gain = compare(episodes, {("ptr", corruption): 1.0, ("sft", corruption): -1.0})
-        parts.append(f"Under {CORRUPTION_LABELS[corruption]} the paper's rule is {gain.text(100, sign=True)} points "
-                     f"from SFT: **{answer(gain.low, gain.high, 'the claim holds here', 'the claim fails here')}**.")
-    for rule in (*RULES, WIDER):
-        if {(rule, corruption), ("oracle", corruption), ("sft", corruption)} <= there:
-            share = recovery(episodes, rule, corruption)
-            name = f"Our rule “{method_label(rule)}”" if rule in RULES else \
-                f"Our rule between wider bounds (“{method_label(rule)}”)"
-            parts.append(f"{name} wins back {share.text(100, digits=0)} % of the gap between SFT and the oracle "
-                         f"filter, which **{_goal(share)}** the goal of {RECOVERY_GOAL:.0%}"
-                         f"{scope(alike(episodes, [(name, corruption) for name in (rule, 'sft', 'oracle')]))}.")
-        if {(rule, "none"), ("sft", "none")} <= there:
-            cost = compare(episodes, {(rule, "none"): 1.0, ("sft", "none"): -1.0})
-            parts.append(f"On clean data it is {cost.text(100, sign=True)} points from SFT: **"
-                         f"{answer(cost.low, cost.high, 'it gains', 'it costs', 'no loss can be told')}**.")
-    return " ".join(parts) or "The runs shown answer none of the chapter's questions."
+    """A sentence of Markdown: does PTR beat SFT on corrupted data?"""
+    terms = {("ptr", corruption): 1.0, ("sft", corruption): -1.0}
+    if not set(terms) <= set(zip(episodes.method, episodes.corruption, strict=True)):
+        return "PTR and SFT were not both run here, so the claim is not tested."
+    gain = compare(episodes, terms)
+    return (f"Under {CORRUPTION_LABELS[corruption]} the paper's rule is {gain.text(100, sign=True)} points "
+            f"from SFT: **{answer(gain.low, gain.high, 'the claim holds here', 'the claim fails here')}**.")
 
 
-def against_shuffled(episodes: pd.DataFrame, corruption: str) -> str:
-    """Sentences of Markdown: each of our rules against the same weights given to other episodes, where that was run."""
-    there, parts = set(episodes[episodes.corruption == corruption].method), []
-    for rule in (*RULES, WIDER):
-        if {rule, f"{rule}_random"} <= there:
-            terms = {(rule, corruption): 1.0, (f"{rule}_random", corruption): -1.0}
-            gain = compare(episodes, terms)
-            told = answer(gain.low, gain.high, "it is what the weights say", "the other episodes' weights do better",
-                          "whether it is what the weights say cannot be told")
-            parts.append(f"“{method_label(rule)}” is {gain.text(100, sign=True)} points from the same weights on other "
-                         f"episodes: **{told}**{scope(alike(episodes, terms))}.")
-    return " ".join(parts) or "No rule's weights were given to other episodes there, so nothing shows that a gain " \
-        "comes from what they say."
-
-
-def _goal(share: Interval) -> str:
-    return ("reaches" if share.low >= RECOVERY_GOAL else "misses" if share.high < RECOVERY_GOAL
-            else "cannot be told from")
-
-
-def _points(question: str, episodes: pd.DataFrame, terms: Mapping[tuple[str, str], float], more: str, less: str
+def points(question: str, episodes: pd.DataFrame, terms: Mapping[tuple[str, str], float], more: str, less: str
             ) -> Verdict:
     """A verdict on a contrast; with one training seed its answer says so."""
     interval, where = compare(episodes, terms), scope(alike(episodes, terms))
@@ -520,7 +372,7 @@ def _interference(episodes: pd.DataFrame) -> Iterator[Verdict]:
                  "ptr_detached": "a. Does PTR whose scorer reads without gradient?"}
     for method, question in questions.items():
         if {(method, "none"), ("sft", "none")} <= there:
-            yield _points(question, episodes, {(method, "none"): 1.0, ("sft", "none"): -1.0}, "no, it is ahead", "yes")
+            yield points(question, episodes, {(method, "none"): 1.0, ("sft", "none"): -1.0}, "no, it is ahead", "yes")
 
 
 def _saturation(measured: pd.DataFrame, corruption: str) -> Iterator[Verdict]:
@@ -536,13 +388,12 @@ def _saturation(measured: pd.DataFrame, corruption: str) -> Iterator[Verdict]:
                       without.estimate, without.low, without.high)
 
 
-def _memory(weights: pd.DataFrame) -> Iterator[Verdict]:
-    told = {"ptr": "c. Does PTR's score, of chunks it learns from, tell corrupted ones?",
-            "crossfit_insample": "c. Do contrasts of scorers that judge what they learned from?",
-            RULE: "c. Do cross-fitted contrasts?", SECOND: "c. Do those of every chunk?"}
-    remembered = {"ptr": "c. Is PTR's score higher on chunks it learned from than on held-out ones?",
-                  "crossfit_insample": "c. Is that of contrasts judged in sample?",
-                  RULE: "c. Is that of cross-fitted contrasts?", SECOND: "c. Is that of those of every chunk?"}
+TOLD = {"ptr": "c. Does PTR's score, of chunks it learns from, tell corrupted ones?"}
+REMEMBERED = {"ptr": "c. Is PTR's score higher on chunks it learned from than on held-out ones?"}
+
+
+def score_verdicts(weights: pd.DataFrame, told: Mapping[str, str], remembered: Mapping[str, str]) -> Iterator[Verdict]:
+    """A verdict per question, by method: does its score tell corrupted chunks, and does it know training chunks?"""
     for questions, measure in ((told, truth_auroc), (remembered, memory_auroc)):
         for method, question in questions.items():
             value = measure(weights, method)
@@ -556,59 +407,7 @@ def _padding(episodes: pd.DataFrame, corruption: str) -> Iterator[Verdict]:
     there = set(zip(episodes.method, episodes.corruption, strict=True))
     for kind in ("truncation", corruption):
         if {("sft_masked", kind), ("sft", kind)} <= there:
-            yield _points(f"d. Does leaving padding out of the loss help SFT? ({CORRUPTION_LABELS[kind]})",
+            yield points(f"d. Does leaving padding out of the loss help SFT? ({CORRUPTION_LABELS[kind]})",
                           episodes, {("sft_masked", kind): 1.0, ("sft", kind): -1.0}, "yes", "no, it hurts")
 
 
-# What each rule is held against: other rules and controls, then itself with one thing changed.
-RIVALS = {RULE: {"sft": "SFT", "sft_masked": "SFT without padding", "ptr": "PTR",
-                 "crossfit_random": "its own weights, shuffled",
-                 "crossfit_likelihood": "the start policy's loss as a score"},
-          SECOND: {"sft": "SFT", "ptr": "PTR", RULE: "the first rule",
-                   "crossfit_every_random": "its own weights, shuffled"},
-          WIDER: {"sft": "SFT", "crossfit_every_wide_random": "its own weights, shuffled"}}
-INGREDIENTS = {RULE: {"crossfit_consequence": "PTR's question alone", "crossfit_action": "the action question alone",
-                      "crossfit_instruction": "the instruction question alone",
-                      "crossfit_ending": "the ending question alone",
-                      "crossfit_insample": "scorers that judge what they learned from",
-                      "crossfit_chunk": "a score for each chunk", "crossfit_narrow": "w in [1/2, 2]",
-                      "crossfit_wide": "w in [1/20, 20]"},
-               SECOND: {WIDER: "w in [1/20, 20]"}}
-NAMES = {RULE: "the cross-fitted rule", SECOND: "the second rule", WIDER: "the second rule with w in [1/20, 20]"}
-
-
-def _contrasts(episodes: pd.DataFrame, corruption: str) -> Iterator[Verdict]:
-    there = set(zip(episodes.method, episodes.corruption, strict=True))
-    yield from _goals(episodes, corruption, there)
-    for rule, others in RIVALS.items():
-        for baseline, words in others.items():
-            if {(rule, corruption), (baseline, corruption)} <= there:
-                yield _points(f"e. Does {NAMES[rule]} beat {words}?", episodes,
-                              {(rule, corruption): 1.0, (baseline, corruption): -1.0}, "yes", "no, it is behind")
-
-
-def ingredients(episodes: pd.DataFrame, corruption: str) -> pd.DataFrame:
-    """Each rule with one thing changed, minus the rule as it is: ``rule``, ``changed``, ``runs`` (training seeds),
-    ``number``, ``answer`` and the interval of the paired difference."""
-    there, rows = set(zip(episodes.method, episodes.corruption, strict=True)), []
-    for rule, variants in INGREDIENTS.items():
-        for variant, words in variants.items():
-            terms = {(variant, corruption): 1.0, (rule, corruption): -1.0}
-            if set(terms) <= there:
-                told = _points("", episodes, terms, "better", "worse")
-                rows.append({"rule": method_label(rule), "changed": words, "runs": alike(
-                    episodes, terms).training_seed.nunique(), **asdict(told)})
-    return pd.DataFrame(rows).drop(columns="question", errors="ignore")
-
-
-def _goals(episodes: pd.DataFrame, corruption: str, there: set[tuple[str, str]]) -> Iterator[Verdict]:
-    """The two goals of the protocol: the gap that is won back, and no loss on clean data."""
-    for rule, name in NAMES.items():
-        if {(rule, corruption), ("oracle", corruption), ("sft", corruption)} <= there:
-            share = recovery(episodes, rule, corruption)
-            told = {"reaches": "yes", "misses": "no"}.get(_goal(share), "cannot be told")
-            yield Verdict(f"e. Does {name} win back {RECOVERY_GOAL:.0%} of the gap to the oracle filter?",
-                          f"{share.text(100, digits=0)} %", told, share.estimate, share.low, share.high)
-        if {(rule, "none"), ("sft", "none")} <= there:
-            yield _points(f"e. Does {name} cost success on clean data?", episodes,
-                          {(rule, "none"): 1.0, ("sft", "none"): -1.0}, "no, it gains", "yes")

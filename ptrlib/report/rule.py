@@ -1,0 +1,238 @@
+"""The page "A rule of our own": what cross-fitted contrasts win back, what each part is worth, and where else it holds.
+
+Frames in, frames and verdicts out. Proportions are in [0, 1] unless a docstring says points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ptrlib.report.charts import in_order, method_colour, method_label
+from ptrlib.report.claim import alone, differences, discrimination, points, score_verdicts, truth_auroc
+from ptrlib.report.figures import COLOURS
+from ptrlib.report.results import alike, compare, intervals, paired_values, success_rates
+from ptrlib.report.statistics import Interval, paired_ratio
+from ptrlib.report.verdicts import Verdict, answer, scope
+
+RULE, SECOND = RULES = ("crossfit", "crossfit_every")  # our own, in the order in which they were written
+WIDER = "crossfit_every_wide"  # the second between wider bounds: it says what the bounds cost
+SAME_SCORE = (*(f"{rule}_random" for rule in (*RULES, WIDER)), WIDER)  # whose score is another rule's
+ASKED = (*RULES, "crossfit_action", "crossfit_instruction", "crossfit_ending", "crossfit_consequence",
+         "crossfit_likelihood", "crossfit_insample", "crossfit_chunk")  # rules whose scores differ
+RECOVERY_GOAL = 0.7
+TOLD = {RULE: "c. Do cross-fitted contrasts tell corrupted chunks?", SECOND: "c. Do those of every chunk?",
+        "crossfit_insample": "c. Do contrasts of scorers that judge what they learned from?"}
+REMEMBERED = {RULE: "c. Are cross-fitted contrasts higher on training than on held-out episodes?",
+              SECOND: "c. Are those of every chunk higher on training than on held-out episodes?",
+              "crossfit_insample": "c. Are those judged in sample higher on training than on held-out episodes?"}
+# What each rule is held against: other rules and controls, then itself with one thing changed.
+RIVALS = {RULE: {"sft": "SFT", "sft_masked": "SFT without padding", "ptr": "PTR",
+                 "crossfit_random": "its own weights, shuffled",
+                 "crossfit_likelihood": "the start policy's loss as a score"},
+          SECOND: {"sft": "SFT", "ptr": "PTR", RULE: "the first rule",
+                   "crossfit_every_random": "its own weights, shuffled"},
+          WIDER: {"sft": "SFT", "crossfit_every_wide_random": "its own weights, shuffled"}}
+INGREDIENTS = {RULE: {"crossfit_consequence": "PTR's question alone", "crossfit_action": "the action question alone",
+                      "crossfit_instruction": "the instruction question alone",
+                      "crossfit_ending": "the ending question alone",
+                      "crossfit_insample": "scorers that judge what they learned from",
+                      "crossfit_chunk": "a score for each chunk", "crossfit_narrow": "w in [1/2, 2]",
+                      "crossfit_wide": "w in [1/20, 20]"},
+               SECOND: {WIDER: "w in [1/20, 20]"}}
+NAMES = {RULE: "the cross-fitted rule", SECOND: "the second rule", WIDER: "the second rule with w in [1/20, 20]"}
+
+
+def headline(episodes: pd.DataFrame, corruption: str) -> str:
+    """One paragraph of Markdown: whether our rules reach their two goals."""
+    there, parts = set(zip(episodes.method, episodes.corruption, strict=True)), []
+    for rule in (*RULES, WIDER):
+        if {(rule, corruption), ("oracle", corruption), ("sft", corruption)} <= there:
+            share = recovery(episodes, rule, corruption)
+            name = f"Our rule “{method_label(rule)}”" if rule in RULES else \
+                f"Our rule between wider bounds (“{method_label(rule)}”)"
+            parts.append(f"{name} wins back {share.text(100, digits=0)} % of the gap between SFT and the oracle "
+                         f"filter, which **{_goal(share)}** the goal of {RECOVERY_GOAL:.0%}"
+                         f"{scope(alike(episodes, [(name, corruption) for name in (rule, 'sft', 'oracle')]))}.")
+        if {(rule, "none"), ("sft", "none")} <= there:
+            cost = compare(episodes, {(rule, "none"): 1.0, ("sft", "none"): -1.0})
+            parts.append(f"On clean data it is {cost.text(100, sign=True)} points from SFT: **"
+                         f"{answer(cost.low, cost.high, 'it gains', 'it costs', 'no loss can be told')}**.")
+    return " ".join(parts) or "The runs shown hold none of our rules, with SFT and the oracle filter to judge them by."
+
+
+def recovery(episodes: pd.DataFrame, method: str, corruption: str) -> Interval:
+    """(method - SFT) / (oracle - SFT) in success, on the same scenes, over the training seeds that all three have."""
+    episodes = alike(episodes, [(name, corruption) for name in dict.fromkeys((method, "sft", "oracle"))])
+    won = paired_values(episodes, {("sft", corruption): -1.0, (method, corruption): 1.0})
+    gap = paired_values(episodes, {("sft", corruption): -1.0, ("oracle", corruption): 1.0})
+    return paired_ratio(won, gap)
+
+
+def recoveries(episodes: pd.DataFrame, corruption: str) -> pd.DataFrame:
+    """:func:`recovery` of every method but the two that define the gap."""
+    there = set(episodes[episodes.corruption == corruption].method)
+    if not {"sft", "oracle"} <= there:
+        return pd.DataFrame()
+    methods = [(method,) for method in in_order(there) if method not in ("sft", "oracle")]
+    return intervals(methods, ["method"], lambda method: recovery(episodes, method, corruption)) if methods \
+        else pd.DataFrame()
+
+
+def against_shuffled(episodes: pd.DataFrame, corruption: str) -> str:
+    """Sentences of Markdown: each of our rules against the same weights given to other episodes, where that was run."""
+    there, parts = set(episodes[episodes.corruption == corruption].method), []
+    for rule in (*RULES, WIDER):
+        if {rule, f"{rule}_random"} <= there:
+            terms = {(rule, corruption): 1.0, (f"{rule}_random", corruption): -1.0}
+            gain = compare(episodes, terms)
+            told = answer(gain.low, gain.high, "it is what the weights say", "the other episodes' weights do better",
+                          "whether it is what the weights say cannot be told")
+            parts.append(f"“{method_label(rule)}” is {gain.text(100, sign=True)} points from the same weights on other "
+                         f"episodes: **{told}**{scope(alike(episodes, terms))}.")
+    return " ".join(parts) or "No rule's weights were given to other episodes there, so nothing shows that a gain " \
+        "comes from what they say."
+
+
+def question_table(weights: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
+    """:func:`discrimination` as text, a row per rule and a column per corruption."""
+    told = discrimination(weights[weights.method != "sft"], methods)
+    if told.empty:
+        return told
+    text = [Interval(row.estimate, row.low, row.high, row.count).text(digits=2) for row in told.itertuples()]
+    table = told.assign(text=text).pivot(index="method", columns="group", values="text")
+    table = table.loc[in_order(told.method), list(dict.fromkeys(told.group))].fillna("–")
+    return table.rename(index=alone).rename_axis(index="AUROC of", columns=None)
+
+
+def ingredients(episodes: pd.DataFrame, corruption: str) -> pd.DataFrame:
+    """Each rule with one thing changed, minus the rule as it is: ``rule``, ``changed``, ``runs`` (training seeds),
+    ``number``, ``answer`` and the interval of the paired difference."""
+    there, rows = set(zip(episodes.method, episodes.corruption, strict=True)), []
+    for rule, variants in INGREDIENTS.items():
+        for variant, words in variants.items():
+            terms = {(variant, corruption): 1.0, (rule, corruption): -1.0}
+            if set(terms) <= there:
+                told = points("", episodes, terms, "better", "worse")
+                rows.append({"rule": method_label(rule), "changed": words, "runs": alike(
+                    episodes, terms).training_seed.nunique(), **asdict(told)})
+    return pd.DataFrame(rows).drop(columns="question", errors="ignore")
+
+
+def against_divergence(episodes: pd.DataFrame, measured: pd.DataFrame, corruption: str) -> tuple[Figure, pd.DataFrame]:
+    """Recovery of the gap beside how far the weighted data are from the data: a row per rule that weights, the farthest
+    first. KL(q||p) is a mean over runs; ``sharp_bound`` is its least upper bound for the run's clip, ``bound`` Eq 26's.
+    """
+    rows = []
+    for method, cell in measured[measured.corruption == corruption].groupby("method"):
+        rows.append({"method": method, "runs": len(cell), "divergence": cell.divergence.mean(),
+                     "sharp_bound": cell.sharp_bound.mean(), "bound": cell.bound.mean(),
+                     **vars(recovery(episodes, str(method), corruption))})
+    drawn = pd.DataFrame(rows).sort_values("divergence", ascending=False, ignore_index=True)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(5.8, 0.28 * len(drawn) + 1.3), sharey=True,
+                                         width_ratios=[3, 2])
+    colours = [method_colour(method) if method in RULES else COLOURS["black"] for method in drawn.method]
+    for place, (row, colour) in enumerate(zip(drawn.itertuples(), colours, strict=True)):
+        ends = np.nan_to_num([[row.estimate - row.low], [row.high - row.estimate]]).clip(0)
+        left.errorbar(100 * row.estimate, place, xerr=100 * ends, fmt="o", color=colour, markersize=4.5, capsize=2,
+                      linewidth=1.2)
+        right.plot([row.divergence, row.sharp_bound], [place, place], color=COLOURS["grey"], linewidth=0.8)
+    right.scatter(drawn.divergence, drawn.index, color=colours, s=20, zorder=3, label="of the weights")
+    right.plot(drawn.sharp_bound, drawn.index, "|", color=COLOURS["vermillion"], markersize=9,
+               label="least upper bound")
+    right.plot(drawn.bound, drawn.index, "|", color=COLOURS["grey"], markersize=9, label="Eq 26")
+    left.axvline(0, color=COLOURS["grey"], linewidth=0.8)
+    left.axvline(100 * RECOVERY_GOAL, color=COLOURS["grey"], linewidth=0.8, linestyle=":")
+    left.set(xlabel="share of the gap won back (%)", yticks=drawn.index, ylim=(len(drawn) - 0.5, -0.5),
+             yticklabels=[alone(method) for method in drawn.method])
+    right.set(xlabel="KL(q‖p) (nats)", xscale="log")
+    right.xaxis.set_major_formatter("{x:g}")
+    for axes in (left, right):
+        axes.grid(axis="y", visible=False)
+    figure.legend(*right.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    return figure, drawn
+
+
+def elsewhere_table(episodes: pd.DataFrame, corruption: str) -> pd.DataFrame:
+    """What every rule comes to in another world, a row per rule, as text: success (%), the paired difference to SFT
+    (points) and the share of the gap between SFT and the oracle that it wins back (%)."""
+    mine = episodes[episodes.corruption == corruption]
+    rates, won = success_rates(mine, ("method",)).set_index("method"), recoveries(episodes, corruption)
+    beside = differences(mine)
+    rows = []
+    for method in in_order(rates.index):
+        rate = rates.loc[method]
+        cells = [next((Interval(row.estimate, row.low, row.high, row.count) for row in table.itertuples()
+                       if row.method == method), None) for table in (beside, won)]
+        rows.append({"rule": method_label(method), "episodes": int(rate.episodes),
+                     "success (%)": Interval(rate.success, rate.low, rate.high, rate.episodes).text(100),
+                     "minus SFT's (points)": cells[0].text(100, sign=True) if cells[0] else "–",
+                     "share of the gap (%)": cells[1].text(100, digits=0) if cells[1] else "–"})
+    return pd.DataFrame(rows)
+
+
+def elsewhere_auroc(weights: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """:func:`discrimination` of PTR and of our rules in each world, named by its key; a panel per world."""
+    tables = [discrimination(table, [rule for rule in ("ptr", *RULES, WIDER) if rule in set(table.method)]).assign(
+        kind=world) for world, table in weights.items()]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def executed_verdicts(episodes: pd.DataFrame, weights: pd.DataFrame) -> pd.DataFrame:
+    """g. Does our second rule see noise that the robot executed, and does it win anything there?"""
+    kind, rows = "action_noise", []
+    told = truth_auroc(weights, SECOND)
+    if told is not None:
+        rows.append(Verdict("g. Does the score of the second rule tell executed noise?", f"AUROC {told.text(digits=2)}",
+                            answer(told.low - 0.5, told.high - 0.5, "yes", "no, it is the other way round"),
+                            told.estimate, told.low, told.high))
+    shuffled = "Do its weights beat the same weights given to other episodes?"
+    for method, baseline, question in (
+            ("oracle", "sft", "g. Does it help to leave those episodes out (the oracle filter)?"),
+            (SECOND, "sft", "g. Does the second rule beat SFT there?"),
+            (SECOND, f"{SECOND}_random", f"g. {shuffled}"),
+            (WIDER, "sft", "g. Does the second rule beat SFT between wider bounds?"),
+            (WIDER, f"{WIDER}_random", f"g. Wider bounds: {shuffled}")):
+        if {(method, kind), (baseline, kind)} <= set(zip(episodes.method, episodes.corruption, strict=True)):
+            terms = {(method, kind): 1.0, (baseline, kind): -1.0}
+            rows.append(points(question, episodes, terms, "yes", "no, it loses"))
+    return pd.DataFrame([asdict(verdict) for verdict in rows])
+
+
+def verdicts(episodes: pd.DataFrame, weights: pd.DataFrame, corruption: str) -> pd.DataFrame:
+    """A row per question about our rules that the runs can answer: question, number, answer, the interval behind it."""
+    return pd.DataFrame([asdict(verdict) for verdict in [
+        *score_verdicts(weights, TOLD, REMEMBERED), *_contrasts(episodes, corruption)]])
+
+
+def _contrasts(episodes: pd.DataFrame, corruption: str) -> Iterator[Verdict]:
+    there = set(zip(episodes.method, episodes.corruption, strict=True))
+    yield from _goals(episodes, corruption, there)
+    for rule, others in RIVALS.items():
+        for baseline, words in others.items():
+            if {(rule, corruption), (baseline, corruption)} <= there:
+                yield points(f"e. Does {NAMES[rule]} beat {words}?", episodes,
+                              {(rule, corruption): 1.0, (baseline, corruption): -1.0}, "yes", "no, it is behind")
+
+
+def _goals(episodes: pd.DataFrame, corruption: str, there: set[tuple[str, str]]) -> Iterator[Verdict]:
+    """The two goals of the protocol: the gap that is won back, and no loss on clean data."""
+    for rule, name in NAMES.items():
+        if {(rule, corruption), ("oracle", corruption), ("sft", corruption)} <= there:
+            share = recovery(episodes, rule, corruption)
+            told = {"reaches": "yes", "misses": "no"}.get(_goal(share), "cannot be told")
+            yield Verdict(f"e. Does {name} win back {RECOVERY_GOAL:.0%} of the gap to the oracle filter?",
+                          f"{share.text(100, digits=0)} %", told, share.estimate, share.low, share.high)
+        if {(rule, "none"), ("sft", "none")} <= there:
+            yield points(f"e. Does {name} cost success on clean data?", episodes,
+                          {(rule, "none"): 1.0, ("sft", "none"): -1.0}, "no, it gains", "yes")
+
+
+def _goal(share: Interval) -> str:
+    return ("reaches" if share.low >= RECOVERY_GOAL else "misses" if share.high < RECOVERY_GOAL
+            else "cannot be told from")
