@@ -280,12 +280,17 @@ def _versions() -> dict[str, str]:
 
 
 def _machine() -> dict[str, Any]:
+    import torch  # here, where it is loaded already: reading runs must not wait for it
+
+    from ptrlib.policy.precision import multiplies_bfloat16
+
     model = platform.processor()
     with contextlib.suppress(OSError, StopIteration):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     return {"system": platform.system(), "architecture": platform.machine(), "processor": model,
-            "cores": os.cpu_count(), "threads": int(os.environ.get("OMP_NUM_THREADS", 0)) or None}
+            "cores": os.cpu_count(), "threads": int(os.environ.get("OMP_NUM_THREADS", 0)) or None,
+            "multiplies_bfloat16": multiplies_bfloat16(torch.device("cpu"))}
 
 
 def _git(*words: str) -> str:

@@ -23,6 +23,7 @@ from ptrlib.data.errors import DataError
 from ptrlib.data.hdf5 import write_episodes
 from ptrlib.experiment import work
 from ptrlib.gallery import load_gallery
+from ptrlib.policy.precision import multiplies_bfloat16
 from ptrlib.simulators.protocol import Observation
 from ptrlib.storage import load_policy
 from ptrlib.training import Trainer, learning_rate_factor, load_data, prepare_data, train
@@ -219,6 +220,7 @@ def test_a_setting_of_two_ranks_is_trained_by_two_processes(dataset, tmp_path):
     folder = tmp_path / runs.folder_name(config)
     assert runs.read_config(folder) == config
     record, metrics = json.loads((folder / "provenance.json").read_text()), pd.read_parquet(folder / "metrics.parquet")
+    assert record["machine"]["multiplies_bfloat16"] == multiplies_bfloat16(torch.device("cpu"))
     assert record["ranks"] == 2 and "ranks=2" in record["command"]
     alone = train(override(config, {"ranks": 1}), root=tmp_path, progress=False)
     whole = pd.read_parquet(alone / "metrics.parquet")

@@ -14,11 +14,12 @@ def computing(precision: str, device: torch.device) -> torch.autocast:
     """
     if precision not in ("auto", "float32", "bfloat16"):
         raise ValueError(f'network.precision must be "auto", "float32" or "bfloat16", got {precision!r}')
-    reduced = precision == "bfloat16" or (precision == "auto" and _multiplies_bfloat16(device))
+    reduced = precision == "bfloat16" or (precision == "auto" and multiplies_bfloat16(device))
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=reduced, cache_enabled=False)
 
 
-def _multiplies_bfloat16(device: torch.device) -> bool:
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """True where "auto" means bfloat16."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
     if device.type == "cpu":

@@ -140,7 +140,7 @@ def last_snapshot(weights: pd.DataFrame) -> pd.DataFrame:
 
 def provenance_frame(stored: Sequence[StoredRun]) -> pd.DataFrame:
     """A row per run: where, when and with what it was trained, and how long its evaluation took (0 for a
-    run that was not evaluated)."""
+    run that was not evaluated). ``multiplies_bfloat16`` is None where runs are older than its recording."""
     rows = []
     for run in stored:
         training = _record(run.folder / "provenance.json")
@@ -150,7 +150,7 @@ def provenance_frame(stored: Sequence[StoredRun]) -> pd.DataFrame:
                "initial_policy": training["initial_policy"], "ranks": training.get("ranks", 1),
                "python": training["python"],
                "evaluation_episodes": 0, "evaluation_seconds": 0.0, "evaluation_commit": None,
-               **training["packages"], **training["machine"]}
+               "multiplies_bfloat16": None, **training["packages"], **training["machine"]}
         if (run.folder / "done").is_file():
             evaluation = _record(run.folder / "evaluation.json")
             shared = evaluation["seconds_of_the_pass"] / evaluation["runs_in_this_pass"]
