@@ -315,16 +315,16 @@ def start_verdicts(episodes: pd.DataFrame) -> pd.DataFrame:
             continue
         scratch = {(method, "scratch"): 1.0, ("sft", "scratch"): -1.0}
         rows.append(points(f"f. Is “{method_label(method)}” behind SFT from scratch, on clean data?", episodes,
-                            scratch, "no, it is ahead", "yes"))
+                           scratch, "no, it is ahead", "yes"))
         both = _shared(episodes[episodes.method.isin([method, "sft"])], len(scratch) * len(STARTS))
         if len(both):
             pretrained = {(method, "pretrained"): -1.0, ("sft", "pretrained"): 1.0}
             rows.append(points(f"f. Is “{method_label(method)}” farther behind from scratch than from the pretrained "
-                                "policy?", both, scratch | pretrained, "no, less far", "yes"))
+                               "policy?", both, scratch | pretrained, "no, less far", "yes"))
     for control, question in START_CONTROLS.items():
         if {("ptr", "scratch"), (control, "scratch")} <= there:
             rows.append(points(question, episodes, {("ptr", "scratch"): 1.0, (control, "scratch"): -1.0},
-                                "yes", "no, PTR does worse"))
+                               "yes", "no, PTR does worse"))
     return pd.DataFrame([asdict(verdict) for verdict in rows])
 
 
@@ -356,7 +356,7 @@ def headline(episodes: pd.DataFrame, corruption: str) -> str:
 
 
 def points(question: str, episodes: pd.DataFrame, terms: Mapping[tuple[str, str], float], more: str, less: str
-            ) -> Verdict:
+           ) -> Verdict:
     """A verdict on a contrast; with one training seed its answer says so."""
     interval, where = compare(episodes, terms), scope(alike(episodes, terms))
     told = answer(interval.low, interval.high, more + where, less + where)
@@ -408,6 +408,6 @@ def _padding(episodes: pd.DataFrame, corruption: str) -> Iterator[Verdict]:
     for kind in ("truncation", corruption):
         if {("sft_masked", kind), ("sft", kind)} <= there:
             yield points(f"d. Does leaving padding out of the loss help SFT? ({CORRUPTION_LABELS[kind]})",
-                          episodes, {("sft_masked", kind): 1.0, ("sft", kind): -1.0}, "yes", "no, it hurts")
+                         episodes, {("sft_masked", kind): 1.0, ("sft", kind): -1.0}, "yes", "no, it hurts")
 
 

@@ -26,11 +26,11 @@ SAME_SCORE = (*(f"{rule}_random" for rule in (*RULES, WIDER)), WIDER)  # whose s
 ASKED = (*RULES, "crossfit_action", "crossfit_instruction", "crossfit_ending", "crossfit_consequence",
          "crossfit_likelihood", "crossfit_insample", "crossfit_chunk")  # rules whose scores differ
 RECOVERY_GOAL = 0.7
-TOLD = {RULE: "c. Do cross-fitted contrasts tell corrupted chunks?", SECOND: "c. Do those of every chunk?",
+TOLD = {RULE: "c. Do cross-fitted contrasts tell corrupted chunks?", SECOND: "c. Do contrasts of every chunk?",
         "crossfit_insample": "c. Do contrasts of scorers that judge what they learned from?"}
 REMEMBERED = {RULE: "c. Are cross-fitted contrasts higher on training than on held-out episodes?",
-              SECOND: "c. Are those of every chunk higher on training than on held-out episodes?",
-              "crossfit_insample": "c. Are those judged in sample higher on training than on held-out episodes?"}
+              SECOND: "c. Are contrasts of every chunk higher on training than on held-out episodes?",
+              "crossfit_insample": "c. Are contrasts judged in sample higher on training than on held-out episodes?"}
 # What each rule is held against: other rules and controls, then itself with one thing changed.
 RIVALS = {RULE: {"sft": "SFT", "sft_masked": "SFT without padding", "ptr": "PTR",
                  "crossfit_random": "its own weights, shuffled",
@@ -217,7 +217,7 @@ def _contrasts(episodes: pd.DataFrame, corruption: str) -> Iterator[Verdict]:
         for baseline, words in others.items():
             if {(rule, corruption), (baseline, corruption)} <= there:
                 yield points(f"e. Does {NAMES[rule]} beat {words}?", episodes,
-                              {(rule, corruption): 1.0, (baseline, corruption): -1.0}, "yes", "no, it is behind")
+                             {(rule, corruption): 1.0, (baseline, corruption): -1.0}, "yes", "no, it is behind")
 
 
 def _goals(episodes: pd.DataFrame, corruption: str, there: set[tuple[str, str]]) -> Iterator[Verdict]:
@@ -230,7 +230,7 @@ def _goals(episodes: pd.DataFrame, corruption: str, there: set[tuple[str, str]])
                           f"{share.text(100, digits=0)} %", told, share.estimate, share.low, share.high)
         if {(rule, "none"), ("sft", "none")} <= there:
             yield points(f"e. Does {name} cost success on clean data?", episodes,
-                          {(rule, "none"): 1.0, ("sft", "none"): -1.0}, "no, it gains", "yes")
+                         {(rule, "none"): 1.0, ("sft", "none"): -1.0}, "no, it gains", "yes")
 
 
 def _goal(share: Interval) -> str:
