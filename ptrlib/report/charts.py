@@ -6,7 +6,7 @@ Every function returns the figure and the frame with exactly the numbers it drew
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -40,6 +40,8 @@ METHODS = {"sft": ("SFT", "grey"), "sft_belief": ("SFT+Belief", "sky"), "ptr": (
 CORRUPTIONS = {"none": "clean data", "action_noise": "action noise", "truncation": "truncation",
                "label_noise": "label noise", "combined": "combined corruption", "executed_noise": "executed noise"}
 WORLDS = {"tabletop": "Tabletop", "libero": "LIBERO", "robocasa": "RoboCasa"}
+MARKERS = "os^Dv"
+LEGEND_CHARACTERS = 78  # what a line of a figure's legend holds
 
 
 def method_label(method: str) -> str:
@@ -102,9 +104,11 @@ def grouped_chart(groups: pd.DataFrame, label: str, reference: float | None = No
                   ) -> tuple[Figure, pd.DataFrame]:
     """An estimate with interval per group and method: columns kind, group, method, estimate, low, high.
 
-    One panel per ``kind`` (corruption, operator, phase ...), groups below each other, a colour per method.
+    One panel per ``kind`` (corruption, operator, phase ...), groups below each other, a colour per method; of methods
+    with the same colour each has a marker of its own.
     """
     kinds = list(dict.fromkeys(groups.kind))
+    markers = _markers(in_order(groups.method))
     rows = [groups[groups.kind == kind].group.nunique() for kind in kinds]
     tall = max(0.36, 0.13 * groups.method.nunique() + 0.06)
     figure, panels = plt.subplots(len(kinds), 1, figsize=(5.2, tall * sum(rows) + 0.45 * len(kinds) + 0.8),
@@ -116,7 +120,8 @@ def grouped_chart(groups: pd.DataFrame, label: str, reference: float | None = No
         for index, method in enumerate(methods):
             cells = part[part.method == method]
             height = np.array([names.index(name) for name in cells.group]) + _offset(index, len(methods))
-            _bars(axes, cells, "estimate", height, method_colour(method), method_label(method), "o")
+            _bars(axes, cells, "estimate", height, method_colour(method), method_label(method),
+                  markers[method])
         if reference is not None:
             axes.axvline(reference, color=COLOURS["grey"], linewidth=0.8)
         axes.set(yticks=range(len(names)), yticklabels=names, title=kind, ylim=(len(names) - 0.5, -0.5))
@@ -170,7 +175,7 @@ def _dots(axes: Axes, table: pd.DataFrame, value: str, by: str, labels: Mapping[
         cells = table[table[by] == group]
         height = np.array([methods.index(method) for method in cells.method]) + _offset(index, len(groups))
         colour = COLOURS[("sky", "vermillion", "green", "orange", "blue")[index % 5]]
-        _bars(axes, cells, value, height, colour, labels[group], "os^Dv"[index % 5])
+        _bars(axes, cells, value, height, colour, labels[group], MARKERS[index % len(MARKERS)])
     axes.set(yticks=range(len(methods)), yticklabels=[method_label(method) for method in methods],
              ylim=(len(methods) - 0.5, -0.5))
     axes.grid(axis="y", visible=False)
@@ -185,6 +190,13 @@ def _bars(axes: Axes, cells: pd.DataFrame, value: str, height: np.ndarray, colou
                   linewidth=1.2, label=label)
 
 
+def _markers(methods: Sequence[str]) -> dict[str, str]:
+    """A marker for each method that no other of its colour has."""
+    colours = [method_colour(method) for method in methods]
+    return {method: MARKERS[colours[:place].count(colours[place]) % len(MARKERS)]
+            for place, method in enumerate(methods)}
+
+
 def _offset(index: int, count: int) -> float:
     """Vertical distance from the row of mark ``index`` of ``count`` in it."""
     return 0.0 if count == 1 else (index / (count - 1) - 0.5) * min(0.68, 0.18 * count)
@@ -197,6 +209,7 @@ def _legend_above(figure: Figure, axes: Axes) -> None:
     known = [label for label, _ in METHODS.values()]  # the first panel need not have all of them
     found = dict(sorted(found.items(), key=lambda entry: known.index(entry[0]) if entry[0] in known else len(known)))
     if len(found) > 1:
-        figure.legend(found.values(), found.keys(), loc="outside upper center", ncols=min(len(found), 3))
+        columns = min(len(found), 3, LEGEND_CHARACTERS // (max(map(len, found)) + 2))
+        figure.legend(found.values(), found.keys(), loc="outside upper center", ncols=columns)
     else:
         axes.set_title(f"{axes.get_title()} ({next(iter(found))})" if found else axes.get_title())
