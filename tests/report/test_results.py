@@ -272,3 +272,16 @@ def test_a_legend_stands_in_the_books_order_whichever_panel_a_method_is_in():
                            for method in methods])
     figure, _ = charts.grouped_chart(groups, "label")
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["SFT", "PTR", "other"]
+
+
+def test_a_legend_of_long_names_stays_on_the_figure_and_tells_methods_of_one_colour_apart():
+    methods = ["sft", "ptr_detached", "crossfit", "crossfit_every", "crossfit_every_wide", "oracle"]
+    groups = pd.DataFrame({"kind": "kind", "group": "group", "method": methods, "estimate": 0.5, "low": 0.4,
+                           "high": 0.6})
+    figure, _ = charts.grouped_chart(groups, "label")
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    assert figure.bbox.x0 <= legend.get_window_extent().x0 and legend.get_window_extent().x1 <= figure.bbox.x1
+    lines = [bars.lines[0] for bars in figure.axes[0].containers]
+    assert len({(line.get_color(), line.get_marker()) for line in lines}) == len(methods)
+    assert len({line.get_color() for line in lines}) < len(methods)
