@@ -48,6 +48,7 @@ PICK_PLACE, DOOR_DRAWER, OTHERS = "robocasa_pick_place", "robocasa_door_drawer",
 ALL = "robocasa_all"  # the suite of the 24
 SHORT = "robocasa_short"  # the suite of those whose demonstrations take less than 150 steps on average
 SIX = "robocasa_six"  # six of these, judged in new scenes of the kitchens that demonstrations come from
+PASSING = "robocasa_passing"  # those whose demonstrators succeed in at least 80 % of the report's scenes, judged likewise
 
 
 @dataclass(frozen=True)
@@ -101,10 +102,13 @@ _SHORT = ("CloseSingleDoor", "OpenDrawer", "CloseDrawer", "TurnOnStove", "TurnOf
           "TurnOffSinkFaucet", "TurnSinkSpout", "CoffeePressButton", "TurnOnMicrowave", "TurnOffMicrowave")
 _SIX = ("CloseSingleDoor", "OpenDrawer", "CloseDrawer",  # of Door/Drawer those of the short tasks
         "TurnSinkSpout", "TurnOnMicrowave", "TurnOffMicrowave")  # of Others the three shortest
+_FAILING = ("OpenSingleDoor", "OpenDoubleDoor", "CoffeeSetupMug")
 SUITES = {ALL: TASKS, **{category: tuple(task for task in TASKS if task.category == category)
                          for category in (PICK_PLACE, DOOR_DRAWER, OTHERS)},
           **{suite: tuple(task for task in TASKS if task.name in names)
-             for suite, names in ((SHORT, _SHORT), (SIX, _SIX))}}
+             for suite, names in ((SHORT, _SHORT), (SIX, _SIX))},
+          PASSING: tuple(task for task in TASKS if task.name not in _FAILING)}
+IN_SEEN_KITCHENS = (SIX, PASSING)
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,7 @@ class Assets:
     """A folder of assets, the scenes in it and the objects that it offers.
 
     Scenes are pairs of a layout's and a style's number. Those of evaluation are never drawn for demonstrations,
-    nor are the object instances that evaluation uses. (``robocasa_six`` takes the scenes of training.)
+    nor are the object instances that evaluation uses. (Suites ``IN_SEEN_KITCHENS`` take the scenes of training.)
     """
 
     kind: str  # "minimal" | "full"
@@ -173,7 +177,7 @@ class RobocasaSimulator(RobosuiteSimulator):
         """Evaluation scene ``init_state`` (its kitchen is the ``init_state``-th in turn), or a draw by ``seed``."""
         self._check_reset(init_state, seed, self.task.init_states)
         if init_state is not None:
-            seen = self.suite == SIX
+            seen = self.suite in IN_SEEN_KITCHENS
             scenes = in_turn(self._possible(evaluation=False)) if seen else self._possible(evaluation=True)
             self._draw_scene([scenes[init_state % len(scenes)]], "target", _scene_seed(init_state))
         elif seed is not None:

@@ -32,6 +32,12 @@ def test_only_scenes_that_nobody_looked_at_count(folder):
     assert rates.attempts.sum() == 100 and rates.success.isna().sum() == 22
 
 
+def test_the_suite_of_passing_tasks_holds_those_that_the_stored_report_has_at_80_percent():
+    rates = kitchen.task_rates(kitchen.attempts())
+    passing = rates[rates.success >= kitchen.GOOD]
+    assert [task.name for task in robocasa.SUITES[robocasa.PASSING]] == passing.task.tolist() and len(passing) == 21
+
+
 def test_the_verdict_names_what_is_below_the_mark_and_what_was_not_tried(folder):
     rates = kitchen.task_rates(kitchen.attempts(folder))
     text = kitchen.verdict(rates)

@@ -53,7 +53,7 @@ def test_the_papers_24_tasks_in_its_three_categories(robocasa):
     world = world_named("robocasa")
     assert {suite: len(world.tasks(suite)) for suite in world.suites()} == {
         "robocasa_all": 24, "robocasa_pick_place": 8, "robocasa_door_drawer": 6, "robocasa_others": 10,
-        "robocasa_short": 11, "robocasa_six": 6}
+        "robocasa_short": 11, "robocasa_six": 6, "robocasa_passing": 21}
     assert len({task.name for task in robocasa.TASKS}) == 24
 
 
@@ -118,7 +118,7 @@ def test_scenes_in_turn_take_every_layout_before_any_comes_again(robocasa):
 def test_seen_kitchens_are_those_of_the_demonstrations_with_objects_of_the_evaluation(robocasa):
     assets = robocasa.find_assets("minimal")
     scenes, things = [], []
-    for suite in ("robocasa_six", "robocasa_short"):
+    for suite in ("robocasa_six", "robocasa_passing", "robocasa_short"):
         [drawer] = [task.index for task in robocasa.tasks(suite) if task.name == "OpenDrawer"]
         simulator = robocasa.make(suite, drawer, assets="minimal", render=False)
         for number in (0, 1):
@@ -129,7 +129,8 @@ def test_seen_kitchens_are_those_of_the_demonstrations_with_objects_of_the_evalu
         assert simulator.scene()["object_cfgs"][0]["info"]["mjcf_path"] not in things
         simulator.close()
     assert set(scenes[:2]) < set(assets.training_scenes) and scenes[0][0] != scenes[1][0]
-    assert set(scenes[2:]) <= set(assets.evaluation_scenes)
+    assert scenes[2:4] == scenes[:2]  # the same task in the same scenes, whatever the suite
+    assert set(scenes[4:]) <= set(assets.evaluation_scenes)
 
 
 def test_images_are_upright_of_three_cameras_and_show_the_style(make):
