@@ -48,7 +48,7 @@ PICK_PLACE, DOOR_DRAWER, OTHERS = "robocasa_pick_place", "robocasa_door_drawer",
 ALL = "robocasa_all"  # the suite of the 24
 SHORT = "robocasa_short"  # the suite of those whose demonstrations take less than 150 steps on average
 SIX = "robocasa_six"  # six of these, judged in new scenes of the kitchens that demonstrations come from
-PASSING = "robocasa_passing"  # those whose demonstrators succeed in at least 80 % of the report's scenes, judged likewise
+PASSING = "robocasa_passing"  # those whose demonstrators succeed in 80 % of the report's scenes, judged likewise
 
 
 @dataclass(frozen=True)
