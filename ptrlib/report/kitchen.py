@@ -16,6 +16,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
+from ptrlib.config import RunConfig
 from ptrlib.report import REPOSITORY
 from ptrlib.report.charts import CORRUPTIONS, corruption_label, in_order, method_label
 from ptrlib.report.figures import COLOURS
@@ -31,8 +32,8 @@ from ptrlib.report.results import (
 )
 from ptrlib.report.statistics import wilson_interval
 from ptrlib.report.verdicts import answer, scope
-from ptrlib.runs import is_done, read_config
-from ptrlib.simulators.robocasa import DOOR_DRAWER, OTHERS, PICK_PLACE, TASKS, task_named
+from ptrlib.runs import RUNS, Setting, read_config
+from ptrlib.simulators.robocasa import DOOR_DRAWER, OTHERS, PICK_PLACE, SUITES, TASKS, task_named
 
 FOLDER = REPOSITORY / "experiments" / "demonstrators" / "robocasa"
 COLUMNS = ("suite", "task", "seed", "style", "success", "steps", "phase", "commit")
@@ -116,27 +117,36 @@ def introduction(stored: Sequence[StoredRun]) -> str:
     config, episodes = stored[0].setting.config, episodes_frame(stored)
     if not config.initial_policy:
         raise ValueError(f"{stored[0].name} starts from no stored policy; name a manifest with initial_policy")
-    start = read_config(stored[0].folder.parent / config.initial_policy)
     seeds = training_seeds(episodes)
-    return (f"**{world_of(stored)}.** Each policy learned for {start.ptr.optimization.steps} steps from "
-            f"{start.data.episodes_per_task} clean demonstrations of each task, then for "
-            f"{config.ptr.optimization.steps} steps from {config.data.episodes_per_task} others in five styles, "
-            f"{config.ptr.optimization.batch_size} chunks a step; {span(seeds)} training "
-            f"seed{'s' if seeds.max() > 1 else ''}, "
-            f"{len(episodes)} evaluation episodes. {_start(stored[0].folder.parent / config.initial_policy)}"
+    return (f"**{world_of(stored)}.** Each policy learned {_learned(config, stored[0].folder.parent)}, then for "
+            f"{config.ptr.optimization.steps} steps from {config.data.episodes_per_task} others of each in five "
+            f"styles, {config.ptr.optimization.batch_size} chunks a step; {span(seeds)} training "
+            f"seed{'s' if seeds.max() > 1 else ''}, {len(episodes)} evaluation episodes. "
             + ", ".join(f"`{run.name}`" for run in stored) + ".")
 
 
-def _start(folder: Path) -> str:
-    """What the policy in ``folder`` does in its own evaluation; "" where it has none."""
-    if not is_done(read_config(folder), folder.parent):
-        return ""
-    episodes, judged = pd.read_parquet(folder / "episodes.parquet"), read_config(folder).evaluation
+def _learned(config: RunConfig, root: Path) -> str:
+    """What the policy that ``config`` starts from had learned from, its own start first."""
+    start = read_config(root / config.initial_policy)
+    before = _learned(start, root) + ", then " if start.initial_policy else ""
+    return (f"{before}for {start.ptr.optimization.steps} steps from {start.data.episodes_per_task} clean "
+            f"demonstrations of each of {len(SUITES[start.evaluation.suite])} tasks")
+
+
+def start_episodes(config: RunConfig, root: Path = RUNS) -> pd.DataFrame:
+    """The episodes that the policy ``config`` starts from was itself judged on; no rows where it was not."""
+    folder = root / config.initial_policy
+    if not (folder / "done").is_file():
+        return pd.DataFrame()
+    return episodes_frame([StoredRun(Setting("sft", read_config(folder)), folder)])
+
+
+def start_note(episodes: pd.DataFrame) -> str:
+    """Markdown: how often that policy succeeds, and where."""
     rate = wilson_interval(int(episodes.success.sum()), len(episodes))
-    last = judged.first_init_state + judged.episodes_per_task - 1
-    return (f"The policy that they start from, `{folder.name}`, succeeds in {rate.text(100)} % of {len(episodes)} "
-            "episodes, in other scenes of the same tasks and kitchens (init states "
-            f"{judged.first_init_state} to {last}). ")
+    return (f"Before post-training the policy they start from, `{episodes.run.iloc[0]}`, succeeds in "
+            f"{rate.text(100)} % of {len(episodes)} episodes, in other scenes of the same tasks and kitchens (init "
+            f"states {episodes.init_state.min()} to {episodes.init_state.max()}):")
 
 
 def floor(episodes: pd.DataFrame) -> str:

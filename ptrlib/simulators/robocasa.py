@@ -264,7 +264,7 @@ class RobocasaSimulator(RobosuiteSimulator):
 
 
 def suites() -> list[str]:
-    """All 24 tasks, the paper's three categories, the short tasks, and the six of them that policies learn."""
+    """All 24 tasks, the paper's three categories, the short tasks, and those that policies learn."""
     return list(SUITES)
 
 

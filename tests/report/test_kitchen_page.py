@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ptrlib.config import override
 from ptrlib.report import kitchen, results, sheet
 from ptrlib.report.statistics import wilson_interval
 from ptrlib.simulators import robocasa
@@ -130,11 +131,21 @@ def test_the_stored_policies_are_introduced_by_what_they_learned_from():
     stored = results.runs_of("robocasa_corruption")
     text = kitchen.introduction(stored)
     assert text.startswith("**RoboCasa") and stored[0].name in text
-    assert "8000 steps from 40 clean demonstrations" in text
-    assert "succeeds in 60.0 [47.4, 71.4] % of 60 episodes, in other scenes" in text and "(init states 0 to 9)" in text
+    assert "8000 steps from 40 clean demonstrations of each of 6 tasks, then for 400 steps from 20 others" in text
     table = kitchen.policy_table(results.episodes_frame(stored).query("corruption == 'none'"))
     assert table.tasks.tolist()[:2] == ["Doors and drawers, together", "Others, together"]
     assert table["n, each"].tolist() == ["30", "30"] + ["10"] * 6
+
+
+def test_the_start_is_shown_with_its_own_episodes_and_its_own_start():
+    config = results.runs_of("robocasa_corruption")[0].setting.config
+    episodes = kitchen.start_episodes(config)
+    note = kitchen.start_note(episodes)
+    assert f"`{config.initial_policy}`, succeeds in 60.0 [47.4, 71.4] % of 60 episodes" in note
+    assert "(init states 0 to 9)" in note
+    assert kitchen.policy_table(episodes).columns.tolist() == ["tasks", "SFT", "n, each"]
+    nowhere = override(config, {"initial_policy": "robocasa_six-sft-none-s9-00000000"})
+    assert kitchen.start_episodes(nowhere).empty
 
 
 def test_policies_are_compared_on_the_same_scenes():
