@@ -1,0 +1,51 @@
+"""The provenance page lists every stored run and every figure's; a run that manifests share counts once."""
+
+from __future__ import annotations
+
+import pytest
+
+from ptrlib import runs
+from ptrlib.report import provenance
+from ptrlib.report.figures import figures_folder
+from tests.report.made_up_runs import write_manifest, write_runs
+
+
+@pytest.fixture(scope="module")
+def everything():
+    return provenance.every_run()
+
+
+def test_every_stored_run_belongs_to_a_manifest_and_is_listed(everything):
+    assert {folder.name for folder in runs.RUNS.iterdir() if folder.is_dir()} == set(everything.run)
+    lists = provenance.run_lists(everything)
+    assert all(name in lists for name in everything.run)
+    assert lists.count("<details>") == lists.count("</details>") == everything.manifest.nunique()
+
+
+def test_every_figure_is_drawn_from_listed_runs(everything):
+    table = provenance.figure_table(figures_folder(), everything)
+    assert len(table) > 50 and (table["not listed here"] == "").all()
+    some = provenance.figure_table(figures_folder(), everything.iloc[:1])
+    assert (some["not listed here"] != "").any()
+
+
+def test_a_run_that_manifests_share_is_counted_once(tmp_path):
+    manifest = write_manifest(tmp_path, seeds=[0])
+    write_runs(manifest, tmp_path / "runs")
+    twice = provenance.every_run([str(manifest), str(manifest)], tmp_path / "runs")
+    once = provenance.each_once(twice)
+    assert len(twice) == 12 and len(once) == 6
+    assert provenance.totals(twice) == provenance.totals(once) and provenance.totals(once).startswith("6 runs, ")
+    machines = provenance.machine_table(twice, ["torch", "nothing"])
+    assert machines.runs.sum() == 6 and "nothing" not in machines
+    [row] = provenance.manifest_table(once).to_dict("records")
+    assert row["runs"] == 6 and row["episodes"] == once.evaluation_episodes.sum()
+    assert row["training, h"] == pytest.approx(once.training_seconds.sum() / 3600)
+
+
+def test_a_manifest_without_runs_is_answered(tmp_path):
+    manifest = write_manifest(tmp_path, seeds=[0])
+    with pytest.raises(ValueError, match="has no trained run of .*; make some with: ptrlib run experiments/NAME.yaml"):
+        provenance.every_run([str(manifest)], tmp_path / "runs")
+    with pytest.raises(ValueError, match="nowhere.yaml: no such manifest; there are: libero_corruption"):
+        provenance.every_run(["nowhere"])
