@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ptrlib.report import REPOSITORY, overview, results
+from ptrlib.report import REPOSITORY, overview, results, speed
 from ptrlib.report.statistics import wilson_interval
 
 
@@ -18,6 +18,31 @@ def test_the_readme_holds_the_table_of_the_stored_runs(shown):
     assert overview.written_into(text, shown) == text, "write it anew: python -m ptrlib.report.overview"
     other = text.replace("| Tabletop (easy), clean", "| Tabletop (easier), clean", 1)
     assert other != text and overview.written_into(other, shown) == text
+
+
+def test_the_readmes_sentences_on_the_papers_rule_hold_in_its_table(shown):
+    ends = shown["PTR − SFT (points)"].str.extract(r"\[([-+.\d]+), ([-+.\d]+)\]").astype(float)
+    tabletop = shown["world, data"].str.startswith("Tabletop")
+    assert (ends[0] <= 0).all()  # "In none of these rows is the paper's rule shown to be ahead"
+    assert (ends[1][tabletop] < 0).all()  # "On Tabletop it does worse"
+    assert (ends[1][~tabletop] >= 0).all() and (~tabletop).sum() == 4  # "on LIBERO and RoboCasa which is better ..."
+
+
+@pytest.mark.parametrize(("manifest", "ahead"), [("tabletop_hard", True), ("libero_corruption", True),
+                                                 ("robocasa_corruption", False)])
+def test_the_readmes_sentence_on_our_rule_elsewhere_holds(manifest, ahead):
+    episodes = results.episodes_frame(results.runs_of(manifest))
+    for other in ("sft", "crossfit_every_wide_random"):
+        gain = results.compare(episodes, {("crossfit_every_wide", "combined"): 1.0, (other, "combined"): -1.0})
+        assert (gain.low > 0) == ahead and gain.high > 0
+
+
+def test_the_readmes_costs_are_the_measured_ones():
+    found = speed.ratios(speed.table("steps")).set_index(["policy", "rule", "against"])["median"]
+    text = (REPOSITORY / "README.md").read_text()
+    cost = text[text.index("- **Cost.**"):].split("\n- ")[0]
+    for policy, rule in (("tabletop", "ptr"), ("libero", "ptr"), ("libero", "ptr_quarter_targets")):
+        assert f" {found[policy, rule, 'sft_belief']:.2f}" in cost
 
 
 def test_a_cell_is_counted_from_the_episodes(shown):
