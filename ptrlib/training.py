@@ -167,7 +167,8 @@ class TrainingData:
 def load_data(config: RunConfig, statistics: Statistics | None = None) -> TrainingData:
     """Read, split, corrupt (training episodes only) and cut the demonstrations of ``config.data``.
 
-    ``statistics`` of the policy a run starts from are kept, so that its inputs keep their meaning.
+    ``statistics`` of the policy a run starts from are kept, so that its inputs keep their meaning; only what these
+    demonstrations move far more is scaled anew.
     """
     data = config.data
     episodes: list[Episode] = []
@@ -199,7 +200,7 @@ def prepare_data(config: RunConfig, episodes: list[Episode], statistics: Statist
                     noise_bias=data.noise_bias, noise_fraction=data.noise_fraction,
                     truncation_fraction=data.truncation_fraction, truncation_keep=data.truncation_keep,
                     label_fraction=data.label_fraction)
-    statistics = statistics or Statistics.of(train)
+    statistics = statistics.covering(episodes) if statistics else Statistics.of(train)
     kept = [episode for episode in train if credit_class(config.credit).keeps(episode)]
     return TrainingData(ChunkDataset(kept, data, chunk_length, statistics),
                         ChunkDataset(held_out, data, chunk_length, statistics, len(kept)) if held_out else None,

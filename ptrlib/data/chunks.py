@@ -61,6 +61,16 @@ class Statistics:
         state, action = _ranges(episodes, "state"), _ranges(episodes, "action")
         return cls(*state, *action)
 
+    def covering(self, episodes: Sequence[Episode]) -> Statistics:
+        """These, each scale widened until no value of ``episodes`` exceeds 4 either; centres stay.
+
+        A slot that hardly moved when these were measured has a scale of 0.01. Where it does move in the data that a
+        policy goes on with, actions of unit size would be normalised to a hundred and drown every other error.
+        """
+        return dataclasses.replace(
+            self, state_scale=_widened(self.state_centre, self.state_scale, episodes, "state"),
+            action_scale=_widened(self.action_centre, self.action_scale, episodes, "action"))
+
     def normalise_state(self, state: NDArray) -> NDArray[np.float32]:
         """Unified (..., 200), raw units -> normalised."""
         return ((state - self.state_centre) / self.state_scale).astype(np.float32)
@@ -99,6 +109,13 @@ def _ranges(episodes: Sequence[Episode], which: str) -> tuple[NDArray[np.float32
     farthest = np.nanmax(np.abs(values[:, used] - centre[used]), axis=0)
     scale[used] = np.maximum(np.maximum((high - low) / 2, farthest / _LARGEST_NORMALISED), _SMALLEST_SCALE)
     return centre, scale
+
+
+def _widened(centre: NDArray[np.float32], scale: NDArray[np.float32], episodes: Sequence[Episode],
+             which: str) -> NDArray[np.float32]:
+    farthest = np.max([(np.abs(_unified(episode, which) - centre) * _mask(episode.embodiment, which)).max(axis=0)
+                       for episode in episodes], axis=0)
+    return np.maximum(scale, farthest / _LARGEST_NORMALISED).astype(np.float32)
 
 
 def _unified(episode: Episode, which: str) -> NDArray[np.float32]:

@@ -263,3 +263,21 @@ def test_hold_out_takes_the_same_share_of_every_task(count: int, fraction: float
 def test_hold_out_refuses_to_leave_nothing() -> None:
     with pytest.raises(ValueError, match=r"held_out_fraction must lie in \[0, 1\), got 1"):
         hold_out(tiny_episodes(3, size=1), 1.0, 0)
+
+
+def test_statistics_of_a_start_are_widened_only_where_new_data_move_far_more() -> None:
+    episodes = tiny_episodes(3, size=1)
+    still = [dataclasses.replace(episode, actions=episode.actions * np.eye(7, dtype=np.float32)[0])
+             for episode in episodes]  # only the first dimension of the action moves
+    before = Statistics.of(still)
+    after = before.covering(episodes)
+    moved, others = EMBODIMENTS["libero"].action_slots[1:], EMBODIMENTS["libero"].action_slots[:1]
+    assert (before.action_scale[list(moved)] == np.float32(0.01)).all()
+    assert (after.action_scale[list(moved)] > 0.1).all()
+    assert (after.action_scale[list(others)] == before.action_scale[list(others)]).all()
+    for field in ("state_centre", "state_scale", "action_centre"):
+        assert (getattr(after, field) == getattr(before, field)).all()
+    unified = EMBODIMENTS["libero"].to_unified_action(episodes[0].actions)
+    assert np.abs(before.normalise_actions(unified)).max() > 4 * 1.001 >= np.abs(after.normalise_actions(unified)).max()
+    same = before.covering(still)
+    assert all((getattr(same, field.name) == getattr(before, field.name)).all() for field in dataclasses.fields(same))
