@@ -134,7 +134,7 @@ def test_the_stored_policies_are_introduced_by_what_they_learned_from():
     assert "8000 steps from 40 clean demonstrations of each of 6 tasks, then for 400 steps from 20 others" in text
     table = kitchen.policy_table(results.episodes_frame(stored).query("corruption == 'none'"))
     assert table.tasks.tolist()[:2] == ["Doors and drawers, together", "Others, together"]
-    assert table["n, each"].tolist() == ["30", "30"] + ["10"] * 6
+    assert table["n, each"].tolist() == ["30 to 60", "30 to 60"] + ["10 to 20"] * 6  # SFT+Belief has one seed
 
 
 def test_the_start_is_shown_with_its_own_episodes_and_its_own_start():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ptrlib.report import REPOSITORY, overview, results, speed
+from ptrlib.report import REPOSITORY, kitchen, overview, results, speed
 from ptrlib.report.statistics import wilson_interval
 
 
@@ -43,6 +43,12 @@ def test_the_readmes_costs_are_the_measured_ones():
     cost = text[text.index("- **Cost.**"):].split("\n- ")[0]
     for policy, rule in (("tabletop", "ptr"), ("libero", "ptr"), ("libero", "ptr_quarter_targets")):
         assert f" {found[policy, rule, 'sft_belief']:.2f}" in cost
+
+
+def test_the_readmes_sentence_on_the_floor_holds():
+    told = kitchen.floor(results.episodes_frame(results.runs_of("robocasa_corruption")))
+    text = (REPOSITORY / "README.md").read_text()
+    assert "rank nothing" in told and "48.3 [" in told and "of 60 episodes" in told and "(29 of 60 Door/Drawer" in text
 
 
 def test_a_cell_is_counted_from_the_episodes(shown):
