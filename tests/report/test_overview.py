@@ -35,14 +35,17 @@ def test_the_readmes_sentence_on_our_rule_elsewhere_holds(manifest, ahead):
     for other in ("sft", "crossfit_every_wide_random"):
         gain = results.compare(episodes, {("crossfit_every_wide", "combined"): 1.0, (other, "combined"): -1.0})
         assert (gain.low > 0) == ahead and gain.high > 0
+        assert f"+{100 * gain.estimate:.1f} [{100 * gain.low:.1f}, " in " ".join(
+            (REPOSITORY / "README.md").read_text().replace("points [", "[").split())
 
 
 def test_the_readmes_costs_are_the_measured_ones():
-    found = speed.ratios(speed.table("steps")).set_index(["policy", "rule", "against"])["median"]
+    found = speed.ratios(speed.table("steps")).set_index(["policy", "rule", "against"])
     text = (REPOSITORY / "README.md").read_text()
     cost = text[text.index("- **Cost.**"):].split("\n- ")[0]
     for policy, rule in (("tabletop", "ptr"), ("libero", "ptr"), ("libero", "ptr_quarter_targets")):
-        assert f" {found[policy, rule, 'sft_belief']:.2f}" in cost
+        row = found.loc[policy, rule, "sft_belief"]
+        assert f" {row['median']:.2f}" in cost and f"[{row.low:.2f}, {row.high:.2f};" in cost
 
 
 def test_the_readmes_sentence_on_the_floor_holds():
