@@ -13,18 +13,13 @@ if TYPE_CHECKING:
     from ptrlib.data.hdf5 import write_episodes
     from ptrlib.data.reading import read_episodes
     from ptrlib.method.belief import BeliefTokenizer
+    from ptrlib.method.bounds import kl_bound, sharp_kl_bound
     from ptrlib.method.candidates import CandidatePool
     from ptrlib.method.controller import AdaptiveScaleController
     from ptrlib.method.overlay import PosteriorTransitionReweighting
     from ptrlib.method.scorer import TransitionScorer, identification_logits, ptr_score, ranking_loss
     from ptrlib.method.targets import EMATargetEncoder
-    from ptrlib.method.weights import (
-        conservative_weights,
-        kl_bound,
-        self_normalised_mean,
-        sharp_kl_bound,
-        source_shares,
-    )
+    from ptrlib.method.weights import conservative_weights, self_normalised_mean, source_shares
 
 __all__ = [
     "AdaptiveScaleController", "BeliefTokenizer", "CandidatePool", "EMATargetEncoder", "PTRConfig",
@@ -33,8 +28,10 @@ __all__ = [
     "sharp_kl_bound", "source_shares", "write_episodes",
 ]
 
-_HOMES = ("config", "data.corruption", "data.hdf5", "data.reading", "method.belief", "method.candidates",
-          "method.controller", "method.overlay", "method.scorer", "method.targets", "method.weights")
+# Those without torch first: whoever asks for a name there need not wait for it.
+_HOMES = ("config", "data.corruption", "data.hdf5", "data.reading", "method.bounds", "method.belief",
+          "method.candidates", "method.controller", "method.overlay", "method.scorer", "method.targets",
+          "method.weights")
 
 
 def __getattr__(name: str) -> Any:

@@ -15,6 +15,7 @@ import json
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 ConfigT = TypeVar("ConfigT")
@@ -235,7 +236,13 @@ def keys(config: Any, prefix: str = "") -> list[str]:
 
 def to_dict(config: Any) -> dict[str, Any]:
     """Nested plain dictionaries and lists, ready for YAML or JSON."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))
+    return {entry.name: _plain(getattr(config, entry.name)) for entry in dataclasses.fields(config)}
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return to_dict(value)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def from_dict(kind: type[ConfigT], values: Mapping[str, Any]) -> ConfigT:
@@ -251,7 +258,7 @@ ADDED_LATER = ("network.token_size", "network.fusion", "ranks", "crossfit.record
 
 def fingerprint(config: RunConfig) -> str:
     """Eight hexadecimal digits that name a full configuration."""
-    values, defaults = to_dict(config), to_dict(RunConfig())
+    values, defaults = to_dict(config), _defaults()
     for key in ADDED_LATER:
         *groups, name = key.split(".")
         found, default = values, defaults
@@ -263,6 +270,11 @@ def fingerprint(config: RunConfig) -> str:
         del values["crossfit"]
     text = json.dumps(values, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    return to_dict(RunConfig())
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -289,8 +301,13 @@ def _replace_one(config: Any, path: list[str], value: Any, full_key: str) -> Any
         return dataclasses.replace(config, **{name: _replace_one(current, rest, value, full_key)})
     if dataclasses.is_dataclass(current):
         raise ValueError(f"'{full_key}' is a group of keys; set one of {', '.join(keys(current, full_key + '.'))}")
-    kind = get_type_hints(type(config))[name]
-    return dataclasses.replace(config, **{name: _checked(value, kind, full_key)})
+    return dataclasses.replace(config, **{name: _checked(value, _kinds(config.__class__)[name], full_key)})
+
+
+@cache
+def _kinds(group: type) -> dict[str, Any]:
+    """The type of every field of a group of keys."""
+    return get_type_hints(group)
 
 
 def _checked(value: Any, kind: Any, key: str) -> Any:

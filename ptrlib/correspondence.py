@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ptrlib.credit import ChunkFeatures
+from ptrlib.credit.interface import ChunkFeatures
 from ptrlib.data.chunks import Batch, ChunkDataset, SegmentSampler
 from ptrlib.method.candidates import CandidatePool, Targets
 from ptrlib.method.overlay import PosteriorTransitionReweighting

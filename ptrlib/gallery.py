@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ptrlib.data.chunks import ChunkDataset
+if TYPE_CHECKING:  # reading a gallery need not wait for torch
+    from ptrlib.data.chunks import ChunkDataset
 
 FILE = "gallery.npz"
 CHUNKS = 12  # at each end

@@ -40,9 +40,12 @@ from typing import Any
 import yaml
 
 from ptrlib.config import RunConfig, fingerprint, from_dict, keys, override, to_dict
+from ptrlib.credit import check_credit
+from ptrlib.data.corruption import CORRUPTIONS
 
 EXPERIMENTS = Path("experiments")
 RUNS = EXPERIMENTS / "runs"
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where PyYAML was built with libyaml
 MANIFEST_KEYS = ("name", "description", "extends", "base", "methods", "grid", "seeds", "skip")
 RECORDED_PACKAGES = ("ptrlib", "torch", "numpy", "pandas", "h5py", "mujoco", "praxis-robosuite", "robosuite",
                      "praxis-libero", "libero", "praxis-robocasa", "robocasa")
@@ -110,7 +113,7 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
         known = ", ".join(sorted(p.stem for p in EXPERIMENTS.glob("*.yaml"))) or "none"
         raise ValueError(f"{path}: no such manifest; there are: {known}")
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.load(path.read_text(), _LOADER)
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: not valid YAML ({str(error).splitlines()[0]}); mend the file") from None
     if not isinstance(content, dict):
@@ -145,10 +148,7 @@ def _settings(content: Mapping[str, Any], changes: Mapping[str, Any]) -> Iterato
 
 def check(config: RunConfig) -> None:
     """Raise ValueError for values that only fail later: unknown credit, corruption, head or sizes."""
-    from ptrlib.credit import credit_class
-    from ptrlib.data.corruption import CORRUPTIONS
-
-    credit_class(config.credit)
+    check_credit(config.credit)
     _one_of("data.corruption", config.data.corruption, ("none", *CORRUPTIONS, "combined"))
     _one_of("network.head", config.network.head, ("flow", "diffusion"))
     _one_of("network.fusion", config.network.fusion, ("attention", "film"))
@@ -210,7 +210,7 @@ def changes_of(config: RunConfig) -> list[str]:
 
 def read_config(folder: Path) -> RunConfig:
     """The configuration a run folder was made with."""
-    return from_dict(RunConfig, yaml.safe_load((folder / "config.yaml").read_text()))
+    return from_dict(RunConfig, yaml.load((folder / "config.yaml").read_text(), _LOADER))
 
 
 def is_trained(config: RunConfig, root: Path = RUNS) -> bool:

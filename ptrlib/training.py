@@ -26,7 +26,9 @@ from tqdm import tqdm
 from ptrlib import distributed, runs
 from ptrlib.config import NetworkConfig, RunConfig, to_dict
 from ptrlib.correspondence import Correspondence, make_correspondence, save_correspondence
-from ptrlib.credit import PTR, ChunkFeatures, Credit, CreditOutput, FeatureSizes, credit_class, make_credit
+from ptrlib.credit import credit_class, make_credit
+from ptrlib.credit.interface import ChunkFeatures, Credit, CreditOutput, FeatureSizes
+from ptrlib.credit.ptr import PTR
 from ptrlib.data.chunks import Batch, ChunkDataset, SegmentSampler, Statistics, hold_out
 from ptrlib.data.corruption import CORRUPTIONS, corrupt
 from ptrlib.data.episodes import Episode
@@ -273,7 +275,9 @@ class Trainer:
     def run(self, until: int, on_log: Callable[[dict[str, Any]], None] = lambda row: None,
             on_checkpoint: Callable[[], None] = lambda: None) -> None:
         """Train to step ``until``; logs every ``log_every`` steps and takes weight snapshots at the end of
-        the warm-up and at the end of training (Figure 11)."""
+        the warm-up and at the end of training (Figure 11). A run of no steps is the policy it starts from."""
+        if until == 0:
+            self.snapshots.append(self.snapshot())
         snapshot_at = {min(self.config.ptr.warmup_steps + self.config.log_every, until), until}
         while self.step < until:
             started = time.perf_counter()

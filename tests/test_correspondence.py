@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ptrlib.config import DataConfig, RunConfig, override
 from ptrlib.correspondence import FILE, load_correspondence, make_correspondence
-from ptrlib.credit import ChunkFeatures
+from ptrlib.credit.interface import ChunkFeatures
 from ptrlib.data.chunks import ChunkDataset, Statistics
 from ptrlib.data.episodes import Episode
 from ptrlib.method.overlay import PosteriorTransitionReweighting

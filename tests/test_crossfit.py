@@ -10,8 +10,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from ptrlib.config import CrossFitConfig, RunConfig, override
-from ptrlib.credit import CrossFit
-from ptrlib.credit.crossfit import answered, read_evidence
+from ptrlib.credit.crossfit import CrossFit, answered, read_evidence
 from ptrlib.data.episodes import Episode
 from ptrlib.data.reading import read_episodes
 from ptrlib.simulators.tabletop import record

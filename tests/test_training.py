@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import torch
 
-from ptrlib import runs
+from ptrlib import runs, training
 from ptrlib.agent import PolicyAgent
 from ptrlib.config import RunConfig, override
 from ptrlib.credit import CREDITS
@@ -211,6 +211,17 @@ def test_every_method_can_start_from_one_policy(dataset, tmp_path):
         train(other, root=tmp_path, progress=False)
 
 
+def test_a_run_of_no_steps_is_the_policy_it_starts_from(dataset, tmp_path):
+    first = train(tiny_config(credit="sft", **{"data.path": str(dataset), "network.use_belief": False}),
+                  root=tmp_path, progress=False)
+    config = tiny_config(credit="sft", initial_policy=first.name,
+                         **{"data.path": str(dataset), "network.use_belief": False, "ptr.optimization.steps": 0})
+    folder = train(config, root=tmp_path, progress=False)
+    before, after = load_policy(first).policy.state_dict(), load_policy(folder).policy.state_dict()
+    assert before.keys() == after.keys() and all(torch.equal(before[key], after[key]) for key in before)
+    assert runs.is_trained(config, tmp_path) and set(pd.read_parquet(folder / "weights.parquet").step) == {0}
+
+
 def test_a_setting_of_two_ranks_is_trained_by_two_processes(dataset, tmp_path):
     config = tiny_config(credit="ptr", ranks=2, **{"ptr.cross_rank_gather": False, "data.path": str(dataset)})
     with pytest.raises(ValueError, match="ranks is 2 and this is a launch of 1 processes; .*--nproc-per-node 2"):
@@ -241,17 +252,19 @@ def test_the_gathering_switch_changes_nothing_on_one_process(episodes):
     assert tracks[0] == tracks[1]
 
 
-def test_a_killed_run_is_taken_up_again(dataset, tmp_path):
+def test_a_killed_run_is_taken_up_again(dataset, tmp_path, monkeypatch):
     """kill -9 after the first checkpoint; the second worker continues and ends as an undisturbed one."""
-    steps = 520
+    steps, every = 220, 100
+    monkeypatch.setattr(training, "CHECKPOINT_EVERY", every)
     config = tiny_config(credit="ptr", **{"data.path": str(dataset), "ptr.optimization.steps": steps, "log_every": 20})
     code = f"""
 from pathlib import Path
-from ptrlib.training import train
+from ptrlib import training
 from tests.test_training import tiny_config
+training.CHECKPOINT_EVERY = {every}
 changes = {{"data.path": {str(dataset)!r}, "ptr.optimization.steps": {steps}, "log_every": 20}}
-train(tiny_config(credit="ptr", **changes),
-      root=Path({str(tmp_path / "killed")!r}), progress=False)
+training.train(tiny_config(credit="ptr", **changes),
+               root=Path({str(tmp_path / "killed")!r}), progress=False)
 """
     process = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(Path.cwd())})
     checkpoint = tmp_path / "killed" / f".partial-{runs.folder_name(config)}" / "checkpoint-0.pt"

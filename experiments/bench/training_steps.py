@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from ptrlib.config import override
-from ptrlib.credit import PTR
+from ptrlib.credit.ptr import PTR
 from ptrlib.method.candidates import Targets
 from ptrlib.policy.precision import computing
 from ptrlib.training import Trainer, prepare_data

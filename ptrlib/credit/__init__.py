@@ -15,31 +15,36 @@ action loss and in the auxiliary losses it adds.
 ``crossfit_random`` is the last one's control: its weights, given to other episodes.
 """
 
+from __future__ import annotations
+
 import difflib
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from ptrlib.config import RunConfig
-from ptrlib.credit.controls import Oracle, RandomWeights
-from ptrlib.credit.crossfit import CrossFit, RandomCrossFit
-from ptrlib.credit.interface import ChunkFeatures, Credit, CreditOutput, FeatureSizes
-from ptrlib.credit.ptr import PTR
-from ptrlib.credit.sft import SFT
+if TYPE_CHECKING:
+    from ptrlib.config import RunConfig
+    from ptrlib.credit.interface import Credit, FeatureSizes
 
-CREDITS: dict[str, type[Credit]] = {"sft": SFT, "ptr": PTR, "random": RandomWeights, "oracle": Oracle,
-                                   "crossfit": CrossFit, "crossfit_random": RandomCrossFit}
+# By module and class: who reads manifests and stored runs must know the names, and need not wait for torch.
+CREDITS = {"sft": ("sft", "SFT"), "ptr": ("ptr", "PTR"), "random": ("controls", "RandomWeights"),
+           "oracle": ("controls", "Oracle"), "crossfit": ("crossfit", "CrossFit"),
+           "crossfit_random": ("crossfit", "RandomCrossFit")}
+
+
+def check_credit(name: str) -> None:
+    """Raise ValueError, naming the nearest valid one, if there is no rule of that name."""
+    if name not in CREDITS:
+        near = difflib.get_close_matches(name, CREDITS, n=1, cutoff=0.0)[0]
+        raise ValueError(f"unknown credit '{name}'; the nearest valid name is '{near}' (of {', '.join(CREDITS)})")
 
 
 def credit_class(name: str) -> type[Credit]:
     """The rule of that name. Raises ValueError naming the nearest valid one."""
-    if name not in CREDITS:
-        near = difflib.get_close_matches(name, CREDITS, n=1, cutoff=0.0)[0]
-        raise ValueError(f"unknown credit '{name}'; the nearest valid name is '{near}' (of {', '.join(CREDITS)})")
-    return CREDITS[name]
+    check_credit(name)
+    module, kind = CREDITS[name]
+    return getattr(import_module(f"ptrlib.credit.{module}"), kind)
 
 
 def make_credit(config: RunConfig, sizes: FeatureSizes) -> Credit:
     """The rule that ``config.credit`` names."""
     return credit_class(config.credit)(config, sizes)
-
-
-__all__ = ["CREDITS", "ChunkFeatures", "Credit", "CreditOutput", "CrossFit", "FeatureSizes", "Oracle", "PTR",
-           "RandomCrossFit", "RandomWeights", "SFT", "credit_class", "make_credit"]

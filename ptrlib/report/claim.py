@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ptrlib.config import fingerprint, override
-from ptrlib.method.weights import kl_bound, sharp_kl_bound
+from ptrlib.method.bounds import kl_bound, sharp_kl_bound
 from ptrlib.report.charts import CORRUPTIONS as CORRUPTION_LABELS
 from ptrlib.report.charts import difference_chart, in_order, method_colour, method_label
 from ptrlib.report.figures import COLOURS

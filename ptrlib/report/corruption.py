@@ -147,10 +147,8 @@ def read(manifests: Sequence[Path | str], root: Path = runs.RUNS) -> Study:
     second = {run.name for run in stored if Path(run.setting.config.data.path).parent.name == EXECUTED_DATA}
     # an oracle filter weighs all it sees alike and has no score: its snapshots are left unread
     weighed = [run for run in stored if run.setting.config.credit != "oracle"] or stored
-    weights = results.in_categories(pd.concat(
-        [results.last_snapshot(results.weights_frame([run])) for run in weighed], ignore_index=True))
     return Study(stored, *(_named(table, second) for table in (
-        results.episodes_frame(stored), weights, results.provenance_frame(stored))))
+        results.episodes_frame(stored), results.last_weights_frame(weighed), results.provenance_frame(stored))))
 
 
 def _named(table: pd.DataFrame, second: set[str]) -> pd.DataFrame:

@@ -18,7 +18,7 @@ import pandas as pd
 
 from ptrlib import runs
 from ptrlib.config import PTRConfig
-from ptrlib.method.weights import share_bounds, sharp_share_bounds, weight_bounds
+from ptrlib.method.bounds import share_bounds, sharp_share_bounds, weight_bounds
 from ptrlib.policy.action_space import EMBODIMENTS, SLOTS
 from ptrlib.report import published
 from ptrlib.report.charts import in_order, method_label

@@ -16,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as compute
 import pyarrow.parquet as pq
 import yaml
 
@@ -25,6 +26,8 @@ from ptrlib.report.statistics import Interval, paired_bootstrap, wilson_interval
 from ptrlib.runs import Setting
 
 NARROWED = Path("build/manifests")
+WEIGHTS = "weights.parquet"
+SCENE = ["training_seed", "task", "init_state"]  # what two methods must share to be compared
 
 
 @dataclass(frozen=True)
@@ -122,15 +125,22 @@ def weights_frame(stored: Sequence[StoredRun]) -> pd.DataFrame:
 
     Episodes of different runs are different episodes; ``episode`` is made unique by run and split.
     """
-    table = _tables(stored, "weights.parquet")
-    table["episode"] = table.run.astype(str) + "/" + table.split.astype(str) + "/" + table.episode.astype(str)
-    table["corrupted"] = table.filter(like="truth_").any(axis=1)
-    return table
+    return _weights([_table(run, WEIGHTS) for run in stored])
 
 
-def in_categories(table: pd.DataFrame) -> pd.DataFrame:
-    """Names as categories: a page selects by them hundreds of times, and numbers are compared sooner than words."""
-    return table.astype(dict.fromkeys(table.select_dtypes(["str", "object"]).columns, "category"))
+def last_weights_frame(stored: Sequence[StoredRun]) -> pd.DataFrame:
+    """:func:`weights_frame` of each run's last snapshot alone."""
+    tables = [_table(run, WEIGHTS) for run in stored]
+    return _weights([table.filter(compute.equal(table["step"], compute.max(table["step"]))) for table in tables])
+
+
+def _weights(tables: list[pa.Table]) -> pd.DataFrame:
+    table = pa.concat_tables(tables, promote_options="default")
+    parts = [table[name].cast(pa.string()) for name in ("run", "split", "episode")]
+    episode = compute.binary_join_element_wise(*parts, "/")
+    weights = _in_categories(table.set_column(table.column_names.index("episode"), "episode", episode))
+    weights["corrupted"] = weights.filter(like="truth_").any(axis=1)
+    return weights
 
 
 def last_snapshot(weights: pd.DataFrame) -> pd.DataFrame:
@@ -224,16 +234,15 @@ def alike(episodes: pd.DataFrame, cells: Iterable[tuple[str, str]]) -> pd.DataFr
 def paired_values(episodes: pd.DataFrame, terms: Mapping[tuple[str, str], float],
                   by: tuple[str, str] = ("method", "corruption")) -> pd.Series:
     """What :func:`contrast` is the mean of: one value per (training seed, task, init state)."""
-    cells = {}
+    scenes = {}
     for one, other in terms:
-        scene = _cell(episodes, one, other, by).set_index(["training_seed", "task", "init_state"])
-        cells[one, other] = scene.success.astype(float)
-    first = next(iter(cells.values()))
-    if any(not cell.index.sort_values().equals(first.index.sort_values()) for cell in cells.values()):
+        cell = _cell(episodes, one, other, by)[[*SCENE, "success"]]
+        scenes[one, other] = cell.set_index(SCENE).success.astype(float).sort_index()
+    first = next(iter(scenes.values()))
+    if not all(cell.index.equals(first.index) for cell in scenes.values()):
         raise ValueError("the methods were not evaluated on the same scenes with the same training seeds; "
                          "a paired comparison needs both")
-    total = sum(terms[key] * cell.reindex(first.index).to_numpy() for key, cell in cells.items())
-    return pd.Series(total, index=first.index)
+    return pd.Series(sum(terms[name] * cell.to_numpy() for name, cell in scenes.items()), index=first.index)
 
 
 def _cell(episodes: pd.DataFrame, one: str, other: str, by: tuple[str, str] = ("method", "corruption")) -> pd.DataFrame:
@@ -271,7 +280,15 @@ def intervals(items: Iterable[Any], columns: Sequence[str],
 
 def _tables(stored: Sequence[StoredRun], name: str) -> pd.DataFrame:
     """That file of every run, one below the other."""
-    return in_categories(pa.concat_tables([_table(run, name) for run in stored], promote_options="default").to_pandas())
+    return _in_categories(pa.concat_tables([_table(run, name) for run in stored], promote_options="default"))
+
+
+def _in_categories(table: pa.Table) -> pd.DataFrame:
+    """Names as sorted categories: a page selects by them hundreds of times, and numbers are compared sooner."""
+    frame = table.to_pandas(strings_to_categorical=True)
+    for name in frame.select_dtypes("category"):
+        frame[name] = frame[name].cat.reorder_categories(sorted(frame[name].cat.categories))
+    return frame
 
 
 def _table(run: StoredRun, name: str) -> pa.Table:

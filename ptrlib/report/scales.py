@@ -24,10 +24,9 @@ from ptrlib.report.results import (
     StoredRun,
     compare,
     episodes_frame,
-    last_snapshot,
+    last_weights_frame,
     metrics_frame,
     provenance_frame,
-    weights_frame,
 )
 from ptrlib.report.statistics import SHARE, Interval, mean_over_runs
 from ptrlib.report.verdicts import answer, scope
@@ -98,7 +97,7 @@ def measure(stored: Sequence[StoredRun]) -> pd.DataFrame:
     puts an untouched training chunk above a corrupted one, of those with a consequence; ``accuracy`` the share of
     chunks identified over the last tenth of training, ``candidates`` |Y| there (from T = log p(0) + log|Y|).
     """
-    episodes, weights, metrics = episodes_frame(stored), last_snapshot(weights_frame(stored)), metrics_frame(stored)
+    episodes, weights, metrics = episodes_frame(stored), last_weights_frame(stored), metrics_frame(stored)
     rows = []
     for place in places(stored):
         measured = dict(_measured(place, episodes, weights, metrics))

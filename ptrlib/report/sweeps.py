@@ -17,10 +17,9 @@ from ptrlib.report.figures import COLOURS
 from ptrlib.report.results import (
     StoredRun,
     contrast,
-    last_snapshot,
+    last_weights_frame,
     manifest_path,
     metrics_frame,
-    weights_frame,
 )
 from ptrlib.report.statistics import POSITIVE, Interval, mean_over_runs, wilson_interval
 from ptrlib.report.verdicts import Verdict, answer, scope
@@ -70,7 +69,7 @@ def run_diagnostics(stored: Sequence[StoredRun], parameter: str) -> pd.DataFrame
     Score and spread are of the training chunks with a target in the last snapshot; where all weights are equal the
     stability is missing.
     """
-    weights = last_snapshot(weights_frame(stored))
+    weights = last_weights_frame(stored)
     chunks = weights[(weights.split == "train") & weights.valid].groupby("run")
     spread = chunks.weight.std(ddof=0)
     ends = metrics_frame(stored).sort_values("step").groupby("run")[["tau", "beta"]].last()

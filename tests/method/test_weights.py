@@ -9,16 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
-from ptrlib.method.weights import (
-    conservative_weights,
-    kl_bound,
-    self_normalised_mean,
-    share_bounds,
-    sharp_kl_bound,
-    sharp_share_bounds,
-    source_shares,
-    weight_bounds,
-)
+from ptrlib.method.bounds import kl_bound, share_bounds, sharp_kl_bound, sharp_share_bounds, weight_bounds
+from ptrlib.method.weights import conservative_weights, self_normalised_mean, source_shares
 
 finite = st.floats(-1e30, 1e30)
 scores = st.lists(finite, min_size=1, max_size=16)

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from ptrlib.config import PTRConfig, override
-from ptrlib.method.weights import conservative_weights, kl_bound, sharp_kl_bound
+from ptrlib.method.bounds import kl_bound, sharp_kl_bound
+from ptrlib.method.weights import conservative_weights
 from ptrlib.report.explorer import FORMULAS, PLOTLY, weight_explorer, write_plotly
 from ptrlib.report.statistics import divergence, effective_sample_size
 
