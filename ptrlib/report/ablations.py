@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from ptrlib.report import published
 from ptrlib.report.charts import corruption_label, method_label, training_chart
-from ptrlib.report.results import contrast, intervals
+from ptrlib.report.results import compare, intervals
 from ptrlib.report.statistics import SHARE, Interval, effective_sample_size, mean_over_runs
 from ptrlib.report.verdicts import Verdict, answer, scope
 
@@ -45,12 +45,13 @@ def published_drops() -> pd.DataFrame:
 
 
 def differences(episodes: pd.DataFrame) -> pd.DataFrame:
-    """Paired difference of success to PTR, per method and corruption, as proportions."""
+    """Paired difference of success to PTR, per method and corruption, as proportions, over the training seeds that both
+    have."""
     cells = episodes[["method", "corruption"]].drop_duplicates().itertuples(index=False)
     items = [(method, corruption) for method, corruption in cells if method != "ptr"]
 
     def measure(method: str, corruption: str) -> Interval:
-        return contrast(episodes, {(method, corruption): 1.0, ("ptr", corruption): -1.0})
+        return compare(episodes, {(method, corruption): 1.0, ("ptr", corruption): -1.0})
 
     return intervals(items, ("method", "corruption"), measure)
 

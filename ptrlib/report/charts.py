@@ -6,7 +6,7 @@ Every function returns the figure and the frame with exactly the numbers it drew
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -67,6 +67,13 @@ def method_colour(method: str) -> str:
     return COLOURS[METHODS.get(method, ("", "black"))[1]]
 
 
+def method_marker(method: str) -> str:
+    """One that no other method of its colour has; unknown methods share the first."""
+    known = list(METHODS)
+    before = known[:known.index(method)] if method in known else []
+    return MARKERS[[method_colour(other) for other in before].count(method_colour(method)) % len(MARKERS)]
+
+
 def in_order(methods: Iterable[str]) -> list[str]:
     """Distinct methods in the book's order, unknown ones last."""
     known = list(METHODS)
@@ -104,11 +111,10 @@ def grouped_chart(groups: pd.DataFrame, label: str, reference: float | None = No
                   ) -> tuple[Figure, pd.DataFrame]:
     """An estimate with interval per group and method: columns kind, group, method, estimate, low, high.
 
-    One panel per ``kind`` (corruption, operator, phase ...), groups below each other, a colour per method; of methods
-    with the same colour each has a marker of its own.
+    One panel per ``kind`` (corruption, operator, phase ...), groups below each other; a method has the same colour and
+    marker in every chart, and no two share both.
     """
     kinds = list(dict.fromkeys(groups.kind))
-    markers = _markers(in_order(groups.method))
     rows = [groups[groups.kind == kind].group.nunique() for kind in kinds]
     tall = max(0.36, 0.13 * groups.method.nunique() + 0.06)
     figure, panels = plt.subplots(len(kinds), 1, figsize=(5.2, tall * sum(rows) + 0.45 * len(kinds) + 0.8),
@@ -120,8 +126,7 @@ def grouped_chart(groups: pd.DataFrame, label: str, reference: float | None = No
         for index, method in enumerate(methods):
             cells = part[part.method == method]
             height = np.array([names.index(name) for name in cells.group]) + _offset(index, len(methods))
-            _bars(axes, cells, "estimate", height, method_colour(method), method_label(method),
-                  markers[method])
+            _bars(axes, cells, "estimate", height, method_colour(method), method_label(method), method_marker(method))
         if reference is not None:
             axes.axvline(reference, color=COLOURS["grey"], linewidth=0.8)
         axes.set(yticks=range(len(names)), yticklabels=names, title=kind, ylim=(len(names) - 0.5, -0.5))
@@ -188,13 +193,6 @@ def _bars(axes: Axes, cells: pd.DataFrame, value: str, height: np.ndarray, colou
     errors = np.stack([cells[value] - cells.low, cells.high - cells[value]]).clip(0)
     axes.errorbar(cells[value], height, xerr=errors, fmt=marker, color=colour, markersize=4.5, capsize=2,
                   linewidth=1.2, label=label)
-
-
-def _markers(methods: Sequence[str]) -> dict[str, str]:
-    """A marker for each method that no other of its colour has."""
-    colours = [method_colour(method) for method in methods]
-    return {method: MARKERS[colours[:place].count(colours[place]) % len(MARKERS)]
-            for place, method in enumerate(methods)}
 
 
 def _offset(index: int, count: int) -> float:

@@ -39,10 +39,11 @@ from ptrlib.report.statistics import (
     mean_by_episode,
     mean_over_runs,
 )
-from ptrlib.report.verdicts import Verdict, answer, scope, score_auroc
+from ptrlib.report.verdicts import Verdict, answer, in_points, scope, score_auroc
 
 INTERFERENCE = ("ptr", "ptr_alpha0", "ptr_tenth", "ptr_detached", "sft_belief")
 OWN = "crossfit"  # begins the names of our own rules, whose scores are fixed before training
+LATE = 0.75  # the episode's last quarter begins
 AT_CLIP = 0.999  # of w_max: a weight above this share of it is at the clip
 
 
@@ -86,12 +87,20 @@ def differences(episodes: pd.DataFrame, methods: Sequence[str] | None = None) ->
         episodes, {(method, kind): 1.0, ("sft", kind): -1.0})) if pairs else pd.DataFrame()
 
 
+def difference_table(measured: pd.DataFrame) -> pd.DataFrame:
+    """:func:`differences` as text."""
+    told = [in_points(Interval(row.estimate, row.low, row.high, row.count)) for row in measured.itertuples()]
+    return pd.DataFrame({"rule": measured.method.map(method_label), "data": measured.corruption.map(CORRUPTION_LABELS),
+                         "minus SFT's success": told})
+
+
 def saturation(weights: pd.DataFrame, stored: Sequence[StoredRun]) -> pd.DataFrame:
     """A row per run whose rule weights: of the training chunks at the end, with ``corruption`` and ``method``,
 
-    ``at_clip``, the share of chunks with a recorded consequence whose weight is w_max; ``without``, the mean weight of
-    chunks without one, relative to the run's mean; ``sample_size``, effective over actual; ``divergence`` (nats) with
-    the paper's ``bound`` on it (Eq 26) and the ``sharp_bound`` that no weights within the clip exceed.
+    ``recorded``, the share of chunks with a recorded consequence, and ``recorded_late``, that in the last quarter of the
+    episode; ``at_clip``, the share of those chunks whose weight is w_max; ``without``, the mean weight of chunks
+    without a recorded consequence, relative to the run's mean; ``sample_size``, effective over actual; ``divergence``
+    (nats) with the paper's ``bound`` on it (Eq 26) and the ``sharp_bound`` that no weights within the clip exceed.
     """
     rows = []
     settings = {run.name: run.setting.config.ptr for run in stored}
@@ -100,6 +109,7 @@ def saturation(weights: pd.DataFrame, stored: Sequence[StoredRun]) -> pd.DataFra
             continue
         valid, ptr = chunks[chunks.valid], settings[str(name)]
         rows.append({"run": name, "method": chunks.method.iloc[0], "corruption": chunks.corruption.iloc[0],
+                     "recorded": chunks.valid.mean(), "recorded_late": chunks[chunks.phase >= LATE].valid.mean(),
                      "at_clip": (valid.weight >= AT_CLIP * ptr.w_max).mean(),
                      "without": chunks[~chunks.valid].weight.mean() / chunks.weight.mean(),
                      "sample_size": effective_sample_size(chunks.weight) / len(chunks),
@@ -111,9 +121,10 @@ def saturation(weights: pd.DataFrame, stored: Sequence[StoredRun]) -> pd.DataFra
 
 def saturation_table(measured: pd.DataFrame) -> pd.DataFrame:
     """:func:`saturation` over training seeds, as text with Student's interval."""
-    names = {"at_clip": "at w_max (%)", "without": "weight without a consequence (of the mean)",
+    names = {"recorded": "with a recorded consequence (%)", "recorded_late": "… in the last quarter of the episode (%)",
+             "at_clip": "of those, at w_max (%)", "without": "weight without a consequence (of the mean)",
              "sample_size": "effective sample size (%)", "divergence": "KL(q‖p) (nats)"}
-    shares = ("at_clip", "sample_size")
+    shares = ("recorded", "recorded_late", "at_clip", "sample_size")
     rows = []
     for method in in_order(measured.method):
         for kind, cell in measured[measured.method == method].groupby("corruption", sort=False):
@@ -238,8 +249,8 @@ def score_table(weights: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
     for method, words, chunks in moments(weights, methods):
         told, remembered = truth_auroc(chunks, method), memory_auroc(chunks, method)
         rows.append({"score": alone(method), "when": words, "chunks": len(chunks),
-                     "untouched above corrupted": told.text(digits=2) if told else "–",
-                     "training above held-out": remembered.text(digits=2) if remembered else "–"})
+                     "untouched above corrupted": told.text(digits=3) if told else "–",
+                     "training above held-out": remembered.text(digits=3) if remembered else "–"})
     return pd.DataFrame(rows)
 
 
@@ -336,7 +347,8 @@ def _shared(episodes: pd.DataFrame, cells: int) -> pd.DataFrame:
 def verdicts(episodes: pd.DataFrame, weights: pd.DataFrame, measured: pd.DataFrame, corruption: str) -> pd.DataFrame:
     """A row per hypothesis about PTR that the runs can answer: question, number, answer and the interval behind it."""
     return pd.DataFrame([asdict(verdict) for verdict in [
-        *_interference(episodes), *_saturation(measured, corruption), *score_verdicts(weights, TOLD, REMEMBERED),
+        *_meaning(episodes, corruption), *_interference(episodes), *_saturation(measured, corruption),
+        *score_verdicts(weights, TOLD, REMEMBERED),
         *_padding(episodes, corruption)]])
 
 
@@ -360,8 +372,15 @@ def points(question: str, episodes: pd.DataFrame, terms: Mapping[tuple[str, str]
     """A verdict on a contrast; with one training seed its answer says so."""
     interval, where = compare(episodes, terms), scope(alike(episodes, terms))
     told = answer(interval.low, interval.high, more + where, less + where)
-    return Verdict(question, f"{interval.text(100, sign=True)} points", told, interval.estimate, interval.low,
-                   interval.high)
+    return Verdict(question, in_points(interval), told, interval.estimate, interval.low, interval.high)
+
+
+def _meaning(episodes: pd.DataFrame, corruption: str) -> Iterator[Verdict]:
+    there = set(zip(episodes.method, episodes.corruption, strict=True))
+    if {("ptr", corruption), ("random", corruption)} <= there:
+        yield points("Is it what PTR's weights say, and not merely that there are weights (against the same weights "
+                     f"shuffled, {CORRUPTION_LABELS[corruption]})?", episodes,
+                     {("ptr", corruption): 1.0, ("random", corruption): -1.0}, "yes", "no, shuffled ones do better")
 
 
 def _interference(episodes: pd.DataFrame) -> Iterator[Verdict]:
@@ -398,7 +417,7 @@ def score_verdicts(weights: pd.DataFrame, told: Mapping[str, str], remembered: M
         for method, question in questions.items():
             value = measure(weights, method)
             if value is not None:
-                yield Verdict(question, f"AUROC {value.text(digits=2)}",
+                yield Verdict(question, f"AUROC {value.text(digits=3)}",
                               answer(value.low - 0.5, value.high - 0.5, "yes", "no, the other way round"),
                               value.estimate, value.low, value.high)
 

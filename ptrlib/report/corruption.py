@@ -290,7 +290,8 @@ def drop_table(study: Study) -> pd.DataFrame:
                                                   ("ptr", "none"): -1.0, ("ptr", kind): 1.0})
         lost, lost_by_ptr = _drop(study, "sft", kind), _drop(study, "ptr", kind)
         rows.append({
-            "data": corruption_label(kind), "SFT loses": lost.text(100), "PTR loses": lost_by_ptr.text(100),
+            "data": corruption_label(kind), "episodes each": saved.count,
+            "SFT loses": lost.text(100), "PTR loses": lost_by_ptr.text(100),
             "SFT’s drop − PTR’s": saved.text(100, sign=True),
             "answer": verdicts.answer(saved.low, saved.high, LESS, MORE, UNKNOWN),
             "harms SFT": verdicts.answer(lost.low, lost.high, "yes", "no, it helps", UNKNOWN),

@@ -237,7 +237,8 @@ def path_chart(metrics: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
         for place, (_, run) in enumerate(drawn[drawn.setting == label].groupby("run", sort=False)):
             last = run.iloc[-1]
             axes.plot(run.tau, run.beta, color=colour, linestyle=style, linewidth=1)  # type: ignore[arg-type]
-            axes.plot(last.tau, last.beta, "o", color=colour, markersize=5, label="_" if place else label)
+            axes.plot(last.tau, last.beta, "o", color=colour, markersize=5,
+                      fillstyle="full" if style == "-" else "none", label="_" if place else label)
     axes.plot(config.tau, config.beta, "s", color=COLOURS["black"], markersize=5, label="start (Table 6)")
     axes.plot(published.statement("tau_final"), published.statement("beta_final"), "*", color=COLOURS["black"],
               markersize=11, label="end stated by the paper")
@@ -324,8 +325,9 @@ def verdict(ends: pd.DataFrame) -> str:
             told.setdefault(claim, []).append(answer)
     holding = [given.count("holds") for given in told.values()]
     settings, few = ends.setting.nunique(), ends.groupby("setting").training_seed.nunique().min() == 1
-    line = (f"Of the {len(told)} statements, {holding.count(settings)} hold in all {settings} settings shown, "
-            f"{sum(0 < count < settings for count in holding)} in some and {holding.count(0)} in none."
+    everywhere = holding.count(settings)
+    line = (f"Of the {len(told)} statements, {everywhere} {'holds' if everywhere == 1 else 'hold'} in all {settings} "
+            f"settings shown, {sum(0 < count < settings for count in holding)} in some and {holding.count(0)} in none."
             + (" Where there is one training seed, an answer is about that run alone." if few else ""))
     return "\n".join([line, "", *(f"- {claim}: " + "; ".join(
         f"{words} in {given.count(words)}" for words in dict.fromkeys(given)) + "." for claim, given in told.items())])
@@ -340,14 +342,15 @@ def _claims(part: pd.DataFrame) -> Iterator[tuple[str, Interval, int, str]]:
     yield f"the score ends between {low:g} and {high:g} nats", score, 2, _where(score, low, high)
     factor = mean_over_runs(part["factor of the loss"])
     yield "the action loss falls by over an order of magnitude (factor)", factor, 1, _where(factor, 10, math.inf)
-    entropy = mean_over_runs(part["tok_entropy end"])
+    entropy = mean_over_runs(part["tok_entropy end"], within=POSITIVE)
     yield f"belief entropy ends below {said('entropy_end'):g} nats", entropy, 2, _where(entropy, -math.inf,
                                                                                     said("entropy_end"))
     margin = mean_over_runs(part["nce_margin end"])
     low, high = said("margin_low"), said("margin_high")
     yield f"the margin ends between {low:g} and {high:g}", margin, 2, _where(margin, low, high)
-    for name, column, number in (("τ", "tau end", said("tau_final")), ("β", "beta end", said("beta_final"))):
-        value = mean_over_runs(part[column])
+    for name, column, number in (("τ", "tau end", said("tau_final")), ("β", "beta end", said("beta_final")),
+                                 ("the hard-negative ratio", "hard_ratio end", said("hard_ratio_final"))):
+        value = mean_over_runs(part[column], within=POSITIVE)
         yield (f"{name} ends at about {number:g} (within {ABOUT:.0%})", value, 3,
                _where(value, (1 - ABOUT) * number, (1 + ABOUT) * number))
 

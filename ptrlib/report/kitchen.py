@@ -68,7 +68,8 @@ def attempts(folder: str | Path = FOLDER) -> pd.DataFrame:
 
 def task_rates(table: pd.DataFrame) -> pd.DataFrame:
     """A row for each of the 24 tasks in the paper's order: category, attempts, successes, success with its Wilson
-    interval in [0, 1] (missing without attempts), median steps of the successes, and where most failures end."""
+    interval in [0, 1] (missing without attempts), median steps of the successes, and where most failures end (empty
+    where that was not recorded)."""
     rows = []
     for task in TASKS:
         mine = table[table.task == task.name]
@@ -121,8 +122,8 @@ def introduction(stored: Sequence[StoredRun]) -> str:
     return (f"**{world_of(stored)}.** Each policy learned {_learned(config, stored[0].folder.parent)}, then for "
             f"{config.ptr.optimization.steps} steps from {config.data.episodes_per_task} others of each in five "
             f"styles, {config.ptr.optimization.batch_size} chunks a step; {span(seeds)} training "
-            f"seed{'s' if seeds.max() > 1 else ''}, {len(episodes)} evaluation episodes. "
-            + ", ".join(f"`{run.name}`" for run in stored) + ".")
+            f"seed{'s' if seeds.max() > 1 else ''}, {len(episodes)} evaluation episodes ({len(stored)} runs, one by "
+            f"one on the provenance page).")
 
 
 def _learned(config: RunConfig, root: Path) -> str:
@@ -156,10 +157,10 @@ def floor(episodes: pd.DataFrame) -> str:
     if plain.empty:
         return "No run of SFT on clean data says whether methods can be compared."
     rate = wilson_interval(int(plain.success.sum()), len(plain))
-    told = ("the half that the protocol asks for before methods are compared is reached" if rate.estimate >= FLOOR else
-            "**below the half that the protocol asks for: the rates below rank nothing**")
+    told = ("which reaches the half that the protocol asks for before methods are compared" if rate.estimate >= FLOOR
+            else "**which misses the half that the protocol asks for, so these rates rank nothing**")
     return (f"Trained plainly on clean data, the policy succeeds in {rate.text(100)} % of {len(plain)} episodes of "
-            f"{plain.task.nunique()} Door/Drawer tasks: {told}.")
+            f"{plain.task.nunique()} Door/Drawer tasks, {told}.")
 
 
 def comparison(episodes: pd.DataFrame) -> str:
@@ -205,7 +206,8 @@ def verdict(rates: pd.DataFrame) -> str:
     whole = wilson_interval(int(tried.successes.sum()), int(tried.attempts.sum()))
     known, few = tried[tried.attempts >= SCENES], tried[tried.attempts < SCENES]
     sure = (f" Of the {len(known)} tasks with at least {SCENES} scenes, {(known.success >= GOOD).sum()} reach "
-            f"{GOOD:.0%} and {(known.success >= BEST).sum()} reach {BEST:.0%}." if len(known) else "")
+            f"{GOOD:.0%} and {(known.success >= BEST).sum()} reach {BEST:.0%}." if 0 < len(known) < len(tried) else
+            f" Each was tried in at least {SCENES} scenes." if len(known) else "")
     return (f"**{good} of {len(rates)} tasks reach {GOOD:.0%}, {best} reach {BEST:.0%}** by their observed rates; of "
             f"all {tried.attempts.sum()} attempts {whole.text(100)} % succeed."
             + sure
@@ -232,4 +234,4 @@ def table(rates: pd.DataFrame) -> pd.DataFrame:
     success = [f"{100 * row.success:.0f} [{100 * row.low:.0f}, {100 * row.high:.0f}]" if row.attempts else "–"
                for row in rates.itertuples()]
     return pd.DataFrame({"category": rates.category, "task": rates.task, "n": rates.attempts, "success (%)": success,
-                         "median steps": rates.steps, "most failures in": rates["fails in"]})
+                         "median steps": rates.steps, "most failures in": rates["fails in"].replace("", "–")})

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from ptrlib.report import REPOSITORY, results
+from ptrlib.report import REPOSITORY, results, start
 from ptrlib.report.charts import corruption_label, method_label
 from ptrlib.report.statistics import Interval
 from ptrlib.runs import write_text
@@ -22,14 +22,15 @@ METHODS = {"sft": method_label("sft"), "ptr": method_label("ptr"), "random": "PT
            "oracle": method_label("oracle"), "crossfit_every_wide": "our rule, w in [1/20, 20]",
            "crossfit_every_wide_random": "our rule’s weights, shuffled"}
 GAIN = "PTR − SFT (points)"
+ALONE = "start policy, left alone"
 BEGIN, END = "<!-- written by `python -m ptrlib.report.overview` -->", "<!-- end of what it writes -->"
 
 
 def table(manifests: Sequence[str] = MANIFESTS, kinds: Sequence[str] = ("none", "combined")) -> pd.DataFrame:
     """Success (%) with Wilson's 95 % interval and PTR minus SFT (points, paired by scene); a row per world and kind of
-    data. Manifests whose runs are not stored are left out."""
+    data. The start policy is judged once in each of the scenes. Manifests whose runs are not stored are left out."""
     rows = pd.DataFrame([row for name in manifests if results.is_stored(name) for row in _rows(name, kinds)])
-    columns = [*rows.columns[:2], METHODS["sft"], METHODS["ptr"], GAIN, *list(METHODS.values())[2:]]
+    columns = [*rows.columns[:2], ALONE, METHODS["sft"], METHODS["ptr"], GAIN, *list(METHODS.values())[2:]]
     return rows[[name for name in columns if name in rows]].fillna("–")
 
 
@@ -47,10 +48,18 @@ def _rows(manifest: str, kinds: Sequence[str]) -> Iterator[dict[str, Any]]:
                                "episodes each (seeds)": f"{results.span(counts)} ({results.span(seeds)})"}
         for method in rates.index:
             rate = rates.loc[method]
-            row[METHODS[method]] = Interval(rate.success, rate.low, rate.high, rate.episodes).text(100)
+            row[METHODS[method]] = _on_two_lines(Interval(rate.success, rate.low, rate.high, rate.episodes).text(100))
         if {"ptr", "sft"} <= set(rates.index):
-            row[GAIN] = results.compare(episodes, {("ptr", kind): 1.0, ("sft", kind): -1.0}).text(100, sign=True)
+            gain = results.compare(episodes, {("ptr", kind): 1.0, ("sft", kind): -1.0})
+            row[GAIN] = _on_two_lines(gain.text(100, sign=True))
+        if alone := start.rate(manifest):
+            row[ALONE] = _on_two_lines(alone.text(100))
         yield row
+
+
+def _on_two_lines(text: str) -> str:
+    """An estimate above its interval: with both in a line the table is wider than most screens."""
+    return text.replace(" [", "<br>[")
 
 
 def markdown(shown: pd.DataFrame) -> str:

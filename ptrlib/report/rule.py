@@ -32,8 +32,7 @@ REMEMBERED = {RULE: "c. Are cross-fitted contrasts higher on training than on he
               SECOND: "c. Are contrasts of every chunk higher on training than on held-out episodes?",
               "crossfit_insample": "c. Are contrasts judged in sample higher on training than on held-out episodes?"}
 # What each rule is held against: other rules and controls, then itself with one thing changed.
-RIVALS = {RULE: {"sft": "SFT", "sft_masked": "SFT without padding", "ptr": "PTR",
-                 "crossfit_random": "its own weights, shuffled",
+RIVALS = {RULE: {"sft": "SFT", "ptr": "PTR", "crossfit_random": "its own weights, shuffled",
                  "crossfit_likelihood": "the start policy's loss as a score"},
           SECOND: {"sft": "SFT", "ptr": "PTR", RULE: "the first rule",
                    "crossfit_every_random": "its own weights, shuffled"},
@@ -160,7 +159,8 @@ def against_divergence(episodes: pd.DataFrame, measured: pd.DataFrame, corruptio
 
 def elsewhere_table(episodes: pd.DataFrame, corruption: str) -> pd.DataFrame:
     """What every rule comes to in another world, a row per rule, as text: success (%), the paired difference to SFT
-    (points) and the share of the gap between SFT and the oracle that it wins back (%)."""
+    (points) and the share of the gap between SFT and the oracle that it wins back (%). The difference is over the
+    training seeds that both have: so many episodes of each."""
     mine = episodes[episodes.corruption == corruption]
     rates, won = success_rates(mine, ("method",)).set_index("method"), recoveries(episodes, corruption)
     beside = differences(mine)
@@ -171,6 +171,7 @@ def elsewhere_table(episodes: pd.DataFrame, corruption: str) -> pd.DataFrame:
                        if row.method == method), None) for table in (beside, won)]
         rows.append({"rule": method_label(method), "episodes": int(rate.episodes),
                      "success (%)": Interval(rate.success, rate.low, rate.high, rate.episodes).text(100),
+                     "episodes compared": str(cells[0].count) if cells[0] else "–",
                      "minus SFT's (points)": cells[0].text(100, sign=True) if cells[0] else "–",
                      "share of the gap (%)": cells[1].text(100, digits=0) if cells[1] else "–"})
     return pd.DataFrame(rows)

@@ -98,7 +98,7 @@ def circumstances(made: dict[str, Any]) -> str:
     dirty = ", changed since" if made["dirty"] else ""
     gpu = f"a {made['gpu']}" if made["gpu"] else "no GPU: the goals for one are not judged here"
     return (f"Measured on {made['started'][:10]} with the code of commit {made['commit'][:8]}{dirty}, torch "
-            f"{made['packages']['torch']}, on a {machine['processor']} with {machine['cores']} cores, of which "
+            f"{made['packages']['torch']}, on one {machine['processor']} with {machine['cores']} cores, of which "
             f"{load:.1f} were busy when it began (load average of a minute), and {gpu}.")
 
 

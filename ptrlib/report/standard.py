@@ -16,9 +16,9 @@ import pandas as pd
 from ptrlib import runs
 from ptrlib.report import charts, kitchen, published, results
 from ptrlib.report.charts import METHODS, method_label
-from ptrlib.report.results import contrast, intervals, success_rates
+from ptrlib.report.results import alike, compare, contrast, intervals, success_rates
 from ptrlib.report.statistics import Interval
-from ptrlib.report.verdicts import Verdict, answer, floor_warning, scope
+from ptrlib.report.verdicts import Verdict, answer, floor_warning, in_points, scope
 from ptrlib.simulators.tabletop.tasks import FAMILIES
 
 ALL = "all tasks"
@@ -146,9 +146,19 @@ def table_order(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdicts(episodes: pd.DataFrame) -> pd.DataFrame:
-    """The paper's statements about clean data, each answered from ours: suite ``easy`` for LIBERO, ``hard`` for
-    RoboCasa."""
+    """The paper's statements about clean data, each answered from Tabletop's runs: suite ``easy`` for LIBERO, ``hard``
+    for RoboCasa."""
     return pd.DataFrame([asdict(verdict) for verdict in _verdicts(episodes[episodes.corruption == "none"])])
+
+
+def benchmark_verdict(manifest: str, root: Path = runs.RUNS) -> pd.DataFrame:
+    """Whether PTR stays competitive in the benchmark itself, a row; none where PTR or SFT was not run."""
+    stored, clean = _clean_runs(manifest, root)
+    if not {"ptr", "sft"} <= set(clean.method):
+        return pd.DataFrame()
+    terms = {("ptr", "none"): 1.0, ("sft", "none"): -1.0}
+    told = _competitive(compare(clean, terms), results.world_of(stored), scope(alike(clean, terms)))
+    return pd.DataFrame([asdict(told)])
 
 
 def _verdicts(clean: pd.DataFrame) -> Iterator[Verdict]:
@@ -160,7 +170,7 @@ def _verdicts(clean: pd.DataFrame) -> Iterator[Verdict]:
         cells = clean[clean.suite == suite]
         present, where = set(cells.method), scope(cells)
         if {"ptr", "sft"} <= present:
-            yield _competitive(_gain(cells, "sft"), suite, where)
+            yield _competitive(_gain(cells, "sft"), f"{suite} suite", where)
         for baseline in ("sft", "sft_belief"):
             if (suite, baseline) in gains and {"ptr", baseline} <= present:
                 claim, printed = gains[suite, baseline]
@@ -181,7 +191,7 @@ def headline(episodes: pd.DataFrame) -> str:
     for suite in clean.suite.unique():
         cells = clean[clean.suite == suite]
         if {"ptr", "sft"} <= set(cells.method):
-            verdict = _competitive(_gain(cells, "sft"), suite, scope(cells))
+            verdict = _competitive(_gain(cells, "sft"), f"{suite} suite", scope(cells))
             told.append(f"- On the {suite} suite PTR differs from SFT by {verdict.number}: that it stays competitive "
                         f"**{verdict.answer}**. {floor_warning(cells)}".strip())
     return ("With clean data:\n\n" + "\n".join(told) if told else
@@ -192,12 +202,12 @@ def _gain(cells: pd.DataFrame, baseline: str) -> Interval:
     return contrast(cells, {("ptr", "none"): 1.0, (baseline, "none"): -1.0})
 
 
-def _competitive(gain: Interval, suite: str, where: str) -> Verdict:
+def _competitive(gain: Interval, place: str, where: str) -> Verdict:
     """Competitive: the interval excludes a loss of COMPETITIVE; not: it lies below zero."""
     told = answer(gain.low + COMPETITIVE, gain.high, f"holds{where}", f"does not hold{where}")
-    return _verdict(f"{suite} suite: PTR stays competitive with SFT (a loss of {100 * COMPETITIVE:.0f} points or more "
-                    "is excluded)", gain, told)
+    return _verdict(f"{place}: PTR stays competitive with SFT (a loss of {100 * COMPETITIVE:.0f} points or more is "
+                    "excluded)", gain, told)
 
 
 def _verdict(question: str, gain: Interval, told: str) -> Verdict:
-    return Verdict(question, f"{gain.text(100, sign=True)} points", told, gain.estimate, gain.low, gain.high)
+    return Verdict(question, in_points(gain), told, gain.estimate, gain.low, gain.high)

@@ -77,8 +77,8 @@ def floor_warning(episodes: pd.DataFrame) -> str:
     if clean.empty or clean.success.mean() >= RANKING_FLOOR:
         return ""
     return (f"**A first look, not a ranking:** SFT on clean data reaches {100 * clean.success.mean():.1f} % of "
-            f"{len(clean)} episodes, below the {RANKING_FLOOR:.0%} that we ask of a policy before methods are "
-            "compared. The policy is under-trained for this.")
+            f"{len(clean)} episodes, below the {RANKING_FLOOR:.0%} that this book wants to see, in any world, "
+            "before it takes differences between methods for more than hints.")
 
 
 def score_verdicts(weights: pd.DataFrame, method: str) -> pd.DataFrame:
@@ -89,7 +89,7 @@ def score_verdicts(weights: pd.DataFrame, method: str) -> pd.DataFrame:
         verdicts.append(Verdict(
             f"{method_label(method)}: do clean chunks score above those with "
             f"{corruption_label(row['corruption'])}?",
-            f"AUROC {interval.text(digits=2)}",
+            f"AUROC {interval.text(digits=3)}",
             answer(interval.low - 0.5, interval.high - 0.5, "yes", "no, below"),
             interval.estimate, interval.low, interval.high))
     return pd.DataFrame([asdict(verdict) for verdict in verdicts])
@@ -136,7 +136,7 @@ def _success(episodes: pd.DataFrame, corruption: str) -> Iterator[Verdict]:
     for question, terms, more, less in questions:
         if set(terms) <= present:
             interval, where = _compared(episodes, terms)
-            yield Verdict(question, f"{interval.text(100, sign=True)} points",
+            yield Verdict(question, in_points(interval),
                           answer(interval.low, interval.high, more + where, less + where),
                           interval.estimate, interval.low, interval.high)
 
@@ -144,6 +144,11 @@ def _success(episodes: pd.DataFrame, corruption: str) -> Iterator[Verdict]:
 def _compared(episodes: pd.DataFrame, terms: Mapping[tuple[str, str], float]) -> tuple[Interval, str]:
     """The contrast over the training seeds that all its cells have, and what an answer on it holds for."""
     return compare(episodes, terms), scope(alike(episodes, terms))
+
+
+def in_points(interval: Interval) -> str:
+    """``+2.0 [-12.5, +15.0] points, n = 200``: a paired difference of success and how many episodes each side has."""
+    return f"{interval.text(100, sign=True)} points, n = {interval.count}"
 
 
 def scope(episodes: pd.DataFrame) -> str:

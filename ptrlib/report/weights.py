@@ -22,6 +22,7 @@ from ptrlib.report.statistics import POSITIVE, SHARE, Interval, mean_by_episode,
 from ptrlib.report.verdicts import answer
 
 CLOSE = 0.05  # a weight this close to a bound, in proportion to it, is at the bound
+MUCH = 1 / 3  # of the chunks: our reading of "much of its mass near the clipping bound"
 UNIFORM = (0.8, 1.25)  # the paper's "near-uniform around w = 1"
 BINS, PHASES = 24, 10
 WINDOW = 0.1  # of a run's logging steps, over which losses are averaged before they are compared
@@ -218,6 +219,8 @@ def _answers(measured: pd.DataFrame, reduction: pd.DataFrame) -> Iterator[tuple[
                    f"{near.text(100)} %", _told(near, 0.5))
             wider = mean_over_runs(seeds.spread.late - seeds.spread.early)
             yield "weights spread as the scorer matures", str(setting), wider.text(digits=2, sign=True), _told(wider, 0)
+        yield ("much of the late weight lies at the upper bound (at least a third)", str(setting),
+               f"{(top := mean_over_runs(seeds['at w_max'].late, within=SHARE)).text(100)} %", _told(top, MUCH))
         gap = mean_over_runs(seeds["at w_max"].late - seeds["at w_min"].late)
         yield ("more late weights at the upper bound than at the lower one", str(setting),
                f"{gap.text(100, sign=True)} points", _told(gap, 0))
