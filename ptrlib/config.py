@@ -151,6 +151,8 @@ class DataConfig:
     chunk_stride: int = 8  # steps between consecutive chunks of a segment; as executed
     mask_padded_actions: bool = False  # False: pad with the last action and learn it, as upstream does
     random_shift: int = 2  # pixels of translation augmentation; 0 for none
+    shift_targets: bool = False  # True: a chunk's consequence is shifted like its observation, which gives it away
+    true_tasks: bool = False  # True: hard negatives of a mislabelled chunk come from its true task, which nobody knows
     held_out_fraction: float = 0.1  # episodes on which scores are logged but nothing is learned
     corruption: str = "none"  # "none" | "action_noise" | "truncation" | "label_noise" | "combined"
     noise_sigma: float = 0.1  # of a normalised action
@@ -250,21 +252,28 @@ def from_dict(kind: type[ConfigT], values: Mapping[str, Any]) -> ConfigT:
     return override(kind(), _flatten(values))
 
 
-# Keys that came after runs had been stored. At its default such a key is left out of the fingerprint, so that
-# the stored runs, which were made as if it had that value, keep their names.
+# Keys that came after runs had been stored. With the value that those runs were made with, which is its default, such
+# a key is left out of the fingerprint, so that they keep their names.
 ADDED_LATER = ("network.token_size", "network.fusion", "ranks", "crossfit.recorded_steps", "data.noise_bias",
                "data.further_paths", "data.cameras", "network.target_size")
+# Likewise, but the default is better than what those runs had, and their manifests say that they had it.
+MENDED_LATER = {"data.shift_targets": True, "data.true_tasks": True}
+
+
+def stored(values: Mapping[str, Any]) -> RunConfig:
+    """The configuration in a run folder; what it does not know of is as it was when the run was made."""
+    return override(override(RunConfig(), MENDED_LATER), _flatten(values))
 
 
 def fingerprint(config: RunConfig) -> str:
     """Eight hexadecimal digits that name a full configuration."""
-    values, defaults = to_dict(config), _defaults()
-    for key in ADDED_LATER:
+    values, made_with = to_dict(config), _flatten(_defaults()) | MENDED_LATER
+    for key in (*ADDED_LATER, *MENDED_LATER):
         *groups, name = key.split(".")
-        found, default = values, defaults
+        found = values
         for group in groups:
-            found, default = found[group], default[group]
-        if found[name] == default[name]:
+            found = found[group]
+        if found[name] == made_with[key] or key in _unread(config):
             del found[name]
     if not config.credit.startswith("crossfit"):  # nobody reads the group
         del values["crossfit"]
@@ -275,6 +284,14 @@ def fingerprint(config: RunConfig) -> str:
 @cache
 def _defaults() -> dict[str, Any]:
     return to_dict(RunConfig())
+
+
+def _unread(config: RunConfig) -> set[str]:
+    """Those of ``MENDED_LATER`` that make no difference: only PTR and its shuffled control look at the consequence."""
+    data, looks = config.data, config.credit in ("ptr", "random")
+    return {key for key, matters in {
+        "data.shift_targets": looks and data.random_shift > 0,
+        "data.true_tasks": looks and data.corruption in ("label_noise", "combined")}.items() if not matters}
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

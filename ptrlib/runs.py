@@ -39,7 +39,7 @@ from typing import Any
 
 import yaml
 
-from ptrlib.config import RunConfig, fingerprint, from_dict, keys, override, to_dict
+from ptrlib.config import RunConfig, fingerprint, keys, override, stored, to_dict
 from ptrlib.credit import check_credit
 from ptrlib.data.corruption import CORRUPTIONS
 
@@ -210,7 +210,7 @@ def changes_of(config: RunConfig) -> list[str]:
 
 def read_config(folder: Path) -> RunConfig:
     """The configuration a run folder was made with."""
-    return from_dict(RunConfig, yaml.load((folder / "config.yaml").read_text(), _LOADER))
+    return stored(yaml.load((folder / "config.yaml").read_text(), _LOADER))
 
 
 def is_trained(config: RunConfig, root: Path = RUNS) -> bool:

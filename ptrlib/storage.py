@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from ptrlib.config import RunConfig, from_dict, to_dict
+from ptrlib.config import RunConfig, stored, to_dict
 from ptrlib.data.chunks import Statistics
 from ptrlib.method.belief import BeliefTokenizer
 from ptrlib.policy.policy import Policy
@@ -72,7 +72,7 @@ def load_policy(folder: str | Path) -> SavedPolicy:
         tensors = load_file(path)
     except SafetensorError as error:
         raise ValueError(f"{path}: not a readable policy ({error}); train the run again") from None
-    config, cameras = from_dict(RunConfig, json.loads(about["config"])), tuple(json.loads(about["cameras"]))
+    config, cameras = stored(json.loads(about["config"])), tuple(json.loads(about["cameras"]))
     policy, tokenizer = make_policy(config, len(cameras)), make_tokenizer(config)
     policy.load_state_dict(_part(tensors, "policy."))
     if tokenizer is not None:

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from ptrlib import runs
-from ptrlib.config import PTRConfig, RunConfig, fingerprint, from_dict, keys, override, to_dict
+from ptrlib.config import PTRConfig, RunConfig, fingerprint, from_dict, keys, override, stored, to_dict
 
 ROOT = Path(__file__).parents[1]
 MANIFEST = {
@@ -110,6 +110,20 @@ def test_keys_that_came_later_do_not_rename_stored_runs():
     assert folders and all(runs.folder_name(runs.read_config(folder)) == folder.name for folder in folders)
     for change in ({"network.token_size": 8}, {"ranks": 2}, {"data.noise_bias": 0.5}):
         assert fingerprint(override(RunConfig(), change)) != fingerprint(RunConfig())
+
+
+def test_a_mended_fault_renames_the_runs_that_it_touches_and_no_others():
+    corrupted = {"data.corruption": "combined"}
+    for fault, touched, untouched in (
+            ("data.shift_targets", {"credit": "ptr"}, ({"credit": "sft"}, {"data.random_shift": 0})),
+            ("data.true_tasks", {"credit": "random"} | corrupted,
+             ({"credit": "oracle"} | corrupted, {"credit": "ptr"}))):
+        for changes, renamed in ((touched, True), *((changes, False) for changes in untouched)):
+            config = override(RunConfig(), changes)
+            assert (fingerprint(config) != fingerprint(override(config, {fault: True}))) is renamed
+    older = to_dict(RunConfig())
+    del older["data"]["shift_targets"], older["data"]["true_tasks"]  # as in the folder of a run made before
+    assert stored(older) == override(RunConfig(), {"data.shift_targets": True, "data.true_tasks": True})
 
 
 def test_changes_on_the_command_line_are_checked():

@@ -151,7 +151,7 @@ class Batch:
     starts: Tensor  # (S, N) int64, t
     frames: Tensor  # (S, N) int64, t + Delta
     offset: Tensor  # (S, N) int64, Delta
-    task_ids: Tensor  # (S,) int64 index into ChunkDataset.tasks: the true task
+    task_ids: Tensor  # (S,) int64 index into ChunkDataset.tasks: the task that the instruction claims
     source_ids: Tensor  # (S,) int64 index into ChunkDataset.sources
 
     def to(self, device: str | torch.device) -> Batch:
@@ -176,8 +176,9 @@ class ChunkDataset:
         self.statistics = statistics
         self.cameras = _common_cameras(self.episodes)
         self.lengths = np.array([len(episode) for episode in self.episodes])
-        self.tasks, self.task_ids = np.unique([episode.task for episode in self.episodes],
-                                              return_inverse=True)
+        self.tasks, self.task_ids = np.unique(
+            [episode.task if data.true_tasks else episode.claimed_task or episode.task for episode in self.episodes],
+            return_inverse=True)
         self.sources, self.source_ids = np.unique([episode.source for episode in self.episodes],
                                                   return_inverse=True)
         self.instructions = np.stack([hash_words(episode.instruction) for episode in self.episodes])
@@ -199,7 +200,8 @@ class ChunkDataset:
               shifts: NDArray[np.int64] | None = None) -> Batch:
         """The chunks at steps ``start`` (S, N) of episodes ``episode`` (S,).
 
-        ``shifts`` (S, cameras, 2) moves all images of a segment, its targets included, down and right.
+        ``shifts`` (S, cameras, 2) moves all images of a segment down and right. Its targets stay: moved alike, they
+        would be known by their shift among the candidates.
         """
         length = self.lengths[episode][:, None]
         frame = start + self.data.offset
@@ -238,9 +240,9 @@ class ChunkDataset:
         for segment, index in enumerate(episode):
             for slot, camera in enumerate(self.cameras):
                 seen = self.episodes[index].images[camera][frames[segment]]
-                if shifts is not None:
-                    seen = shift(seen, *shifts[segment, slot].tolist())
-                images[segment, :, slot], targets[segment, :, slot] = seen[:chunks], seen[chunks:]
+                moved = seen if shifts is None else shift(seen, *shifts[segment, slot].tolist())
+                images[segment, :, slot] = moved[:chunks]
+                targets[segment, :, slot] = (moved if self.data.shift_targets else seen)[chunks:]
         return images, targets
 
     def scoring_batches(self, segments: int, *, every: int = 1) -> Iterator[Batch]:

@@ -73,7 +73,8 @@ def corrupt(episodes: Sequence[Episode], kind: str, *, seed: int, noise_sigma: f
         if not others:
             raise ValueError(f"label noise needs the instruction of another task than {episode.task!r}; "
                              "give episodes of at least two tasks")
-        return dataclasses.replace(episode, instruction=others[generator.integers(len(others))])
+        text = others[generator.integers(len(others))]
+        return dataclasses.replace(episode, instruction=text, claimed_task=min(instructions[text]))
 
     def instructions_of_task(episode: Episode) -> set[str]:
         return {text for text, tasks in instructions.items() if episode.task in tasks} | {episode.instruction}

@@ -23,6 +23,7 @@ class Episode:
     instruction: str
     embodiment: str  # a key of ptrlib.policy.action_space.EMBODIMENTS
     task: str  # the true task, whatever the instruction says
+    claimed_task: str = ""  # the task that the instruction is of, where label noise made it another
     source: str = ""  # file or dataset the episode came from
     operator: str = ""  # who demonstrated: "precise", "slow", ...
     success: bool = True

@@ -97,8 +97,8 @@ def difference_table(measured: pd.DataFrame) -> pd.DataFrame:
 def saturation(weights: pd.DataFrame, stored: Sequence[StoredRun]) -> pd.DataFrame:
     """A row per run whose rule weights: of the training chunks at the end, with ``corruption`` and ``method``,
 
-    ``recorded``, the share of chunks with a recorded consequence, and ``recorded_late``, that in the last quarter of the
-    episode; ``at_clip``, the share of those chunks whose weight is w_max; ``without``, the mean weight of chunks
+    ``recorded``, the share of chunks with a recorded consequence, and ``recorded_late``, that of the episode's last
+    quarter; ``at_clip``, the share of those chunks whose weight is w_max; ``without``, the mean weight of chunks
     without a recorded consequence, relative to the run's mean; ``sample_size``, effective over actual; ``divergence``
     (nats) with the paper's ``bound`` on it (Eq 26) and the ``sharp_bound`` that no weights within the clip exceed.
     """

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ptrlib.config import DataConfig
+from ptrlib.data.chunks import ChunkDataset, Statistics
 from ptrlib.data.corruption import CORRUPTIONS, corrupt
 from ptrlib.data.episodes import Episode
 from tests.factories import tiny_episodes
@@ -153,8 +154,18 @@ def test_label_noise_gives_the_instruction_of_another_task_and_keeps_the_true_ta
     for before, after in zip(episodes, relabelled, strict=True):
         assert after.task == before.task
         assert after.instruction in of_task.values() and after.instruction != of_task[after.task]
+        assert after.instruction == of_task[after.claimed_task]
         given_to.add((after.task, after.instruction))
     assert len(given_to) == 12  # all 4 x 3 confusions occur
+
+
+def test_a_mislabelled_chunk_counts_to_the_task_it_claims() -> None:
+    config = DataConfig(random_shift=0)
+    relabelled = corrupt(tiny_episodes(8, size=1, tasks=4), "label_noise", seed=0, label_fraction=1.0)
+    for data, name in ((config, "claimed_task"), (dataclasses.replace(config, true_tasks=True), "task")):
+        dataset = ChunkDataset(relabelled, data, 16, Statistics.of(relabelled))
+        counted_to = [dataset.tasks[index] for index in dataset.task_ids]
+        assert counted_to == [getattr(episode, name) for episode in relabelled]
 
 
 def test_learners_see_nothing_of_the_truth_but_the_corruption_itself() -> None:
