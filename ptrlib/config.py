@@ -155,7 +155,7 @@ class DataConfig:
     true_tasks: bool = False  # True: hard negatives of a mislabelled chunk come from its true task, which nobody knows
     held_out_fraction: float = 0.1  # episodes on which scores are logged but nothing is learned
     corruption: str = "none"  # "none" | "action_noise" | "truncation" | "label_noise" | "combined"
-    noise_sigma: float = 0.1  # of a normalised action
+    noise_sigma: float = 0.1  # in the units of the recorded action, which LIBERO and RoboCasa bring into [-1, 1]
     noise_bias: float = 0.0  # standard deviation of a constant added to a noisy episode's actions; the paper has none
     noise_fraction: float = 0.30
     truncation_fraction: float = 0.25
@@ -204,7 +204,7 @@ class RunConfig:
 
     seed: int = 0
     credit: str = "ptr"  # a name in ptrlib.credit.CREDITS
-    detach_scorer: bool = False  # scorer reads sg(h), sg(E): auxiliary losses leave the policy alone
+    detach_scorer: bool = False  # scorer reads sg(h), sg(E): its losses leave the policy alone (the tokenizer's do not)
     initial_policy: str = ""  # run folder whose policy every method starts from; "" is from scratch
     log_every: int = 20  # steps; the controller acts at each (Section 4.5)
     ranks: int = 1  # processes that train together, each on its share of every batch

@@ -39,10 +39,7 @@ def session() -> Iterator[None]:
     if "WORLD_SIZE" not in os.environ or world_size() > 1:
         yield
         return
-    cuda = torch.cuda.is_available()
-    if cuda:
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    dist.init_process_group("nccl" if cuda else "gloo")
+    dist.init_process_group("gloo")  # the training loop's tensors are on the CPU
     try:
         yield
     finally:

@@ -57,6 +57,8 @@ class Learner(nn.Module):
         self.tokenizer = make_tokenizer(config)
         if start_from is not None:  # before the rule copies the vision tower for its targets
             self.policy.load_state_dict(start_from.policy.state_dict())
+            if self.tokenizer is not None and start_from.tokenizer is not None:
+                self.tokenizer.load_state_dict(start_from.tokenizer.state_dict())
         tower, width = self.policy.vision_tower, config.network.width
         self.credit: Credit = make_credit(config, FeatureSizes(width, width, tower, tower.target_dim(cameras)))
 

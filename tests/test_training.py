@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,41 @@ def test_the_oracle_never_sees_a_marked_episode(episodes):
     assert not any(mask.any() for episode in data.train.episodes for mask in episode.truth.values())
     everyone = prepare_data(tiny_config(**{"data.corruption": "combined"}), episodes)
     assert len(data.train.episodes) < len(everyone.train.episodes)
+
+
+def test_belief_tokens_go_from_chunk_to_chunk_of_a_segment_and_nowhere_else(episodes):
+    """Algorithm 1: what chunk 0 did is seen in the loss of chunk 1, of its own segment alone."""
+    config = tiny_config(credit="sft", **{"data.segment_chunks": 2, "data.held_out_fraction": 0.0})
+    trainer = Trainer(config, prepare_data(config, episodes))
+    while not (batch := trainer.sampler.next()).present[:2].all():
+        pass
+    changed = replace(batch, actions=batch.actions.clone())
+    changed.actions[0, 0] += 1.0
+    learner = trainer.learner
+    before, after = (torch.zeros(batch.present.shape).masked_scatter_(
+        batch.present, learner.features(part, torch.Generator().manual_seed(0))[0].detach())
+        for part in (batch, changed))
+    moved = before != after
+    assert moved[0].all() and not moved[1:].any()
+
+
+def test_ptr_is_given_all_that_tells_candidates_apart(episodes, monkeypatch):
+    config = tiny_config(credit="ptr")
+    trainer = Trainer(config, prepare_data(config, episodes))
+    given, overlay = {}, trainer.learner.credit.overlay
+    forward = overlay.forward
+
+    def spy(*inputs, **named):
+        given.update(named)
+        return forward(*inputs, **named)
+
+    monkeypatch.setattr(overlay, "forward", spy)
+    features = trainer.learner.features(trainer.sampler.next(), torch.Generator().manual_seed(0))[1]
+    trainer.learner.credit(features)
+    for name, value in {"frames": features.frames, "tasks": features.task_ids, "state": features.state,
+                        "offset": features.offset, "step_mask": features.step_mask}.items():
+        assert torch.equal(given[name], value), name
+    assert given["belief"] is features.belief
 
 
 def test_without_weights_and_auxiliary_losses_ptr_is_sft_with_belief(episodes):

@@ -12,10 +12,12 @@ three others are asked, once, before training, of features of the policy that tr
   (truncation) fail.
 
 *consequence* is PTR's own question on these features, and *likelihood* no question at all but the start policy's
-action loss: a control. Each scorer learns from one half of the episodes and judges the other, because a scorer
-knows by heart what it has learned from. A question's scores are averaged over the chunks of the episode. What counts
-is by how much the answer falls short of the usual one under the same instruction, so that no task is trusted more than
-another and a good answer to one question makes up for no bad one; the weight is Eq 21's with its bounds:
+action loss: a control. Each scorer learns the answers of one half of the episodes and judges the other, because a
+scorer knows by heart what it has learned from. (Chunks of the judged half can be among the wrong candidates of the
+action question while it learns; their own answers it never sees.) A question's scores are averaged over the chunks of
+the episode. What counts is by how much the answer falls short of the usual one under the same instruction, so that no
+task is trusted more than another and a good answer to one question makes up for no bad one; the weight is Eq 21's with
+its bounds:
 
     w = clip(exp(T / beta), w_min, w_max),    T = beta log w_max + sum_q min(T_q - quantile(T_q), 0).
 
@@ -133,9 +135,10 @@ class CrossFit(SFT):
 
 
 class RandomCrossFit(CrossFit):
-    """The weights of :class:`CrossFit` given to other episodes: the same effective sample size, no information.
+    """The weights of :class:`CrossFit` given to other episodes: about the same effective sample size, no information.
 
-    An episode takes the mean weight of another one, of another length at most.
+    An episode takes the mean weight of another one, of another length at most. All episodes are shuffled together, so
+    that some training episodes take weights of held-out ones, which no corruption has lowered.
     """
 
     ranks_chunks = False

@@ -224,7 +224,8 @@ def _mismatched(samples: Targets, others: Targets, window: int) -> Tensor:
     near = (samples.frames[:, None] - others.frames).abs() < window
     known = (samples.frames[:, None] >= 0) & (others.frames >= 0)
     same_frame = (samples.episodes[:, None] == others.episodes) & near & known
-    same_features = samples.features @ others.features.T > SAME_FEATURES
+    with torch.autocast(samples.features.device.type, enabled=False):  # in bfloat16 SAME_FEATURES would be 1
+        same_features = samples.features.float() @ others.features.float().T > SAME_FEATURES
     return samples.valid[:, None] & others.valid & ~same_frame & ~same_features
 
 

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from ptrlib.config import PTRConfig
-from ptrlib.method.candidates import Targets
+from ptrlib.method.candidates import CandidatePool, Targets
 from ptrlib.method.overlay import PosteriorTransitionReweighting, PTROutput
-from ptrlib.method.scorer import identification_logits, ptr_score
+from ptrlib.method.scorer import identification_logits, ptr_score, shift_in_random_order
 
 DIM, STEPS, SIZE = 6, 4, 10
 CONFIG = PTRConfig(warmup_steps=0, queue_size=32, queue_negatives=8, lambda_id=0.5)
@@ -60,6 +60,11 @@ def test_the_output_is_the_sum_of_the_parts():
     torch.testing.assert_close(out.weight, torch.where(valid, weight, 1.0).detach())
     loss = (candidates.mask.sum(1).log() - score)[valid].mean()
     assert out.info["loss_id"] == pytest.approx(loss.item(), rel=1e-5)
+    partner = shift_in_random_order(valid, twin.pool.uniform(len(valid)))  # drawn after the candidates
+    permuted = identification_logits(twin.scorer(inputs["context"], inputs["action_tokens"].mean(1)[partner]),
+                                     candidates.features[:, :1], tau=0.12)[:, 0]
+    rank = -torch.log(torch.sigmoid(logits[:, 0] - permuted))[valid].mean()  # Eq 13: the true actions' logit is higher
+    assert out.info["loss_rank"] == pytest.approx(rank.item(), rel=1e-5)
     expected = 0.5 * out.info["loss_id"] + 0.25 * out.info["loss_rank"]
     assert out.auxiliary_loss.item() == pytest.approx(expected, rel=1e-5)
     best = logits[:, 1:].amax(1)
@@ -311,6 +316,17 @@ def test_bfloat16_features_and_autocast_give_float32_scores():
     for out in (ptr(**half), autocast(ptr, inputs)):
         assert out.score.dtype == out.weight.dtype == torch.float32
         torch.testing.assert_close(out.score, expected.score, atol=0.15, rtol=0.05)
+
+
+def test_an_equal_target_is_no_negative_under_autocast_either():
+    features = torch.nn.functional.normalize(torch.randn(4, 16, generator=torch.Generator().manual_seed(0)), dim=1)
+    twins = torch.cat([features[:1], features])  # the first two are one
+    rows = Targets.of(twins, torch.ones(5, dtype=torch.bool), torch.arange(5))
+    pool = CandidatePool(16, CONFIG)
+    plain = pool.candidates(rows)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = pool.candidates(rows)
+    assert torch.equal(plain.mask, half.mask) and plain.mask[0].sum() == 4  # its own and three others
 
 
 def autocast(ptr: PosteriorTransitionReweighting, inputs: dict) -> PTROutput:
