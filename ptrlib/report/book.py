@@ -21,6 +21,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 import yaml
 
@@ -39,6 +40,9 @@ _ADDRESS = r"""["']?((?:https?:)?//[^"')\s]+)"""
 FOREIGN = re.compile(rf"""<(?:script|img|iframe|source|video|audio|embed)\b[^>]*?\bsrc={_ADDRESS}"""
                      r"""|<link\b(?=[^>]*rel=["'](?:stylesheet|preload|icon|shortcut icon|preconnect))"""
                      rf"""[^>]*?\bhref={_ADDRESS}|@import\s+(?:url\()?{_ADDRESS}""")
+
+
+LINK = re.compile(r"""<a\b[^>]*?\bhref=["'](?![a-z]+:|//|#)([^"'#?]+)""")  # to another file, not to another host
 
 
 @dataclass(frozen=True)
@@ -165,6 +169,9 @@ def build() -> Path:
     foreign = sorted(set(foreign_requests(HTML)))
     if foreign:
         raise ValueError(f"The book would ask other hosts: {', '.join(foreign)}.")
+    broken = sorted(set(broken_links(HTML)))
+    if broken:
+        raise ValueError(f"Links of the book lead nowhere: {', '.join(broken)}.")
     return HTML
 
 
@@ -173,6 +180,14 @@ def foreign_requests(html: Path) -> Iterator[str]:
     for page in sorted(html.rglob("*.html")):
         for match in FOREIGN.finditer(page.read_text()):
             yield f"{page.relative_to(html)}: {next(filter(None, match.groups()))}"
+
+
+def broken_links(html: Path) -> Iterator[str]:
+    """``page: link`` of every link to a file of the book that is not there."""
+    for page in sorted(html.rglob("*.html")):
+        for link in LINK.findall(page.read_text()):
+            if not (page.parent / unquote(link)).exists():
+                yield f"{page.relative_to(html)}: {link}"
 
 
 def _copy_pages() -> None:

@@ -168,10 +168,10 @@ def introduction(study: Study) -> str:
     return (
         f"**{study.world}: {len(study.stored)} runs**, {len(study.methods)} methods on {kinds} kinds of data, "
         f"{results.span(seeds)} training seed{'s' if seeds.max() > 1 else ''}, "
-        f"{config.ptr.optimization.steps} steps of {config.ptr.optimization.batch_size} chunks each; "
-        f"**{behind_each} evaluation episodes** behind each rate, of at most {limit}. Making "
+        f"{results.steps_of(study.stored)} each; "
+        f"**{behind_each} evaluation episodes** behind each rate, each within {limit}. Making "
         f"them took {hours:.1f} hours of wall time, summed over runs, on {processors} ({train:.1f} min to train a run, "
-        f"{evaluate:.1f} min to evaluate it). "
+        f"{60 * evaluate:.0f} s to evaluate it). "
         f"{_strengths(study)}"
         + ("**With one training seed per method, no interval below says what another training run would give; it "
            "covers the choice of scenes only.**" if seeds.max() == 1 else

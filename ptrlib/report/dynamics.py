@@ -142,13 +142,13 @@ def _original(narrowed: runs.Manifest, path: Path) -> Path:
 def introduction(gathered: Gathered) -> str:
     """Markdown: which settings are shown, with their runs, steps and minutes, and which are not there."""
     table = gathered.frame(results.provenance_frame(gathered.stored))
-    config = {run.name: run.setting.config for run in gathered.stored}
+    known = {run.name: run for run in gathered.stored}
     lines = []
     for label, part in table.groupby("setting", sort=False):
-        optimization = config[part.run.iloc[0]].ptr.optimization
+        learned = results.steps_of([known[name] for name in part.run])
         lines.append(f"- **{label}**: {len(part)} run{'s' if len(part) > 1 else ''} ({part.training_seed.nunique()} "
-                     f"training seed{'s' if part.training_seed.nunique() > 1 else ''}), {optimization.steps} steps of "
-                     f"{optimization.batch_size} chunks, {part.training_seconds.median() / 60:.1f} min to train one.")
+                     f"training seed{'s' if part.training_seed.nunique() > 1 else ''}), {learned}, "
+                     f"{part.training_seconds.median() / 60:.1f} min to train one.")
     return "\n".join(lines + [f"- *Left out:* {words}." for words in gathered.absent])
 
 

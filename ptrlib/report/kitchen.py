@@ -26,6 +26,7 @@ from ptrlib.report.results import (
     compare,
     episodes_frame,
     span,
+    steps_of,
     success_rates,
     training_seeds,
     world_of,
@@ -120,8 +121,8 @@ def introduction(stored: Sequence[StoredRun]) -> str:
         raise ValueError(f"{stored[0].name} starts from no stored policy; name a manifest with initial_policy")
     seeds = training_seeds(episodes)
     return (f"**{world_of(stored)}.** Each policy learned {_learned(config, stored[0].folder.parent)}, then for "
-            f"{config.ptr.optimization.steps} steps from {config.data.episodes_per_task} others of each in five "
-            f"styles, {config.ptr.optimization.batch_size} chunks a step; {span(seeds)} training "
+            f"{steps_of(stored)} from {config.data.episodes_per_task} others of each in five styles; "
+            f"{span(seeds)} training "
             f"seed{'s' if seeds.max() > 1 else ''}, {len(episodes)} evaluation episodes ({len(stored)} runs, one by "
             f"one on the provenance page).")
 

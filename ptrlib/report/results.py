@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as compute
@@ -168,6 +169,18 @@ def provenance_frame(stored: Sequence[StoredRun]) -> pd.DataFrame:
                     "evaluation_commit": evaluation["commit"]}
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def steps_of(stored: Sequence[StoredRun]) -> str:
+    """``1000 steps of 64 places for chunks (36 filled on average)``: what each of these runs learned from. The end of
+    an episode cuts a segment short, so that some places stay empty."""
+    optimization = stored[0].setting.config.ptr.optimization
+    logs = [pq.ParquetFile(run.folder / "metrics.parquet") for run in stored]
+    filled = [log.read(["chunks"])["chunks"].to_numpy().mean() for log in logs if "chunks" in log.schema.names]
+    told = f"{optimization.steps} steps of {optimization.batch_size}"
+    if not filled or min(filled) == optimization.batch_size:
+        return f"{told} chunks"
+    return f"{told} places for chunks ({np.mean(filled):.0f} filled on average)"
 
 
 def world_of(stored: Sequence[StoredRun]) -> str:

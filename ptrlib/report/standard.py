@@ -122,10 +122,9 @@ def benchmark_rows(manifest: str, root: Path = runs.RUNS) -> pd.DataFrame:
 def benchmark_note(manifest: str, root: Path = runs.RUNS) -> str:
     """A line of Markdown on the runs behind :func:`benchmark_rows`, and a warning where SFT hardly succeeds."""
     stored, episodes = _clean_runs(manifest, root)
-    seeds, config = episodes.training_seed.nunique(), stored[0].setting.config
+    seeds = episodes.training_seed.nunique()
     return (f"**{results.world_of(stored)}**: {episodes.task.nunique()} tasks, {seeds} training "
-            f"seed{'s' if seeds > 1 else ''} per method, {config.ptr.optimization.steps} steps of "
-            f"{config.ptr.optimization.batch_size} chunks. {floor_warning(episodes)}").strip()
+            f"seed{'s' if seeds > 1 else ''} per method, {results.steps_of(stored)}. {floor_warning(episodes)}").strip()
 
 
 def _clean_runs(manifest: str, root: Path) -> tuple[list[results.StoredRun], pd.DataFrame]:

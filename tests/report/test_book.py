@@ -127,6 +127,14 @@ def test_requests_to_other_hosts_are_seen(tmp_path: Path) -> None:
         "a.js", "b.png", "c.css", "d.css", "e.css"]
 
 
+def test_a_link_to_a_page_that_is_not_there_is_found(tmp_path):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "index.html").write_text('<a href="https://elsewhere.org/x">a</a> <a href="#top">b</a> '
+                                         '<a class="x" href="results/one%20page.html#part">c</a>')
+    (tmp_path / "results" / "one page.html").write_text('<a href="../index.html">a</a> <a href="../two.ipynb">b</a>')
+    assert list(book.broken_links(tmp_path)) == ["results/one page.html: ../two.ipynb"]
+
+
 def test_saving_a_figure_twice_writes_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = pd.DataFrame({"step": [0, 1], "loss": [1 / 3, 0.25]})
     kept = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ptrlib.report import REPOSITORY, kitchen, overview, results, speed
+from ptrlib.report import REPOSITORY, claim, kitchen, overview, results, rule, speed, start
 from ptrlib.report.statistics import wilson_interval
 
 
@@ -26,6 +26,33 @@ def test_the_readmes_sentences_on_the_papers_rule_hold_in_its_table(shown):
     assert (ends[0] <= 0).all()  # "In none of these rows is the paper's rule shown to be ahead"
     assert (ends[1][tabletop] < 0).all()  # "On Tabletop it does worse"
     assert (ends[1][~tabletop] >= 0).all() and (~tabletop).sum() == 4  # "on LIBERO and RoboCasa which is better ..."
+
+
+def test_the_readmes_numbers_on_the_easy_suite_are_those_of_its_runs():
+    stored = results.runs_of("tabletop_claim")
+    episodes, corrupted = results.episodes_frame(stored), results.last_weights_frame(stored).query(
+        "corruption == 'combined'")
+    told = claim.truth_auroc(corrupted, "ptr")
+    text = " ".join((REPOSITORY / "README.md").read_text().replace("points [", "[").split())
+    assert told is not None and f"AUROC {told.text(digits=3)}" in text
+    for name, digits in (("crossfit", "50 % [37, 61]"), ("crossfit_every_wide", "84 % [74, 94]")):
+        share = rule.recovery(episodes, name, "combined")
+        assert digits in text and share.text(100, digits=0) == digits.replace(" %", "")
+    for method, baseline, kind in (("ptr", "random", "combined"), ("ptr_alpha0", "sft", "combined"),
+                                   ("crossfit_every_wide", "sft", "none")):
+        gain = results.compare(episodes, {(method, kind): 1.0, (baseline, kind): -1.0})
+        assert f"{100 * gain.estimate:+.1f} [{100 * gain.low:.1f}, {100 * gain.high:.1f}]" in text, method
+
+
+@pytest.mark.parametrize("manifest", start.STARTS)
+def test_the_start_policy_is_judged_in_the_scenes_of_its_comparison(manifest):
+    compared, alone = results.runs_of(manifest), results.runs_of(start.STARTS[manifest])
+    episodes, left = results.episodes_frame(compared), start.episodes_of(manifest)
+    scenes = ["task", "init_state", "seed"]
+    assert set(map(tuple, left[scenes].to_numpy())) == set(map(tuple, episodes[scenes].to_numpy()))
+    for run in alone:
+        assert run.setting.config.ptr.optimization.steps == 0
+        assert run.setting.config.initial_policy == compared[0].setting.config.initial_policy
 
 
 @pytest.mark.parametrize(("manifest", "ahead"), [("tabletop_hard", True), ("libero_corruption", True),
@@ -58,7 +85,7 @@ def test_a_cell_is_counted_from_the_episodes(shown):
     episodes = results.episodes_frame(results.runs_of("libero_corruption"))
     mine = episodes[(episodes.method == "oracle") & (episodes.corruption == "combined")]
     row = shown.set_index("world, data").loc["LIBERO (spatial), combined corruption"]
-    assert row["oracle filter"] == wilson_interval(int(mine.success.sum()), len(mine)).text(100)
+    assert row["oracle filter"].replace("<br>", " ") == wilson_interval(int(mine.success.sum()), len(mine)).text(100)
     assert row["episodes each (seeds)"] == f"{len(mine)} ({mine.training_seed.nunique()})"
     clean = shown["world, data"].str.endswith("clean data")
     assert not shown.isna().any().any() and (shown["oracle filter"] == "–").tolist() == clean.tolist()
