@@ -70,8 +70,8 @@ def test_the_readmes_costs_are_the_measured_ones():
     found = speed.ratios(speed.table("steps")).set_index(["policy", "rule", "against"])
     text = (REPOSITORY / "README.md").read_text()
     cost = text[text.index("- **Cost.**"):].split("\n- ")[0]
-    for policy, rule in (("tabletop", "ptr"), ("libero", "ptr"), ("libero", "ptr_quarter_targets")):
-        row = found.loc[policy, rule, "sft_belief"]
+    for policy, method in (("tabletop", "ptr"), ("libero", "ptr"), ("libero", "ptr_quarter_targets")):
+        row = found.loc[policy, method, "sft_belief"]
         assert f" {row['median']:.2f}" in cost and f"[{row.low:.2f}, {row.high:.2f};" in cost
 
 

@@ -1,0 +1,62 @@
+"""What faults of ours that were found after the runs change: PTR as it was stored beside PTR without them.
+
+The faults stand in the protocol ("Faults found after the runs"); the mended runs are manifests of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from ptrlib.report import results
+from ptrlib.report.charts import corruption_label
+from ptrlib.report.claim import truth_auroc
+from ptrlib.report.results import StoredRun
+from ptrlib.report.statistics import SHARE, mean_over_runs
+from ptrlib.report.verdicts import answer, in_points, scope
+
+MENDED = {"tabletop_corruption": "tabletop_mended", "libero_corruption": "libero_mended"}  # comparison: mended runs
+LATE = 0.9  # of training: where accuracy is read
+
+
+def runs_behind(manifest: str) -> tuple[list[StoredRun], list[StoredRun]]:
+    """The runs of SFT, PTR and its shuffled weights of a comparison on the data of its mended runs, and those runs."""
+    mended = results.runs_of(MENDED[manifest])
+    kinds = {run.setting.config.data.corruption for run in mended}
+    older = [run for run in results.runs_of(manifest) if run.setting.method in ("sft", "ptr", "random")
+             and run.setting.config.data.corruption in kinds]
+    return older, mended
+
+
+def table(manifest: str) -> pd.DataFrame:
+    """A row per question: what mending changes in success, in identification and in what the score tells, as text."""
+    return pd.DataFrame(list(_answers(*runs_behind(manifest))), columns=["question", "number", "answer"])
+
+
+def _answers(older: list[StoredRun], mended: list[StoredRun]) -> Iterator[tuple[str, str, str]]:
+    episodes = pd.concat([results.episodes_frame(older), _renamed(results.episodes_frame(mended))], ignore_index=True)
+    kind = mended[0].setting.config.data.corruption
+    for question, method, baseline, more, less in (
+            ("PTR without the faults minus PTR as stored", "ptr, mended", "ptr", "more often", "less often"),
+            ("PTR without the faults minus SFT", "ptr, mended", "sft", "more often", "less often"),
+            ("PTR without the faults minus its weights shuffled", "ptr, mended", "random, mended",
+             "it is what the weights say", "shuffled ones do better")):
+        terms = {(method, kind): 1.0, (baseline, kind): -1.0}
+        gain, where = results.compare(episodes, terms), scope(results.alike(episodes, terms))
+        yield f"{question}, {corruption_label(kind)}", in_points(gain), answer(
+            gain.low, gain.high, more + where, less + where)
+    for words, runs in (("as stored", older), ("without the faults", mended)):
+        ptr = [run for run in runs if run.setting.method == "ptr"]
+        metrics = results.metrics_frame(ptr)
+        late = metrics[metrics.step >= LATE * metrics.groupby("run").step.transform("max")]
+        found = mean_over_runs(late.groupby("run", observed=True).nce_acc.mean(), within=SHARE)
+        yield f"Chunks identified late in training, {words}", f"{found.text(100)} %, {found.count} runs", ""
+        told = truth_auroc(results.last_weights_frame(ptr), "ptr")
+        if told is not None:
+            yield (f"Does its score tell corrupted chunks, {words}?", f"AUROC {told.text(digits=3)}",
+                   answer(told.low - 0.5, told.high - 0.5, "yes", "no, the other way round"))
+
+
+def _renamed(episodes: pd.DataFrame) -> pd.DataFrame:
+    return episodes.assign(method=episodes.method.astype(str) + ", mended")
