@@ -17,15 +17,15 @@ from ptrlib.report.statistics import SHARE, mean_over_runs
 from ptrlib.report.verdicts import answer, in_points, scope
 
 MENDED = {"tabletop_corruption": "tabletop_mended", "libero_corruption": "libero_mended"}  # comparison: mended runs
+KIND = "combined"
 LATE = 0.9  # of training: where accuracy is read
 
 
 def runs_behind(manifest: str) -> tuple[list[StoredRun], list[StoredRun]]:
-    """The runs of SFT, PTR and its shuffled weights of a comparison on the data of its mended runs, and those runs."""
-    mended = results.runs_of(MENDED[manifest])
-    kinds = {run.setting.config.data.corruption for run in mended}
-    older = [run for run in results.runs_of(manifest) if run.setting.method in ("sft", "ptr", "random")
-             and run.setting.config.data.corruption in kinds]
+    """SFT's, PTR's and its shuffled weights' runs of a comparison with corrupted data, as stored and mended."""
+    older, mended = ([run for run in results.runs_of(name) if run.setting.method in methods
+                      and run.setting.config.data.corruption == KIND]
+                     for name, methods in ((manifest, ("sft", "ptr", "random")), (MENDED[manifest], ("ptr", "random"))))
     return older, mended
 
 
@@ -36,7 +36,7 @@ def table(manifest: str) -> pd.DataFrame:
 
 def _answers(older: list[StoredRun], mended: list[StoredRun]) -> Iterator[tuple[str, str, str]]:
     episodes = pd.concat([results.episodes_frame(older), _renamed(results.episodes_frame(mended))], ignore_index=True)
-    kind = mended[0].setting.config.data.corruption
+    kind = KIND
     for question, method, baseline, more, less in (
             ("PTR without the faults minus PTR as stored", "ptr, mended", "ptr", "more often", "less often"),
             ("PTR without the faults minus SFT", "ptr, mended", "sft", "more often", "less often"),
