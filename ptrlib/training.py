@@ -251,7 +251,7 @@ def overview(config: RunConfig, data: TrainingData) -> str:
     reached = any(limit in count.values() for count in counts)
     return (f"{len(lengths)} episodes ({lengths.sum()} chunks, {recorded:.0%} with a recorded consequence) to learn "
             f"from, {len(held_out)} held out; cameras {', '.join(data.cameras)}"
-            + (f"; data.episodes_per_task = {limit} was reached: raise it to read more, if there are" if reached
+            + (f"; data.episodes_per_task = {limit} was reached: raise it to read more, if there is more" if reached
                else ""))
 
 

@@ -380,6 +380,13 @@ def test_what_is_refused_leaves_nothing_behind(tmp_path, capsys):
     assert not list((tmp_path / "runs").glob(".partial-*"))
 
 
+def test_a_root_that_is_a_file_is_one_sentence(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert main(words(root=tmp_path / "file", credit="sft")) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("ptrlib: ") and str(tmp_path / "file") in error and error.count("\n") == 1
+
+
 def test_a_loss_that_is_no_number_is_one_sentence(dataset, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(training.Learner, "forward", lambda *_: (torch.tensor(torch.nan), {}))
     assert main(words(root=tmp_path, credit="sft", **{"data.path": str(dataset)})) == 2
@@ -426,7 +433,7 @@ def test_a_run_says_first_what_it_learns_from(dataset, tmp_path, episodes, capsy
     assert shown.out == f"{tmp_path / runs.folder_name(config)}\n"
     limited = tiny_config(**changes, **{"data.episodes_per_task": 2})
     assert overview(limited, load_data(limited)).endswith(
-        "data.episodes_per_task = 2 was reached: raise it to read more, if there are")
+        "data.episodes_per_task = 2 was reached: raise it to read more, if there is more")
 
 
 def test_a_lerobot_dataset_trains(tmp_path):
