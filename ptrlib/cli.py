@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +16,7 @@ from typing import Annotated, Any
 import tyro
 
 from ptrlib import runs
+from ptrlib.config import RunConfig, override
 
 
 @dataclass
@@ -62,14 +64,22 @@ class Train:
 
     def run(self) -> None:
         from ptrlib import distributed
-        from ptrlib.config import RunConfig, override
         from ptrlib.training import train
 
         with distributed.session():
             changes = {"ranks": distributed.world_size()} | runs.parse_changes(list(self.changes))
-            folder = train(override(RunConfig(), changes), root=self.root)
+            config = override(RunConfig(), changes)
+            with self._held(config) as mine:
+                if not mine:
+                    raise ValueError(f"{self.root / runs.folder_name(config)} is being trained by another process; "
+                                     "wait for it, or stop it")
+                folder = train(config, root=self.root)
             if distributed.rank() == 0:
                 print(folder)
+
+    def _held(self, config: RunConfig) -> AbstractContextManager[bool]:
+        """The run against other processes. Several ranks share theirs, and a manifest's worker holds it for them."""
+        return runs.claimed(runs.folder_name(config), self.root) if config.ranks == 1 else nullcontext(True)
 
 
 @dataclass
@@ -113,12 +123,9 @@ class Notebook:
     """name=value of the notebook's parameters cell"""
 
     def run(self) -> None:
-        import yaml
-
         from ptrlib.report.book import run_notebook
 
-        pairs = [word.partition("=") for word in self.parameters]
-        print(run_notebook(self.name, {name: yaml.safe_load(value) for name, _, value in pairs}))
+        print(run_notebook(self.name, dict(map(runs.parse_word, self.parameters))))
 
 
 Command = (Annotated[Demos, tyro.conf.subcommand("demos")] | Annotated[Train, tyro.conf.subcommand("train")]
@@ -132,7 +139,7 @@ def main(arguments: list[str] | None = None) -> int:
     command = tyro.cli(Command, args=arguments, prog="ptrlib")  # type: ignore[arg-type]
     try:
         command.run()
-    except (ValueError, FileNotFoundError, ImportError) as error:
+    except (ValueError, FloatingPointError, OSError, ImportError) as error:
         if os.environ.get("PTRLIB_TRACEBACK"):
             raise
         print(f"ptrlib: {error}", file=sys.stderr)

@@ -28,6 +28,7 @@ import json
 import operator
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -39,13 +40,27 @@ from typing import Any
 
 import yaml
 
-from ptrlib.config import RunConfig, fingerprint, keys, override, stored, to_dict
+from ptrlib.config import BasePolicyConfig, RunConfig, fingerprint, keys, override, stored, to_dict
 from ptrlib.credit import check_credit
 from ptrlib.data.corruption import CORRUPTIONS
 
 EXPERIMENTS = Path("experiments")
 RUNS = EXPERIMENTS / "runs"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where PyYAML was built with libyaml
+
+
+class _Written(_LOADER):  # type: ignore[misc, valid-type]
+    """YAML that people write: 1e-3 is a number, as in YAML 1.2."""
+
+
+_Written.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(
+    r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"), [*"-+.0123456789"])
+
+LOWEST = {"seed": 0, "log_every": 1, "ranks": 1, "ptr.optimization.steps": 0, "ptr.optimization.batch_size": 1,
+          "ptr.optimization.lr_warmup_steps": 0, "ptr.base_policy.chunk_length": 1, "ptr.warmup_steps": 0,
+          "ptr.queue_size": 1, "ptr.queue_negatives": 0, "data.episodes_per_task": 1, "data.offset": 1,
+          "data.segment_chunks": 1, "data.chunk_stride": 1, "data.random_shift": 0, "crossfit.folds": 1,
+          "crossfit.every": 1, "crossfit.recorded_steps": 0}
 MANIFEST_KEYS = ("name", "description", "extends", "base", "methods", "grid", "seeds", "skip")
 RECORDED_PACKAGES = ("ptrlib", "torch", "numpy", "pandas", "h5py", "mujoco", "praxis-robosuite", "robosuite",
                      "praxis-libero", "libero", "praxis-robocasa", "robocasa")
@@ -113,7 +128,7 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
         known = ", ".join(sorted(p.stem for p in EXPERIMENTS.glob("*.yaml"))) or "none"
         raise ValueError(f"{path}: no such manifest; there are: {known}")
     try:
-        content = yaml.load(path.read_text(), _LOADER)
+        content = yaml.load(path.read_text(), _Written)
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: not valid YAML ({str(error).splitlines()[0]}); mend the file") from None
     if not isinstance(content, dict):
@@ -148,6 +163,10 @@ def _settings(content: Mapping[str, Any], changes: Mapping[str, Any]) -> Iterato
 
 def check(config: RunConfig) -> None:
     """Raise ValueError for values that only fail later: unknown credit, corruption, head or sizes."""
+    for key, lowest in LOWEST.items():
+        value = operator.attrgetter(key)(config)
+        if value < lowest:
+            raise ValueError(f"'{key}' must be {lowest} or more, got {value}")
     check_credit(config.credit)
     _one_of("data.corruption", config.data.corruption, ("none", *CORRUPTIONS, "combined"))
     _one_of("network.head", config.network.head, ("flow", "diffusion"))
@@ -155,9 +174,16 @@ def check(config: RunConfig) -> None:
     batch, segment = config.ptr.optimization.batch_size, config.data.segment_chunks
     if batch % segment:
         raise ValueError(f"ptr.optimization.batch_size ({batch}) must be a multiple of data.segment_chunks ({segment})")
-    if config.ranks < 1 or batch // segment % config.ranks:
+    if batch // segment % config.ranks:
         raise ValueError(f"ranks ({config.ranks}) must divide the {batch // segment} segments of a batch; "
                          "change ranks or ptr.optimization.batch_size")
+    if config.data.random_shift >= config.network.image_size:
+        raise ValueError(f"data.random_shift ({config.data.random_shift}) must be below network.image_size "
+                         f"({config.network.image_size})")
+    slots = BasePolicyConfig.action_dim
+    if config.ptr.base_policy.action_dim != slots:
+        raise ValueError(f"'ptr.base_policy.action_dim' must be {slots}, the slots of ptrlib/policy/action_space.py, "
+                         f"got {config.ptr.base_policy.action_dim}")
 
 
 def _one_of(key: str, value: str, valid: tuple[str, ...]) -> None:
@@ -188,13 +214,27 @@ def parse_changes(words: list[str]) -> dict[str, Any]:
     """``["seed=3", "data.corruption=combined"]`` as dotted changes; values are YAML scalars or lists."""
     changes: dict[str, Any] = {}
     for word in words:
-        key, equals, value = word.partition("=")
-        if not equals:
-            raise ValueError(f"'{word}' is not of the form key=value")
+        key, value = parse_word(word)
         if key not in keys(RunConfig()):
             override(RunConfig(), {key: None})  # raises, naming the nearest key
-        changes[key] = yaml.safe_load(value)
+        changes[key] = value
     return changes
+
+
+def parse_word(word: str) -> tuple[str, Any]:
+    """``"seeds=[1, 2]"`` as the name and the value that YAML reads.
+
+    Raises:
+        ValueError: there is no "=", or what follows is not valid YAML.
+    """
+    key, equals, value = word.partition("=")
+    if not equals:
+        raise ValueError(f"'{word}' is not of the form key=value")
+    try:
+        return key, yaml.load(value, _Written)
+    except yaml.YAMLError as error:
+        raise ValueError(f"the value of '{word}' is not valid YAML ({str(error).splitlines()[0]}); "
+                         "close its brackets and quotes") from None
 
 
 def changes_of(config: RunConfig) -> list[str]:
@@ -204,13 +244,18 @@ def changes_of(config: RunConfig) -> list[str]:
         value, default = (operator.attrgetter(key)(tree) for tree in (config, defaults))
         if value != default:
             plain = list(value) if isinstance(value, tuple) else value
-            words.append(f"{key}={yaml.safe_dump(plain, default_flow_style=True, width=2**20).splitlines()[0]}")
+            words.append(f"{key}={json.dumps(plain, ensure_ascii=False)}")  # every JSON value is YAML
     return words
 
 
 def read_config(folder: Path) -> RunConfig:
-    """The configuration a run folder was made with."""
-    return stored(yaml.load((folder / "config.yaml").read_text(), _LOADER))
+    """The configuration a run folder was made with. Raises ValueError if ``folder`` is none."""
+    try:
+        text = (folder / "config.yaml").read_text()
+    except (FileNotFoundError, NotADirectoryError):
+        raise ValueError(f"{folder} is no run folder: it has no config.yaml; give a folder that training made, "
+                         f"such as those in {RUNS}") from None
+    return stored(yaml.load(text, _LOADER))
 
 
 def is_trained(config: RunConfig, root: Path = RUNS) -> bool:

@@ -7,10 +7,17 @@ tokenizer and the credit rule (Eq 32).
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import math
+import operator
+import signal
+import sys
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -174,14 +181,23 @@ def load_data(config: RunConfig, statistics: Statistics | None = None) -> Traini
     ``statistics`` of the policy a run starts from are kept, so that its inputs keep their meaning; only what these
     demonstrations move far more is scaled anew.
     """
+    return prepare_data(config, _read(config, config.data.cameras or None), statistics)
+
+
+def _read(config: RunConfig, cameras: tuple[str, ...] | None) -> list[Episode]:
+    """The demonstrations of ``config.data`` through ``cameras``: None for all that there are, () for none."""
     data = config.data
     episodes: list[Episode] = []
     for path in (data.path, *data.further_paths):
-        read = read_episodes(path, image_size=config.network.image_size, cameras=data.cameras or None,
+        read = read_episodes(path, image_size=config.network.image_size, cameras=cameras,
                              limit_per_file=data.episodes_per_task, embodiment=data.embodiment)
         _check_robots(path, read)
         episodes += read
-    return prepare_data(config, episodes, statistics)
+    return episodes
+
+
+def _paths(config: RunConfig) -> str:
+    return ", ".join((config.data.path, *config.data.further_paths))
 
 
 def _check_robots(path: str, episodes: list[Episode]) -> None:
@@ -197,7 +213,11 @@ def _check_robots(path: str, episodes: list[Episode]) -> None:
 
 
 def prepare_data(config: RunConfig, episodes: list[Episode], statistics: Statistics | None = None) -> TrainingData:
-    """:func:`load_data` for episodes that are in memory already."""
+    """:func:`load_data` for episodes that are in memory already.
+
+    Raises:
+        ValueError: the rule weighs chunks by what followed them, and nothing was recorded after any.
+    """
     data, chunk_length = config.data, config.ptr.base_policy.chunk_length
     train, held_out = hold_out(episodes, data.held_out_fraction, seed=config.seed)
     train = corrupt(train, data.corruption, seed=config.seed, noise_sigma=data.noise_sigma,
@@ -206,9 +226,35 @@ def prepare_data(config: RunConfig, episodes: list[Episode], statistics: Statist
                     label_fraction=data.label_fraction)
     statistics = statistics.covering(episodes) if statistics else Statistics.of(train)
     kept = [episode for episode in train if credit_class(config.credit).keeps(episode)]
-    return TrainingData(ChunkDataset(kept, data, chunk_length, statistics),
-                        ChunkDataset(held_out, data, chunk_length, statistics, len(kept)) if held_out else None,
+    chunks = ChunkDataset(kept, data, chunk_length, statistics)
+    _check_consequences(config, int(chunks.lengths.max()))
+    return TrainingData(chunks, ChunkDataset(held_out, data, chunk_length, statistics, len(kept)) if held_out else None,
                         statistics, tuple(episodes[0].images), fingerprint_episodes(episodes))
+
+
+def _check_consequences(config: RunConfig, longest: int) -> None:
+    """Every weight would be 1 if even the ``longest`` episode ended before the first consequence was recorded."""
+    if config.credit in ("sft", "oracle"):
+        return
+    crossfit = config.credit.startswith("crossfit") and config.crossfit.recorded_steps > 0
+    key = "crossfit.recorded_steps" if crossfit else "data.offset"
+    steps = operator.attrgetter(key)(config)
+    if longest < steps:
+        raise ValueError(f"no training episode of {_paths(config)} has {key} = {steps} steps (the longest has "
+                         f"{longest}): nothing was recorded after any chunk; lower {key}")
+
+
+def overview(config: RunConfig, data: TrainingData) -> str:
+    """What a run learns from, in one line."""
+    lengths, held_out = data.train.lengths, data.held_out.episodes if data.held_out else []
+    recorded = np.maximum(lengths - config.data.offset + 1, 0).sum() / lengths.sum()
+    limit, episodes = config.data.episodes_per_task, [*data.train.episodes, *held_out]
+    counts = Counter(episode.source for episode in episodes), Counter(episode.task for episode in episodes)
+    reached = any(limit in count.values() for count in counts)
+    return (f"{len(lengths)} episodes ({lengths.sum()} chunks, {recorded:.0%} with a recorded consequence) to learn "
+            f"from, {len(held_out)} held out; cameras {', '.join(data.cameras)}"
+            + (f"; data.episodes_per_task = {limit} was reached: raise it to read more, if there is more" if reached
+               else ""))
 
 
 def describe(dataset: ChunkDataset, episode: NDArray[np.int64], start: NDArray[np.int64]) -> pd.DataFrame:
@@ -257,14 +303,16 @@ class Trainer:
                                       world_size=distributed.world_size())
         self.generator = torch.Generator().manual_seed(config.seed + 1000 * distributed.rank())
         self.step = 0
+        self.interrupted = False  # training is to end after the step that is under way
         self.metrics: list[dict[str, Any]] = []
         self.snapshots: list[pd.DataFrame] = []
 
     def train_step(self) -> dict[str, Any]:
-        """One optimiser step; returns what to log of it."""
+        """One optimiser step; returns what to log of it. FloatingPointError if the loss is no number."""
         loss, info = self.model(self.sampler.next(), self.generator)
         if not torch.isfinite(loss):
-            raise RuntimeError(f"the loss is {loss.item()} at step {self.step}; lower ptr.optimization.learning_rate")
+            raise FloatingPointError(f"the loss is {loss.item()} at step {self.step}; "
+                                     "lower ptr.optimization.learning_rate")
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.learner.parameters(), 1.0)
@@ -277,7 +325,9 @@ class Trainer:
     def run(self, until: int, on_log: Callable[[dict[str, Any]], None] = lambda row: None,
             on_checkpoint: Callable[[], None] = lambda: None) -> None:
         """Train to step ``until``; logs every ``log_every`` steps and takes weight snapshots at the end of
-        the warm-up and at the end of training (Figure 11). A run of no steps is the policy it starts from."""
+        the warm-up and at the end of training (Figure 11). A run of no steps is the policy it starts from.
+
+        KeyboardInterrupt, after a checkpoint, once ``interrupted`` is set."""
         if until == 0:
             self.snapshots.append(self.snapshot())
         snapshot_at = {min(self.config.ptr.warmup_steps + self.config.log_every, until), until}
@@ -290,8 +340,10 @@ class Trainer:
                 on_log(info)
             if self.step in snapshot_at:
                 self.snapshots.append(self.snapshot())
-            if self.step % CHECKPOINT_EVERY == 0:
+            if self.interrupted or self.step % CHECKPOINT_EVERY == 0:
                 on_checkpoint()
+            if self.interrupted:
+                raise KeyboardInterrupt
 
     def snapshot(self) -> pd.DataFrame:
         """Score, weight and action loss of sampled chunks of both splits, without touching any state."""
@@ -334,7 +386,8 @@ class Trainer:
     def state_dict(self) -> dict[str, Any]:
         return {"step": self.step, "learner": self.learner.state_dict(), "optimizer": self.optimizer.state_dict(),
                 "schedule": self.schedule.state_dict(), "sampler": self.sampler.state_dict(),
-                "generator": self.generator.get_state(), "metrics": self.metrics, "snapshots": self.snapshots}
+                "generator": self.generator.get_state(), "metrics": self.metrics, "snapshots": self.snapshots,
+                "data_fingerprint": self.data.fingerprint}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.step, self.metrics, self.snapshots = state["step"], state["metrics"], state["snapshots"]
@@ -346,39 +399,102 @@ class Trainer:
 
 
 def train(config: RunConfig, *, root: Path = runs.RUNS, progress: bool = True, position: int = 0) -> Path:
-    """Train one setting into its run folder, from its last checkpoint if it has one. Returns the folder."""
+    """Train one setting into its run folder, from its last checkpoint if it has one. Returns the folder.
+
+    A run that is finished already is compared with the demonstrations, where these are there, and left as it is.
+
+    Raises:
+        ValueError: a setting or demonstrations that cannot be learned from, or a run that learned from others.
+        FloatingPointError: the loss is no number any more.
+        KeyboardInterrupt: by Ctrl-C, after a checkpoint; the same call continues.
+    """
     runs.check(config)
     if config.ranks != distributed.world_size():
         raise ValueError(f"ranks is {config.ranks} and this is a launch of {distributed.world_size()} processes; "
                          f"train it with: torchrun --nproc-per-node {config.ranks} -m ptrlib train ...")
     final = root / runs.folder_name(config)
     if runs.is_trained(config, root):
+        _check_finished(config, final)
         return final
-    started, folder = datetime.now(UTC), runs.partial_folder(config, root)
+    _check_warmup(config)
+    started = datetime.now(UTC)
     trainer, source = _prepare(config, root)
+    folder = runs.partial_folder(config, root)
     checkpoint = folder / f"checkpoint-{distributed.rank()}.pt"
     resumed, total = _resume(trainer, checkpoint), config.ptr.optimization.steps
-    bar = tqdm(total=total, initial=trainer.step, desc=final.name[:48], position=position, unit="step",
-               disable=not progress or distributed.rank() > 0, mininterval=2.0)
-    trainer.run(total, on_log=lambda row: _show(bar, row), on_checkpoint=lambda: _save_checkpoint(trainer, checkpoint))
-    bar.close()
+    shown = progress and distributed.rank() == 0
+    if shown:
+        tqdm.write(f"{final.name}: {overview(config, trainer.data)}", file=sys.stderr)
+    with (tqdm(total=total, initial=trainer.step, desc=final.name[:48], position=position, unit="step",
+               disable=not shown, mininterval=2.0) as bar, _interrupted_between_steps(trainer)):
+        trainer.run(total, on_log=lambda row: _show(bar, row),
+                    on_checkpoint=lambda: _save_checkpoint(trainer, checkpoint))
     distributed.barrier()
     if distributed.rank() == 0:
         _write_results(trainer, folder, runs.provenance(
-            config, started, data=", ".join((config.data.path, *config.data.further_paths)),
-            data_fingerprint=trainer.data.fingerprint, initial_policy=source, resumed=resumed, ranks=config.ranks))
+            config, started, data=_paths(config), data_fingerprint=trainer.data.fingerprint, initial_policy=source,
+            resumed=resumed, ranks=config.ranks))
         for left_over in folder.glob("checkpoint-*"):
             left_over.unlink()
         folder.rename(final)
     return final
 
 
+def _check_warmup(config: RunConfig) -> None:
+    """PTR's weights are all 1 until the warm-up has ended."""
+    warmup, steps = config.ptr.warmup_steps, config.ptr.optimization.steps
+    if config.credit in ("ptr", "random") and config.ptr.alpha > 0 and 0 < steps <= warmup:
+        raise ValueError(f"ptr.warmup_steps ({warmup}) must be below ptr.optimization.steps ({steps}), or every weight "
+                         "stays 1; lower the one or raise the other")
+
+
+def _check_finished(config: RunConfig, folder: Path) -> None:
+    """Finished runs are kept where their demonstrations are not; where they are, they must be the same."""
+    if all(Path(path).exists() for path in (config.data.path, *config.data.further_paths)):
+        learned_from = json.loads((folder / "provenance.json").read_text())["data_fingerprint"]
+        _check_same(config, folder, learned_from, fingerprint_episodes(_read(config, ())))
+
+
+def _check_same(config: RunConfig, folder: Path, learned_from: str, found: str) -> None:
+    if learned_from != found:
+        raise ValueError(f"{folder} was trained on other demonstrations than {_paths(config)} holds now; "
+                         "delete it, or give another --root")
+
+
+@contextlib.contextmanager
+def _interrupted_between_steps(trainer: Trainer) -> Iterator[None]:
+    """Ctrl-C waits for the step that is under way, because a checkpoint of half a step would not continue to the bit;
+    a second one does not wait. Of several processes each would stop at another step: they keep their last checkpoint.
+    """
+    usual = signal.default_int_handler
+    if (distributed.world_size() > 1 or threading.current_thread() is not threading.main_thread()
+            or signal.getsignal(signal.SIGINT) is not usual):  # such as ignored, by a process in the background
+        yield
+        return
+
+    def ask(*_: Any) -> None:
+        trainer.interrupted = True
+        signal.signal(signal.SIGINT, usual)
+
+    signal.signal(signal.SIGINT, ask)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+
+
 def _resume(trainer: Trainer, checkpoint: Path) -> bool:
-    """Continue from a checkpoint if every rank has one of the same step; whether it did."""
-    state = torch.load(checkpoint, weights_only=False) if checkpoint.is_file() else {"step": 0}
+    """Continue from a checkpoint if every rank has one of the same step; whether it did.
+
+    Raises:
+        ValueError: it has learned from other demonstrations.
+    """
+    state: dict[str, Any] = torch.load(checkpoint, weights_only=False) if checkpoint.is_file() else {"step": 0}
     steps = distributed.all_gather(torch.tensor([state["step"]]))
     if (steps != state["step"]).any() or state["step"] == 0:
         return False
+    found = trainer.data.fingerprint
+    _check_same(trainer.config, checkpoint.parent, state.get("data_fingerprint", found), found)  # old ones lack it
     trainer.load_state_dict(state)
     return True
 

@@ -71,11 +71,26 @@ def test_a_seed_may_be_skipped_for_some_of_the_settings(tmp_path):
     ({"base": {"ptr.optimization.batch_size": 30}}, ("batch_size", "segment_chunks")),
     ({"base": {"ptr.ema_decay": 1.1}}, ("ema_decay", "[0, 1]")),
     ({"base": {"ptr.optimization.batch_size": 64, "ranks": 3}}, ("ranks (3)", "16 segments")),
+    ({"base": {"data.random_shift": 64}}, ("data.random_shift (64)", "network.image_size (64)")),
+    ({"base": {"ptr.base_policy.action_dim": 100}}, ("'ptr.base_policy.action_dim' must be 200", "got 100")),
     ({"skip": [{"methd": "ptr"}]}, ("methd",))])
 def test_a_wrong_key_or_value_names_itself_and_the_nearest(tmp_path, change, words):
     with pytest.raises(ValueError) as error:
         runs.load_manifest(write(tmp_path, **change))
     assert "small.yaml" in str(error.value) and all(word in str(error.value) for word in words)
+
+
+@pytest.mark.parametrize("key", runs.LOWEST)
+def test_what_counts_has_a_lowest_value(key):
+    lowest = runs.LOWEST[key]
+    with pytest.raises(ValueError, match=f"^'{key}' must be {lowest} or more, got {lowest - 1}$"):
+        runs.check(override(RunConfig(), {key: lowest - 1}))
+
+
+def test_every_manifest_passes_the_checks(monkeypatch):
+    monkeypatch.setattr(runs, "EXPERIMENTS", ROOT / "experiments")
+    for path in sorted(runs.EXPERIMENTS.glob("*.yaml")):
+        assert runs.load_manifest(path).settings  # ValueError for one that does not
 
 
 def test_a_manifest_extends_the_base_of_another(tmp_path, monkeypatch):
@@ -133,6 +148,29 @@ def test_changes_on_the_command_line_are_checked():
         runs.parse_changes(["sead=3"])
     with pytest.raises(ValueError, match="key=value"):
         runs.parse_changes(["seed"])
+    with pytest.raises(ValueError, match=r"^the value of 'data.cameras=\[top, wrist' is not valid YAML .*; close its"):
+        runs.parse_changes(["data.cameras=[top, wrist"])
+
+
+@pytest.mark.parametrize(("text", "number"), [("1e-3", 1e-3), ("1E4", 1e4), ("-2.5e1", -25.0), (".5e+1", 5.0)])
+def test_a_number_with_an_exponent_needs_no_point(tmp_path, text, number):
+    assert runs.parse_changes([f"ptr.optimization.learning_rate={text}"]) == {"ptr.optimization.learning_rate": number}
+    manifest = tmp_path / "rates.yaml"
+    manifest.write_text(f"base: {{ptr.optimization.learning_rate: {text}}}\n")
+    assert runs.load_manifest(manifest).settings[0].config.ptr.optimization.learning_rate == number
+
+
+def test_a_name_that_looks_like_a_number_stays_one(tmp_path):
+    config = override(RunConfig(), {"data.path": "1e5", "initial_policy": "12"})
+    assert override(RunConfig(), runs.parse_changes(runs.changes_of(config))) == config
+    assert runs.read_config(runs.partial_folder(config, tmp_path)) == config
+
+
+def test_what_is_no_run_folder_is_said_to_be_none(tmp_path):
+    (tmp_path / "weights.parquet").touch()
+    for path in (tmp_path / "nope", tmp_path / "weights.parquet"):
+        with pytest.raises(ValueError, match=f"^{path} is no run folder: it has no config.yaml; give a folder that"):
+            runs.read_config(path)
 
 
 def test_changes_of_a_configuration_make_it_again():

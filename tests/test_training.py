@@ -18,6 +18,7 @@ import torch
 
 from ptrlib import runs, training
 from ptrlib.agent import PolicyAgent
+from ptrlib.cli import main
 from ptrlib.config import RunConfig, override
 from ptrlib.credit import CREDITS
 from ptrlib.data.errors import DataError
@@ -27,7 +28,7 @@ from ptrlib.gallery import load_gallery
 from ptrlib.policy.precision import multiplies_bfloat16
 from ptrlib.simulators.protocol import Observation
 from ptrlib.storage import load_policy
-from ptrlib.training import Trainer, learning_rate_factor, load_data, prepare_data, train
+from ptrlib.training import Trainer, learning_rate_factor, load_data, overview, prepare_data, train
 from tests.data.lerobot_files import write_lerobot
 from tests.factories import tiny_episodes
 
@@ -318,6 +319,159 @@ training.train(tiny_config(credit="ptr", **changes),
                                   pd.read_parquet(undisturbed / "metrics.parquet")[columns])
 
 
+def words(*, root: Path, **changes) -> list[str]:
+    """The command line that trains :func:`tiny_config`."""
+    return ["train", "--root", str(root), *runs.changes_of(tiny_config(**changes))]
+
+
+def interrupt_at(monkeypatch, step: int) -> None:
+    """Ctrl-C in the middle of that step."""
+    whole = Trainer.train_step
+
+    def interrupted(self: Trainer):
+        if self.step == step - 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return whole(self)
+
+    monkeypatch.setattr(Trainer, "train_step", interrupted)
+
+
+def test_the_command_that_was_interrupted_continues(dataset, tmp_path, monkeypatch, capsys):
+    changes = {"credit": "ptr", "data.path": str(dataset)}
+    undisturbed = train(tiny_config(**changes), root=tmp_path / "whole", progress=False)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 5)
+        assert main(words(root=tmp_path, **changes)) == 130
+    assert "interrupted; run the same command again to continue" in capsys.readouterr().err
+    partial = tmp_path / f".partial-{undisturbed.name}"
+    assert torch.load(partial / "checkpoint-0.pt", weights_only=False)["step"] == 5
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert main(words(root=tmp_path, **changes)) == 0
+    folder = tmp_path / undisturbed.name
+    assert not partial.exists() and json.loads((folder / "provenance.json").read_text())["resumed"]
+    assert pd.read_parquet(folder / "metrics.parquet").loss.tolist() == pd.read_parquet(
+        undisturbed / "metrics.parquet").loss.tolist()
+
+
+def rewritten(dataset: Path, seed: int = 0) -> None:
+    """Put other demonstrations where the data set was."""
+    write_episodes(dataset / "pick_up_the_bowl_demo.hdf5", tiny_episodes(8, 40, 32, tasks=1, seed=seed))
+
+
+def test_a_run_of_other_demonstrations_is_not_taken_for_one_of_these(tmp_path):
+    data, root = tmp_path / "data", tmp_path / "runs"
+    rewritten(data)
+    config = tiny_config(credit="sft", **{"data.path": str(data)})
+    folder = train(config, root=root, progress=False)
+    assert train(config, root=root, progress=False) == folder
+    rewritten(data, seed=1)
+    with pytest.raises(ValueError, match=f"^{folder} was trained on other demonstrations than {data} holds now; del"):
+        train(config, root=root, progress=False)
+    work([config], root)  # a manifest asks for no demonstrations of a run that is finished
+    data.rename(tmp_path / "elsewhere")
+    assert train(config, root=root, progress=False) == folder  # nor does anybody where there are none
+
+
+def test_a_checkpoint_of_other_demonstrations_is_not_continued(tmp_path, monkeypatch):
+    data, root = tmp_path / "data", tmp_path / "runs"
+    rewritten(data)
+    config = tiny_config(credit="sft", **{"data.path": str(data)})
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt_at(patch, 5)
+        train(config, root=root, progress=False)
+    rewritten(data, seed=1)
+    with pytest.raises(ValueError, match=rf"\.partial-{runs.folder_name(config)} was trained on other demonstrations"):
+        train(config, root=root, progress=False)
+    rewritten(data)
+    assert train(config, root=root, progress=False).is_dir()
+
+
+@pytest.mark.parametrize("credit", sorted(CREDITS))
+def test_a_rule_that_needs_consequences_says_that_none_was_recorded(credit, episodes):
+    config = tiny_config(credit=credit, **{"data.path": "here", "data.offset": 44})
+    if credit in ("sft", "oracle"):
+        assert prepare_data(config, episodes).train
+        return
+    with pytest.raises(ValueError, match=r"^no training episode of here has data.offset = 44 steps \(the longest has "
+                                         r"4\d\): nothing was recorded after any chunk; lower data.offset$"):
+        prepare_data(config, episodes)
+    asks_less = {"data.offset": 44, "crossfit.recorded_steps": 4}
+    if credit.startswith("crossfit"):
+        assert prepare_data(tiny_config(credit=credit, **asks_less), episodes).train
+
+
+def test_weights_that_would_stay_one_are_refused(dataset, tmp_path):
+    never = {"data.path": str(dataset), "ptr.warmup_steps": 12}
+    for credit in ("ptr", "random"):
+        with pytest.raises(ValueError, match=r"^ptr.warmup_steps \(12\) must be below ptr.optimization.steps \(12\)"):
+            train(tiny_config(credit=credit, **never), root=tmp_path, progress=False)
+    assert train(tiny_config(credit="ptr", **never | {"ptr.alpha": 0.0}), root=tmp_path, progress=False).is_dir()
+
+
+def test_what_is_refused_leaves_nothing_behind(tmp_path, capsys):
+    changes = {"credit": "sft", "data.path": str(tmp_path / "absent")}
+    assert main(words(root=tmp_path / "runs", **changes)) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("ptrlib: ") and str(tmp_path / "absent") in error and error.count("\n") == 1
+    assert not list((tmp_path / "runs").glob(".partial-*"))
+
+
+def test_a_root_that_is_a_file_is_one_sentence(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert main(words(root=tmp_path / "file", credit="sft")) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("ptrlib: ") and str(tmp_path / "file") in error and error.count("\n") == 1
+
+
+def test_a_loss_that_is_no_number_is_one_sentence(dataset, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(training.Learner, "forward", lambda *_: (torch.tensor(torch.nan), {}))
+    assert main(words(root=tmp_path, credit="sft", **{"data.path": str(dataset)})) == 2
+    assert "ptrlib: the loss is nan at step 0; lower ptr.optimization.learning_rate\n" in capsys.readouterr().err
+
+
+def test_errors_of_a_program_keep_their_traceback(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(training.Learner, "forward", lambda *_: torch.zeros(2) @ torch.zeros(3))
+    with pytest.raises(RuntimeError, match="size"):
+        main(words(root=tmp_path, credit="sft", **{"data.path": str(dataset)}))
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), [
+    (["evaluate", "nope"], "nope is no run folder: it has no config.yaml"),
+    (["train", "data.cameras=[top, wrist"], "is not valid YAML"),
+    (["notebook", "score", "seeds=[1,2"], "is not valid YAML"),
+    (["notebook", "score", "fresh"], "'fresh' is not of the form key=value")])
+def test_a_wrong_word_on_the_command_line_is_one_sentence(capsys, arguments, sentence):
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("ptrlib: ") and sentence in error and error.count("\n") == 1
+
+
+def test_a_run_that_another_process_trains_is_left_to_it(dataset, tmp_path, capsys):
+    changes = {"credit": "sft", "data.path": str(dataset)}
+    name = runs.folder_name(tiny_config(**changes))
+    with runs.claimed(name, tmp_path):
+        assert main(words(root=tmp_path, **changes)) == 2
+    assert f"{tmp_path / name} is being trained by another process; wait" in capsys.readouterr().err
+    assert main(words(root=tmp_path, **changes)) == 0
+
+
+def test_a_run_says_first_what_it_learns_from(dataset, tmp_path, episodes, capsys):
+    changes = {"credit": "sft", "data.path": str(dataset)}
+    assert main(words(root=tmp_path, **changes)) == 0
+    config = tiny_config(**changes)
+    data = load_data(config)
+    chunks = sum(map(len, data.train.episodes))
+    recorded = sum(len(episode) - 8 + 1 for episode in data.train.episodes) / chunks  # data.offset is 8
+    said = (f"6 episodes ({chunks} chunks, {recorded:.0%} with a recorded consequence) to learn from, 2 held out; "
+            "cameras agentview, eye_in_hand")
+    shown = capsys.readouterr()
+    assert f"{runs.folder_name(config)}: {said}\n" in shown.err
+    assert shown.out == f"{tmp_path / runs.folder_name(config)}\n"
+    limited = tiny_config(**changes, **{"data.episodes_per_task": 2})
+    assert overview(limited, load_data(limited)).endswith(
+        "data.episodes_per_task = 2 was reached: raise it to read more, if there is more")
+
+
 def test_a_lerobot_dataset_trains(tmp_path):
     write_lerobot(tmp_path / "data", lengths=(40,) * 6, size=32)
     config = tiny_config(**{"data.path": str(tmp_path / "data"), "data.episodes_per_task": 2,
@@ -369,5 +523,5 @@ def test_a_robot_that_the_data_do_not_fit_is_named_with_those_they_fit(tmp_path,
     write_lerobot(tmp_path, size=32, state=np.zeros((11, 13)), actions=np.zeros((11, 13)))
     with pytest.raises(DataError, match=rf"episode_000000 holds states of 13 .* '{robot}' does not .*\(fr3\)"):
         load_data(tiny_config(**{"data.path": str(tmp_path), "data.embodiment": robot}))
-    data = load_data(tiny_config(**{"data.path": str(tmp_path), "data.embodiment": "fr3"}))
+    data = load_data(tiny_config(**{"data.path": str(tmp_path), "data.embodiment": "fr3", "data.offset": 4}))
     assert data.train.episodes[0].embodiment == "fr3"

@@ -143,9 +143,10 @@ def run_notebook(name: str, parameters: Mapping[str, object] | None = None) -> P
                                    progress_bar=False, start_timeout=600,
                                    extra_arguments=["--log-level=CRITICAL"])  # errors come as exceptions
     except papermill.PapermillExecutionError as error:
-        failed = temporary.replace(target.with_name(f"{target.stem}.failed.ipynb"))
         if error.ename == "ValueError":  # a wrong parameter or a missing run: the sentence says it all
+            temporary.unlink()
             raise ValueError(f"{full}: {error.evalue}") from error
+        failed = temporary.replace(target.with_name(f"{target.stem}.failed.ipynb"))
         raise RuntimeError(f"{full} stopped in cell {error.cell_index}: {error.ename}: {error.evalue} "
                            f"(executed so far: {failed})") from error
     return temporary.replace(target)

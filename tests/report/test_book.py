@@ -101,6 +101,7 @@ def test_what_a_notebook_refuses_is_one_sentence(small_book: Path) -> None:
                    "if limit <= 0:\n    raise ValueError(f'limit must be above 0, got {limit}')")
     with pytest.raises(ValueError, match=r"^strict: limit must be above 0, got -1$"):
         book.run_notebook("strict", {"limit": -1})
+    assert not list((small_book / "build").rglob("*.ipynb"))  # the sentence says it all
 
 
 def test_notebooks_that_the_contents_do_not_list_are_no_pages(small_book: Path) -> None:
