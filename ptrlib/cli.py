@@ -1,4 +1,4 @@
-"""The command line: ``ptrlib demos | train | evaluate | run | notebook``.
+"""The command line: ``ptrlib demos | train | weights | evaluate | run | notebook``.
 
 Each command is one dataclass; tyro makes its options and help from the fields. Errors a user can mend
 end in one sentence, not a traceback.
@@ -83,6 +83,22 @@ class Train:
 
 
 @dataclass
+class Weights:
+    """Write the weight of every chunk of the demonstrations that a run was trained on, under their own names."""
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    """of a run whose rule ranks chunks (credit=ptr, credit=crossfit)"""
+    out: Path = Path("weights.csv")
+    """.csv or .parquet"""
+
+    def run(self) -> None:
+        from ptrlib.weighting import write_weights
+
+        write_weights(self.folder, self.out)
+        print(self.out)
+
+
+@dataclass
 class Evaluate:
     """Roll trained runs out in their simulator and write ``episodes.parquet`` into each folder."""
 
@@ -129,6 +145,7 @@ class Notebook:
 
 
 Command = (Annotated[Demos, tyro.conf.subcommand("demos")] | Annotated[Train, tyro.conf.subcommand("train")]
+           | Annotated[Weights, tyro.conf.subcommand("weights")]
            | Annotated[Evaluate, tyro.conf.subcommand("evaluate")] | Annotated[Run, tyro.conf.subcommand("run")]
            | Annotated[Notebook, tyro.conf.subcommand("notebook")])
 

@@ -36,6 +36,7 @@ from ptrlib.correspondence import Correspondence, make_correspondence, save_corr
 from ptrlib.credit import credit_class, make_credit
 from ptrlib.credit.interface import ChunkFeatures, Credit, CreditOutput, FeatureSizes
 from ptrlib.credit.ptr import PTR
+from ptrlib.credit.storage import save_credit
 from ptrlib.data.chunks import Batch, ChunkDataset, SegmentSampler, Statistics, hold_out
 from ptrlib.data.corruption import CORRUPTIONS, corrupt
 from ptrlib.data.episodes import Episode
@@ -258,12 +259,12 @@ def overview(config: RunConfig, data: TrainingData) -> str:
 
 
 def describe(dataset: ChunkDataset, episode: NDArray[np.int64], start: NDArray[np.int64]) -> pd.DataFrame:
-    """Where chunks come from, a row each: episode, step, phase in [0, 1), operator, task, source, embodiment and,
-    for each corruption, whether it touched the episode there (for analysis only; no rule sees it)."""
+    """Where chunks come from, a row each: episode and its own name, step, phase in [0, 1), operator, task, source,
+    embodiment and, for each corruption, whether it touched the episode there (for analysis only; no rule sees it)."""
     chosen = [dataset.episodes[index] for index in episode]
     truth = {f"truth_{kind}": [bool(e.truth[kind][t]) if kind in e.truth else False
                                for e, t in zip(chosen, start, strict=True)] for kind in CORRUPTIONS}
-    return pd.DataFrame({"episode": episode, "start": start,
+    return pd.DataFrame({"episode": episode, "name": [e.name for e in chosen], "start": start,
                          "phase": (start / dataset.lengths[episode]).astype(np.float32),
                          "operator": [e.operator for e in chosen], "task": [e.task for e in chosen],
                          "source": [e.source for e in chosen], "embodiment": [e.embodiment for e in chosen], **truth})
@@ -539,6 +540,7 @@ def _write_results(trainer: Trainer, folder: Path, record: dict[str, Any]) -> No
     pd.concat(trainer.snapshots, ignore_index=True).to_parquet(folder / "weights.parquet", index=False,
                                                                compression="zstd")
     if learner.credit.ranks_chunks:
+        save_credit(folder, learner.credit)
         save_gallery(folder, make_gallery(trainer.snapshots[-1], trainer.data.train))
     if correspondence := trainer.correspondence():
         save_correspondence(folder, correspondence)

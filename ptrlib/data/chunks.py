@@ -245,8 +245,12 @@ class ChunkDataset:
                 targets[segment, :, slot] = (moved if self.data.shift_targets else seen)[chunks:]
         return images, targets
 
-    def scoring_batches(self, segments: int, *, every: int = 1) -> Iterator[Batch]:
+    def scoring_batches(self, segments: int, *, every: int = 1, order: np.random.Generator | None = None
+                        ) -> Iterator[Batch]:
         """Every chunk once (or those of every ``every``-th starting step), in training's segments, in order.
+
+        ``order`` draws another order of the segments, so that those of a batch are of many episodes, as in training:
+        a rule that compares chunks compares those of its batch.
 
         The chunks ``p, p + stride, p + 2 stride, ...`` of an episode, for each phase ``p < stride``, are cut
         into segments of ``segment_chunks``, so each chunk is scored at the recursion depths that training
@@ -256,6 +260,8 @@ class ChunkDataset:
         lanes = [(index, start) for index, length in enumerate(self.lengths.tolist())
                  for block in range(0, length, stride * chunks)
                  for start in range(block, min(block + stride, length), every)]
+        if order is not None:
+            order.shuffle(lanes)
         for first in range(0, len(lanes), segments):
             episode, start = np.array(lanes[first:first + segments]).T
             starts = start[:, None] + stride * np.arange(chunks)

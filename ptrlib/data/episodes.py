@@ -32,6 +32,7 @@ class Episode:
     simulator_states: NDArray[np.float64] | None = None  # (T + 1, n), when the file holds them
     extra: dict[str, NDArray] = field(default_factory=dict)  # (T + 1, n) each: "joint_states", "robot_states"
     name: str = ""  # its group in the file it was read from, such as "demo_3"
+    file: str = ""  # path of the file, or of the folder of a LeRobot dataset, that it was read from
 
     def __len__(self) -> int:
         return len(self.actions)

@@ -246,7 +246,7 @@ class _DemoReader:
         if "instruction" not in attrs and "ep_meta" in attrs:  # RoboCasa
             fields["instruction"] = str(json.loads(attrs["ep_meta"]).get("lang", fields["instruction"]))
         fields.update(operator=str(attrs.get("operator", "")), success=bool(attrs.get("success", True)),
-                      seed=int(attrs.get("seed", -1)), name=self.name)
+                      seed=int(attrs.get("seed", -1)), name=self.name, file=str(self.file))
         return fields
 
     def truth(self, steps: int) -> dict[str, NDArray[np.bool_]]:

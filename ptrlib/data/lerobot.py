@@ -318,7 +318,7 @@ class _EpisodeReader:
             images={camera: self._images(key, image_size) for camera, key in camera_keys.items()},
             state=state.astype(np.float32), actions=actions[:-1].astype(np.float32),
             instruction=self.instruction, embodiment=embodiment, task=self.task,
-            source=self.dataset.root.resolve().name, name=self.name,
+            source=self.dataset.root.resolve().name, name=self.name, file=str(self.dataset.root),
             operator=str(self.columns[_OPERATOR][0]) if _OPERATOR in present else "",
             success=next((bool(self._numbers(key).any()) for key in _SUCCESS if key in present), True))
 

@@ -153,6 +153,17 @@ def test_scoring_a_part_starts_at_every_so_many_steps() -> None:
     assert sorted(starts.tolist()) == list(range(0, 50, 4))
 
 
+def test_scoring_in_a_drawn_order_mixes_the_episodes_of_a_batch() -> None:
+    dataset = counting_dataset([40] * 6)
+    batches = list(dataset.scoring_batches(8, order=np.random.default_rng(0)))
+    chunks = [chunk for batch in batches for chunk in zip(
+        batch.episode_ids[:, None].expand_as(batch.starts)[batch.present].tolist(),
+        batch.starts[batch.present].tolist(), strict=True)]
+    assert sorted(chunks) == [(number, step) for number in range(6) for step in range(40)]
+    assert min(len(batch.episode_ids.unique()) for batch in batches) > 3
+    assert max(len(batch.episode_ids.unique()) for batch in dataset.scoring_batches(8)) < 3
+
+
 def test_training_draws_every_chunk_equally_often() -> None:
     lengths = [3, 9, 40]
     sampler = SegmentSampler(counting_dataset(lengths), 4000, 0)

@@ -59,8 +59,8 @@ def _weights(setting: runs.Setting, generator: np.random.Generator) -> pd.DataFr
                 noisy = split == "train" and setting.config.data.corruption != "none" and episode % 3 == 0
                 for start in range(0, 40, 8):
                     score = generator.normal(0.5 - 2.0 * noisy)
-                    rows.append({"step": step, "split": split, "episode": episode, "start": start,
-                                 "phase": start / 40, "operator": ("precise", "slow")[episode % 2],
+                    rows.append({"step": step, "split": split, "episode": episode, "name": f"demo_{episode}",
+                                 "start": start, "phase": start / 40, "operator": ("precise", "slow")[episode % 2],
                                  "task": "task", "source": "made up", "embodiment": "libero",
                                  "truth_action_noise": noisy, "truth_truncation": False,
                                  "truth_label_noise": False, "valid": start < 32,
