@@ -144,8 +144,10 @@ class DataConfig:
     path: str = "data/libero/libero_spatial"
     further_paths: tuple[str, ...] = ()  # learned from together with path
     cameras: tuple[str, ...] = ()  # in this order; "a|b" is one view that some files call a and others b; () for all
-    embodiment: str = "libero"
-    episodes_per_task: int = 50
+    embodiment: str = "libero"  # of files that do not name their robot
+    state_column: str = ""  # of a LeRobot dataset; "": observation.state
+    action_column: str = ""  # of a LeRobot dataset; "": action
+    episodes_per_task: int = 50  # the first of each HDF5 file, or of each task of a LeRobot dataset; 0: all
     offset: int = 16  # Delta: steps between o_t and the post-action observation
     segment_chunks: int = 4  # consecutive chunks through which belief tokens recur
     chunk_stride: int = 8  # steps between consecutive chunks of a segment; as executed
@@ -161,6 +163,10 @@ class DataConfig:
     truncation_fraction: float = 0.25
     truncation_keep: tuple[float, float] = (0.4, 0.7)
     label_fraction: float = 0.20
+
+    def __post_init__(self) -> None:
+        _require(self.episodes_per_task >= 0,
+                 f"data.episodes_per_task must be 0 (all) or more, got {self.episodes_per_task}")
 
 
 @dataclass(frozen=True)
@@ -255,7 +261,7 @@ def from_dict(kind: type[ConfigT], values: Mapping[str, Any]) -> ConfigT:
 # Keys that came after runs had been stored. With the value that those runs were made with, which is its default, such
 # a key is left out of the fingerprint, so that they keep their names.
 ADDED_LATER = ("network.token_size", "network.fusion", "ranks", "crossfit.recorded_steps", "data.noise_bias",
-               "data.further_paths", "data.cameras", "network.target_size")
+               "data.further_paths", "data.cameras", "network.target_size", "data.state_column", "data.action_column")
 # Likewise, but the default is better than what those runs had, and their manifests say that they had it.
 MENDED_LATER = {"data.shift_targets": True, "data.true_tasks": True}
 

@@ -191,8 +191,9 @@ def _read(config: RunConfig, cameras: tuple[str, ...] | None) -> list[Episode]:
     episodes: list[Episode] = []
     for path in (data.path, *data.further_paths):
         read = read_episodes(path, image_size=config.network.image_size, cameras=cameras,
-                             limit_per_file=data.episodes_per_task, embodiment=data.embodiment)
-        _check_robots(path, read)
+                             limit_per_file=data.episodes_per_task or None, embodiment=data.embodiment,
+                             state_column=data.state_column, action_column=data.action_column)
+        _check_robots(read, data.embodiment)
         episodes += read
     return episodes
 
@@ -201,16 +202,21 @@ def _paths(config: RunConfig) -> str:
     return ", ".join((config.data.path, *config.data.further_paths))
 
 
-def _check_robots(path: str, episodes: list[Episode]) -> None:
+def _check_robots(episodes: list[Episode], embodiment: str) -> None:
+    """Raise DataError for an episode whose sizes its robot does not have. ``embodiment`` is data.embodiment: a robot of
+    another name is named by the file, which knows better than a default."""
     for episode in episodes:
         sizes = episode.state.shape[1], episode.actions.shape[1]
         fitting = [name for name, robot in EMBODIMENTS.items()
                    if (len(robot.state_slots), len(robot.action_slots)) == sizes]
         if episode.embodiment not in fitting:
-            raise DataError(path, f"holds states of {sizes[0]} and actions of {sizes[1]} numbers, which the robot "
-                            f"{episode.embodiment!r} does not have", "set data.embodiment to one that does "
-                            f"({', '.join(fitting) or 'there is none yet'}), or describe it in "
-                            "ptrlib/policy/action_space.py", demo=episode.name)
+            by_file = episode.embodiment != embodiment
+            setting = "the attribute 'embodiment' of the demonstrations" if by_file else "data.embodiment"
+            raise DataError(episode.file, f"holds states of {sizes[0]} and actions of {sizes[1]} numbers, which the "
+                            f"robot {episode.embodiment!r}{', named in the file,' if by_file else ''} does not have",
+                            f"set {setting} to one that does ({', '.join(fitting) or 'there is none yet'}) of "
+                            f"{', '.join(EMBODIMENTS)}, or describe it in ptrlib/policy/action_space.py",
+                            demo=episode.name)
 
 
 def prepare_data(config: RunConfig, episodes: list[Episode], statistics: Statistics | None = None) -> TrainingData:

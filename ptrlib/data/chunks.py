@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ptrlib.config import DataConfig
 from ptrlib.data.episodes import Episode
+from ptrlib.data.errors import WITHOUT_IMAGES, DataError
 from ptrlib.data.images import shift
 from ptrlib.policy.action_space import EMBODIMENTS
 from ptrlib.policy.instruction import hash_words
@@ -119,10 +120,19 @@ def _widened(centre: NDArray[np.float32], scale: NDArray[np.float32], episodes: 
 
 
 def _unified(episode: Episode, which: str) -> NDArray[np.float32]:
+    if episode.embodiment not in EMBODIMENTS:
+        raise DataError(_origin(episode), f"is of the robot {episode.embodiment!r}, which is not known",
+                        f"set embodiment to one of {', '.join(EMBODIMENTS)}, or describe it in "
+                        "ptrlib/policy/action_space.py", demo=episode.name)
     embodiment = EMBODIMENTS[episode.embodiment]
     if which == "state":
         return embodiment.to_unified_state(episode.state)
     return embodiment.to_unified_action(episode.actions)
+
+
+def _origin(episode: Episode) -> str:
+    """Where to look for an episode; one that was made in memory has no file."""
+    return episode.file or episode.source or episode.task
 
 
 def _mask(embodiment: str, which: str) -> NDArray[np.bool_]:
@@ -336,7 +346,10 @@ def _common_cameras(episodes: Sequence[Episode]) -> tuple[str, ...]:
     first = {camera: images.shape[1:] for camera, images in episodes[0].images.items()}
     for episode in episodes:
         found = {camera: images.shape[1:] for camera, images in episode.images.items()}
+        if not found:
+            raise DataError(_origin(episode), "holds no images", WITHOUT_IMAGES, demo=episode.name)
         if found != first or len(set(first.values())) != 1:
-            raise ValueError(f"an episode of {episode.source or episode.task} has images {found} where the "
-                             f"first has {first}; read all with the same cameras (data.cameras) and one image_size")
+            raise DataError(_origin(episode), f"has images {found} where the first episode has {first}",
+                            "read all with the same cameras (data.cameras) and one image_size, or leave the episode "
+                            "out", demo=episode.name)
     return tuple(first)

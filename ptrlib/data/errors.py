@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+WITHOUT_IMAGES = ("name one file with images as data.path if others lie beside it (robomimic's low_dim files do), "
+                  "or render them with robomimic's dataset_states_to_obs.py")  # the mend where there are none
+
 
 class DataError(ValueError):
     """A file is missing, broken, or not what it should be; says where, what, and how to mend it.

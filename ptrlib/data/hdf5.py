@@ -9,8 +9,10 @@ a no-op there, and reading what was written gives the same episode.
 
 *robomimic* (``obs/agentview_image``, ...): ``obs[j]`` was taken before ``actions[j]`` and images are
 upright. The observation after the last action is in ``next_obs``; without it the last action is dropped.
-RoboCasa's own files are of this kind; their state comes out in the order of the simulator
-(:mod:`ptrlib.data.robocasa`), their task is ``env_name`` and their instruction each demo's ``ep_meta``.
+Where neither file nor demo carries an instruction (``image_v141.hdf5`` is what every task's file is called), the task
+is ``env_name`` ("PickPlaceCan") and the instruction its words ("pick place can"). RoboCasa's own files are of this
+kind; their state comes out in the order of the simulator (:mod:`ptrlib.data.robocasa`), their task is ``env_name`` and
+their instruction each demo's ``ep_meta``.
 
 What upstream does not store is kept in attributes and groups that its readers ignore: operator, success,
 seed, task, instruction, embodiment, source, ``truth/`` masks and the simulator's ``final_state``.
@@ -21,6 +23,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,7 +37,7 @@ from numpy.typing import NDArray
 
 from ptrlib.data import robocasa
 from ptrlib.data.episodes import Episode
-from ptrlib.data.errors import DataError
+from ptrlib.data.errors import WITHOUT_IMAGES, DataError
 from ptrlib.data.images import area_average, choose_cameras
 
 FILE_SUFFIXES = (".hdf5", ".h5")
@@ -121,9 +124,9 @@ def _demo_names(file: Path, handle: h5py.File, filter_key: str | None) -> list[s
 
 
 def _common_fields(file: Path, data: h5py.Group, embodiment: str) -> dict[str, str]:
-    """What a demo inherits from its file when its own attributes do not say."""
-    task = file.name.removesuffix(file.suffix).removesuffix("_demo")
-    instruction = task.replace("_", " ")
+    """What a demo inherits from its file when its own attributes do not say; "" for an instruction of which the file
+    says nothing."""
+    task, instruction = file.name.removesuffix(file.suffix).removesuffix("_demo"), ""
     for attribute, entry in (("problem_info", "language_instruction"), ("env_args", "lang")):
         try:
             found = json.loads(data.attrs.get(attribute, "{}")).get(entry)
@@ -162,7 +165,8 @@ class _DemoReader:
     def __init__(self, file: Path, group: h5py.Group, name: str) -> None:
         self.file, self.group, self.name = file, group, name
         if "obs" not in group:
-            raise self.error("obs", "is missing", "record the demonstration with observations")
+            raise self.error("obs", "is missing", "make observations of a raw file with robomimic's "
+                             "dataset_states_to_obs.py, or record with them")
         self.robomimic = any(key.endswith("_image") or key.startswith("robot0_") for key in group["obs"])
         self.robocasa = robocasa.HDF5_KEYS["end_effector_position_relative"] in group["obs"]
         self.rows = len(self.array("actions", None))
@@ -234,20 +238,27 @@ class _DemoReader:
         found = {key.removesuffix(suffix).removeprefix("robot0_"): key
                  for key in sorted(self.group["obs"]) if key.endswith(suffix)}
         return choose_cameras(cameras, found, lambda view: self.error(
-            f"obs/{view}{suffix}", "is missing", f"ask for cameras among {list(found)}, or record that one too"))
+            f"obs/{view}{suffix}", "is missing", f"ask for cameras among {list(found)}, or record that one too"
+            if found else WITHOUT_IMAGES))
 
     def fields(self, common: Mapping[str, str]) -> dict[str, Any]:
         """Everything of an Episode that is not an array over time."""
         attrs = self.group.attrs
+        told = common["instruction"] or attrs.get("instruction") or json.loads(attrs.get("ep_meta", "{}")).get("lang")
+        common = {**common, "instruction": common["instruction"] or common["task"].replace("_", " ")}
         if self.robocasa:  # every official file is named alike, whatever its task
-            task = json.loads(self.group.parent.attrs.get("env_args", "{}")).get("env_name") or common["task"]
-            common = {**common, "task": task, "embodiment": robocasa.EMBODIMENT}
+            common |= {"task": self._env_name() or common["task"], "embodiment": robocasa.EMBODIMENT}
+        elif self.robomimic and not told and (env_name := self._env_name()):  # and so is every one of robomimic's
+            common |= {"task": env_name, "instruction": _words(env_name)}
         fields: dict[str, Any] = {key: str(attrs.get(key, value)) for key, value in common.items()}
         if "instruction" not in attrs and "ep_meta" in attrs:  # RoboCasa
             fields["instruction"] = str(json.loads(attrs["ep_meta"]).get("lang", fields["instruction"]))
         fields.update(operator=str(attrs.get("operator", "")), success=bool(attrs.get("success", True)),
                       seed=int(attrs.get("seed", -1)), name=self.name, file=str(self.file))
         return fields
+
+    def _env_name(self) -> str:
+        return str(json.loads(self.group.parent.attrs.get("env_args", "{}")).get("env_name") or "")
 
     def truth(self, steps: int) -> dict[str, NDArray[np.bool_]]:
         masks = {key: self.group["truth"][key][()].astype(bool) for key in self.group.get("truth", ())}
@@ -322,6 +333,11 @@ class _DemoReader:
         return np.concatenate([self.array(f"{group}/robot0_eef_pos", self.rows, 3),
                                axis_angle_of(self.array(f"{group}/robot0_eef_quat", self.rows, 4)),
                                self.array(f"{group}/robot0_gripper_qpos", self.rows)], axis=1)
+
+
+def _words(name: str) -> str:
+    """PickPlaceCan -> pick place can"""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|_", " ", name).lower()
 
 
 def axis_angle_of(quaternion: NDArray) -> NDArray:

@@ -106,9 +106,9 @@ class _Dataset:
             if not isinstance(feature, dict):
                 raise self.error(INFO, f"is {feature!r}", "download the file again", key=f"features/{key}")
         self.frame_time: float = 1 / self._of_info("fps", int, float)
-        for key in (state, action):
+        for setting, key in (("data.state_column", state), ("data.action_column", action)):
             if key not in self.features:
-                raise self.error(INFO, "does not exist", f"name a column among {self._tables_of_numbers()}",
+                raise self.error(INFO, "does not exist", f"name a column among {self._tables_of_numbers()} ({setting})",
                                  key=f"features/{key}")
         self._last: dict[tuple[str, ...], tuple[Path, pa.Table]] = {}
 

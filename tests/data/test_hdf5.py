@@ -189,6 +189,27 @@ def test_robomimic_files(tmp_path: Path, next_obs: bool) -> None:
     np.testing.assert_allclose(episode.state[0, 3:6], [0, 0, 0.5], rtol=1e-6)
 
 
+@pytest.mark.parametrize(("env_name", "words"), [
+    ("PickPlaceCan", "pick place can"), ("Lift", "lift"), ("Coffee_D0", "coffee d0")])
+def test_a_robomimic_file_without_instruction_is_named_by_its_environment(tmp_path: Path, env_name: str, words: str
+                                                                         ) -> None:
+    file = tmp_path / "image_v141.hdf5"  # as the files of all of robomimic's tasks are called
+    robomimic_file(file, next_obs=False)
+    assert {(episode.task, episode.instruction) for episode in read_episodes(file)} == {
+        ("image_v141", "lift the cube")}  # with one, it is as it was
+    with h5py.File(file, "r+") as handle:
+        handle["data"].attrs["env_args"] = json.dumps({"env_name": env_name, "type": 1})
+        handle["data/demo_0"].attrs["ep_meta"] = "{}"  # robosuite 1.5 writes it
+        handle["data/demo_1"].attrs["ep_meta"] = json.dumps({"lang": "take the can"})
+    first, second = read_episodes(file)
+    assert (first.task, first.instruction, first.source) == (env_name, words, "image_v141")
+    assert (second.task, second.instruction) == ("image_v141", "take the can")
+    with h5py.File(file, "r+") as handle:
+        del handle["data"].attrs["env_args"], handle["data/demo_0"].attrs["ep_meta"]
+    first = read_episodes(file)[0]
+    assert (first.task, first.instruction) == ("image_v141", "image v141")
+
+
 def test_filter_keys_select_and_are_written(tmp_path: Path) -> None:
     file = tmp_path / "lift.hdf5"
     robomimic_file(file, next_obs=False)
@@ -343,10 +364,13 @@ BROKEN = {
     "no data group": (lambda h: h.move("data", "stuff"), "data", "has no group 'data'"),
     "no demos": (lambda h: (h.__delitem__("data"), h.create_group("data")), "data", "holds no episodes"),
     "no actions": (lambda h: h.__delitem__("data/demo_1/actions"), "demo_1/actions", "is missing"),
-    "no obs": (lambda h: h.__delitem__("data/demo_1/obs"), "demo_1/obs", "is missing"),
+    "no obs": (lambda h: h.__delitem__("data/demo_1/obs"), "demo_1/obs",
+               "is missing; make observations of a raw file with robomimic's dataset_states_to_obs.py"),
     "no state": (lambda h: h.__delitem__("data/demo_1/obs/ee_states"), "demo_1/obs/ee_states", "is missing"),
     "camera missing": (lambda h: h.__delitem__("data/demo_2/obs/agentview_rgb"), "demo_2/obs/agentview_rgb",
                        "is missing"),
+    "no images": (lambda h: [h.__delitem__(f"data/demo_2/obs/{camera}_rgb") for camera in ("agentview", "eye_in_hand")],
+                  "demo_2/obs/agentview_rgb", "is missing; name one file with images as data.path"),
     "state too short": (lambda h: replace(h, "data/demo_1/obs/gripper_states", np.zeros((2, 2))),
                         "demo_1/obs/gripper_states", "has 2 rows where actions have"),
     "state too narrow": (lambda h: replace(h, "data/demo_1/obs/ee_states", h["data/demo_1/obs/ee_pos"][()]),

@@ -104,8 +104,13 @@ def test_other_columns_can_be_state_and_action(tmp_path: Path) -> None:
     episode = read_lerobot(tmp_path, state="observation.state.joints", action="action.delta")[0]
     np.testing.assert_array_equal(episode.state, [[7, 8]] * 6)
     np.testing.assert_array_equal(episode.actions, [[1, 2, 3]] * 5)
-    with pytest.raises(DataError, match=r"features/joints does not exist; name a column among .*state\.joints"):
+    same = read_episodes(tmp_path, state_column="observation.state.joints", action_column="action.delta")[0]
+    np.testing.assert_array_equal(same.state, episode.state)
+    np.testing.assert_array_equal(same.actions, episode.actions)
+    with pytest.raises(DataError, match=r"features/joints does not exist; name a column among .*state\.joints.*data\.st"):
         read_lerobot(tmp_path, state="joints")
+    with pytest.raises(DataError, match=r"features/moves does not exist; .* \(data\.action_column\)\."):
+        read_episodes(tmp_path, action_column="moves")
 
 
 def test_operator_and_success_where_a_converter_wrote_them(tmp_path: Path) -> None:

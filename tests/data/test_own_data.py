@@ -1,0 +1,63 @@
+"""Somebody's own demonstrations, from ``data.path`` to training data: the keys that choose, and what is said of misfits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from ptrlib.config import DataConfig, RunConfig, fingerprint, override
+from ptrlib.data.errors import DataError
+from ptrlib.data.hdf5 import write_episodes
+from ptrlib.training import load_data
+from tests.data.lerobot_files import write_lerobot
+from tests.factories import tiny_episodes
+from tests.test_training import tiny_config
+
+
+def test_columns_of_other_names_are_state_and_action(tmp_path: Path) -> None:
+    """As openpi's data sets name them."""
+    frames = 22
+    write_lerobot(tmp_path, lengths=(11, 11), size=32, extra={"state": [[7.0] * 8] * 2, "actions": [[0.5] * 7] * 2})
+    config = tiny_config(**{"data.path": str(tmp_path), "data.held_out_fraction": 0.0, "data.state_column": "state",
+                            "data.action_column": "actions"})
+    episodes = load_data(config).train.episodes
+    np.testing.assert_array_equal(np.concatenate([episode.state for episode in episodes]), np.full((frames, 8), 7.0))
+    np.testing.assert_array_equal(episodes[1].actions, np.full((10, 7), 0.5))
+    for key in ("data.state_column", "data.action_column"):
+        assert fingerprint(override(RunConfig(), {key: "state"})) != fingerprint(RunConfig())
+
+
+def test_no_limit_takes_all_episodes(tmp_path: Path) -> None:
+    limit = DataConfig.episodes_per_task
+    assert limit == 50
+    write_episodes(tmp_path / "a.hdf5", tiny_episodes(limit + 3, 4, 32))
+    found = [len(load_data(tiny_config(**{"data.path": str(tmp_path), "data.held_out_fraction": 0.0,
+                                          "data.episodes_per_task": count})).train.episodes)
+             for count in (limit, 0)]
+    assert found == [limit, limit + 3]
+    with pytest.raises(ValueError, match=r"data.episodes_per_task must be 0 \(all\) or more, got -1"):
+        tiny_config(**{"data.episodes_per_task": -1})
+
+
+def test_a_robot_that_the_file_names_is_to_be_changed_there(tmp_path: Path) -> None:
+    file = tmp_path / "drawers.hdf5"
+    write_episodes(file, tiny_episodes(2, 8, 32))
+    with h5py.File(file, "r+") as handle:
+        handle["data/demo_1"].attrs["embodiment"] = "fr3"
+    with pytest.raises(DataError, match=r"drawers\.hdf5: demo_1 holds states of 8 and actions of 7 .* 'fr3', named in the "
+                                        r"file, does not have; set the attribute 'embodiment' of the demonstrations to "
+                                        r"one that does \(libero\) of libero, robocasa, .*action_space\.py"):
+        load_data(tiny_config(**{"data.path": str(tmp_path), "data.embodiment": "libero"}))
+
+
+def test_a_folder_of_files_with_and_without_images_names_the_one_without(tmp_path: Path) -> None:
+    episodes = tiny_episodes(4, 8, 32)
+    write_episodes(tmp_path / "image_v141.hdf5", episodes[:2])
+    for episode in episodes[2:]:
+        episode.images = {}
+    write_episodes(tmp_path / "low_dim_v141.hdf5", episodes[2:])
+    with pytest.raises(DataError, match=r"low_dim_v141\.hdf5: demo_. holds no images; name one file with images as"):
+        load_data(tiny_config(**{"data.path": str(tmp_path)}))
