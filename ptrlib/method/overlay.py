@@ -102,7 +102,8 @@ class PosteriorTransitionReweighting(nn.Module):
         Args:
             context: (B, d_c) pooled h_t.
             action_tokens: (B, L, d_a) E_t.
-            targets: (B, D) features of o_{t+Delta}; taken without gradient.
+            targets: (B, D) features of o_{t+Delta}; taken without gradient. A row with NaN or infinity counts as
+                not recorded: in the queue it would spoil the steps to come. ``info["valid_ratio"]`` shows it.
             valid: (B,) bool, False where o_{t+Delta} was not recorded; ``targets`` is not read there.
             episode_ids: (B,) int, unique over the data set.
             frames: (B,) int, index t + Delta in the episode; without it only the sample's own target and
@@ -117,6 +118,9 @@ class PosteriorTransitionReweighting(nn.Module):
             ValueError: shapes that do not fit, or no ``offset`` where gamma < 1.
         """
         self._check(context, action_tokens, targets, valid, episode_ids, offset)
+        _check_rows(len(context), valid=valid, episode_ids=episode_ids, frames=frames, tasks=tasks, offset=offset)
+        _check_tables(len(context), action_tokens.shape[1], state, step_mask)
+        valid = valid & targets.isfinite().all(1)
         targets_here = Targets.of(targets, valid, episode_ids, frames=frames, tasks=tasks, state=state)
         sizes = batch_sizes(len(valid), valid.device) if self.config.cross_rank_gather else [len(valid)]
         start = sum(sizes[: rank()]) if len(sizes) > 1 else 0
@@ -244,6 +248,21 @@ class PosteriorTransitionReweighting(nn.Module):
 
     def set_extra_state(self, state: Tensor) -> None:
         self.step = int(state)
+
+
+def _check_rows(size: int, **given: Tensor | None) -> None:
+    """Raise ValueError for an input that has not one value per sample; None is not given."""
+    for name, values in given.items():
+        if values is not None and values.shape != (size,):
+            raise ValueError(f"{name} must have one value per sample, shape ({size},), got {tuple(values.shape)}")
+
+
+def _check_tables(size: int, steps: int, state: Tensor | None, step_mask: Tensor | None) -> None:
+    if state is not None and (state.dim() != 2 or len(state) != size):
+        raise ValueError(f"state must have shape ({size}, n), got {tuple(state.shape)}")
+    if step_mask is not None and step_mask.shape != (size, steps):
+        raise ValueError(f"step_mask must have shape ({size}, {steps}), as action_tokens have, "
+                         f"got {tuple(step_mask.shape)}")
 
 
 _WINDOW = ("opposed", "correct", "margin", "score", "valid", "samples")  # sums behind the statistics

@@ -191,6 +191,23 @@ def test_one_valid_sample_has_nothing_to_rank_against():
     assert (out.weight == 1).all()
 
 
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_a_target_that_is_no_number_counts_as_not_recorded(broken):
+    """The steps to come are those of a run in which it was not recorded: it does not enter the queue."""
+    ptr, twin = overlay(), overlay()
+    inputs = batch(0, valid=torch.ones(SIZE, dtype=torch.bool))
+    inputs["targets"][3, 2] = broken
+    recorded = torch.arange(SIZE) != 3
+    for seed, given, known in ((0, inputs, recorded), (1, batch(1), batch(1)["valid"])):
+        out, expected = ptr(**given), twin(**given | {"valid": known})
+        assert torch.equal(out.score, expected.score) and torch.equal(out.weight, expected.weight), seed
+        assert torch.equal(out.auxiliary_loss, expected.auxiliary_loss) and out.auxiliary_loss.isfinite()
+        assert out.info["valid_ratio"] == pytest.approx(known.float().mean().item())
+        ptr.after_step()
+        twin.after_step()
+    assert ptr.pool.queue().features.isfinite().all()
+
+
 def test_nothing_valid_at_all():
     ptr = overlay(log_every=1)
     inputs = batch(0, valid=torch.zeros(SIZE, dtype=torch.bool), targets=torch.full((SIZE, DIM), torch.nan),
@@ -346,7 +363,14 @@ def test_padding_samples_can_be_left_out_of_the_weighted_mean():
     ({"targets": torch.zeros(SIZE, 3)}, r"targets \(B, 6\)"),
     ({"action_tokens": torch.zeros(SIZE, DIM)}, "action_tokens"),
     ({"valid": torch.ones(3, dtype=torch.bool)}, "as long as context"),
-    ({"valid": torch.ones(SIZE)}, "valid must be a bool tensor")])
+    ({"valid": torch.ones(SIZE)}, "valid must be a bool tensor"),
+    ({"valid": torch.ones(SIZE, 1, dtype=torch.bool)}, r"valid must have one value per sample, shape \(10,\), got \(10, 1"),
+    ({"episode_ids": torch.zeros(SIZE, 1)}, "episode_ids must have one value per sample"),
+    ({"frames": torch.zeros(3)}, r"frames must have one value per sample, shape \(10,\), got \(3,\)"),
+    ({"tasks": torch.zeros(SIZE, 2)}, "tasks must have one value per sample"),
+    ({"offset": torch.zeros(1)}, "offset must have one value per sample"),
+    ({"state": torch.zeros(SIZE)}, r"state must have shape \(10, n\), got \(10,\)"),
+    ({"step_mask": torch.ones(SIZE, 1, dtype=torch.bool)}, r"step_mask must have shape \(10, 4\), as action_tokens have")])
 def test_what_does_not_fit_is_refused_in_a_sentence(changes, message):
     with pytest.raises(ValueError, match=message):
         overlay()(**batch(0) | changes)
