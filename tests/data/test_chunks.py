@@ -127,13 +127,13 @@ def test_episodes_that_do_not_fit_together_are_refused() -> None:
     episodes = counting_episodes([10, 10])
     episodes[1].images = {"agentview": episodes[1].images["agentview"]}
     episodes[1].file, episodes[1].name = "drawers.hdf5", "demo_3"
-    with pytest.raises(ValueError, match=r"drawers.hdf5: demo_3 has .*; read all with the same cameras \(data.cameras\)"):
+    with pytest.raises(ValueError, match=r"drawers.hdf5: demo_3 has .*; read all with the same cameras \(data"):
         ChunkDataset(episodes, PLAIN, CHUNK, unit_statistics())
     episodes[1].images = {}
-    with pytest.raises(ValueError, match=r"drawers.hdf5: demo_3 holds no images; name one file .* low_dim .*_to_obs.py"):
+    with pytest.raises(ValueError, match=r"drawers.hdf5: demo_3 holds no images; name one .* low_dim .*_to_obs.py"):
         ChunkDataset(episodes, PLAIN, CHUNK, unit_statistics())
     episodes[1].embodiment = "so100"
-    with pytest.raises(ValueError, match=r"demo_3 is of the robot 'so100', which is not known; set .* libero, robocasa,"):
+    with pytest.raises(ValueError, match=r"demo_3 is of the robot 'so100', which is not known; set .* libero, robo"):
         Statistics.of(episodes)
     with pytest.raises(ValueError, match="no episodes"):
         ChunkDataset([], PLAIN, CHUNK, unit_statistics())

@@ -107,7 +107,7 @@ def test_other_columns_can_be_state_and_action(tmp_path: Path) -> None:
     same = read_episodes(tmp_path, state_column="observation.state.joints", action_column="action.delta")[0]
     np.testing.assert_array_equal(same.state, episode.state)
     np.testing.assert_array_equal(same.actions, episode.actions)
-    with pytest.raises(DataError, match=r"features/joints does not exist; name a column among .*state\.joints.*data\.st"):
+    with pytest.raises(DataError, match=r"features/joints does not exist; name a column among .*state\.joints.*data"):
         read_lerobot(tmp_path, state="joints")
     with pytest.raises(DataError, match=r"features/moves does not exist; .* \(data\.action_column\)\."):
         read_episodes(tmp_path, action_column="moves")

@@ -1,4 +1,4 @@
-"""Somebody's own demonstrations, from ``data.path`` to training data: the keys that choose, and what is said of misfits."""
+"""Somebody's own demonstrations, from ``data.path`` to training data: keys that choose, and sentences for misfits."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def test_a_robot_that_the_file_names_is_to_be_changed_there(tmp_path: Path) -> N
     write_episodes(file, tiny_episodes(2, 8, 32))
     with h5py.File(file, "r+") as handle:
         handle["data/demo_1"].attrs["embodiment"] = "fr3"
-    with pytest.raises(DataError, match=r"drawers\.hdf5: demo_1 holds states of 8 and actions of 7 .* 'fr3', named in the "
-                                        r"file, does not have; set the attribute 'embodiment' of the demonstrations to "
+    with pytest.raises(DataError, match=r"drawers\.hdf5: demo_1 holds states of 8 and actions of 7 .* 'fr3', named in "
+                                        r"the file, does not have; set the attribute 'embodiment' of the demonstrations to "
                                         r"one that does \(libero\) of libero, robocasa, .*action_space\.py"):
         load_data(tiny_config(**{"data.path": str(tmp_path), "data.embodiment": "libero"}))
 
