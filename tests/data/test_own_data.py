@@ -2,19 +2,55 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
+from ptrlib import runs
 from ptrlib.config import DataConfig, RunConfig, fingerprint, override
 from ptrlib.data.errors import DataError
 from ptrlib.data.hdf5 import write_episodes
-from ptrlib.training import load_data
+from ptrlib.policy.action_space import EMBODIMENTS, Embodiment, slots
+from ptrlib.training import load_data, train
 from tests.data.lerobot_files import write_lerobot
 from tests.factories import tiny_episodes
 from tests.test_training import tiny_config
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+
+
+def test_the_command_of_the_readme_is_one() -> None:
+    command = re.search(r"^ptrlib train ((?:.*\\\n)*.*)$", README, flags=re.MULTILINE)
+    assert command is not None
+    config = override(RunConfig(), runs.parse_changes(command.group(1).replace("\\\n", " ").split()))
+    runs.check(config)
+    optimization = config.ptr.optimization
+    assert 0 < optimization.lr_warmup_steps < config.ptr.warmup_steps < optimization.steps / 10
+
+
+def test_the_robot_of_the_readme_can_be_described_so() -> None:
+    entry = re.search(r"^Embodiment\(.*\)", README, flags=re.MULTILINE)
+    assert entry is not None
+    robot = eval(entry.group(), {"Embodiment": Embodiment, "slots": slots})
+    actions = np.arange(6.0)
+    np.testing.assert_array_equal(robot.from_unified_action(robot.to_unified_action(actions)), actions)
+    assert len(robot.state_slots) == 6 and robot.name not in EMBODIMENTS
+
+
+def test_the_agent_of_the_readme_acts(tmp_path: Path) -> None:
+    write_episodes(tmp_path / "a.hdf5", tiny_episodes(2, 20, 32))
+    run = train(tiny_config(**{"data.path": str(tmp_path), "ptr.optimization.steps": 1, "data.held_out_fraction": 0.0}),
+                root=tmp_path, progress=False)
+    code = re.search(r"```python\n([^`]*PolicyAgent\([^`]*)```", README)
+    assert code is not None
+    image = np.zeros((48, 48, 3), np.uint8)
+    names = {"RUN": run, "image": image, "wrist_image": image, "state": np.zeros(8, np.float32)}
+    exec(code.group(1), names)
+    actions = names["actions"]
+    assert isinstance(actions, np.ndarray) and actions.shape == (8, 7)
 
 
 def test_columns_of_other_names_are_state_and_action(tmp_path: Path) -> None:
@@ -48,8 +84,8 @@ def test_a_robot_that_the_file_names_is_to_be_changed_there(tmp_path: Path) -> N
     with h5py.File(file, "r+") as handle:
         handle["data/demo_1"].attrs["embodiment"] = "fr3"
     with pytest.raises(DataError, match=r"drawers\.hdf5: demo_1 holds states of 8 and actions of 7 .* 'fr3', named in "
-                                        r"the file, does not have; set the attribute 'embodiment' of the demonstrations to "
-                                        r"one that does \(libero\) of libero, robocasa, .*action_space\.py"):
+                                        r"the file, does not have; set the attribute 'embodiment' of the "
+                                        r"demonstrations to one that does \(libero\) of libero, robocasa, .*action_space\.py"):
         load_data(tiny_config(**{"data.path": str(tmp_path), "data.embodiment": "libero"}))
 
 
