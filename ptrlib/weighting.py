@@ -2,7 +2,8 @@
 
 ``weights.parquet`` of a run folder holds snapshots of chunks that were sampled. Here the rule, as it stood at the end
 of training, scores each chunk once: without augmentation, and among the others of a batch that is drawn as large as
-in training. The weights of credit "crossfit" are those it was trained with.
+in training. The weights of credit "crossfit" are those it was trained with; a run that ended in PTR's warm-up
+(``ptr.warmup_steps``) has weighed nothing, so that all its weights are 1.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def write_weights(folder: str | Path, path: Path) -> None:
 
 
 def weigh(folder: str | Path) -> pd.DataFrame:
-    """A row per chunk of the demonstrations of a run, in their order.
+    """A row per chunk of the demonstrations of a run, in their order, corrupted where the run was told to.
 
     Columns: ``file`` and ``episode``, the demonstration's own name there; ``task``; ``start``, the chunk's first
     action; ``valid``, whether what followed it was recorded (PTR gives the others score 0 and weight 1); ``score``

@@ -85,7 +85,7 @@ def test_a_robot_that_the_file_names_is_to_be_changed_there(tmp_path: Path) -> N
         handle["data/demo_1"].attrs["embodiment"] = "fr3"
     with pytest.raises(DataError, match=r"drawers\.hdf5: demo_1 holds states of 8 and actions of 7 .* 'fr3', named in "
                                         r"the file, does not have; set the attribute 'embodiment' of the "
-                                        r"demonstrations to one that does \(libero\) of libero, robocasa, .*action_space\.py"):
+                                        r"demonstrations to one that does \(libero\) of libero, robocasa, .*space\.py"):
         load_data(tiny_config(**{"data.path": str(tmp_path), "data.embodiment": "libero"}))
 
 

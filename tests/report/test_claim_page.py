@@ -9,7 +9,7 @@ import yaml
 
 from ptrlib import runs
 from ptrlib.config import override
-from ptrlib.method.weights import sharp_kl_bound
+from ptrlib.method.bounds import sharp_kl_bound
 from ptrlib.report import claim, results, scales, scene_identity
 from ptrlib.runs import Setting
 from tests.report.test_scales_page import TINY_SCALE
