@@ -164,10 +164,6 @@ class DataConfig:
     truncation_keep: tuple[float, float] = (0.4, 0.7)
     label_fraction: float = 0.20
 
-    def __post_init__(self) -> None:
-        _require(self.episodes_per_task >= 0,
-                 f"data.episodes_per_task must be 0 (all) or more, got {self.episodes_per_task}")
-
 
 @dataclass(frozen=True)
 class CrossFitConfig:

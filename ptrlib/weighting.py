@@ -2,8 +2,7 @@
 
 ``weights.parquet`` of a run folder holds snapshots of chunks that were sampled. Here the rule, as it stood at the end
 of training, scores each chunk once: without augmentation, and among the others of a batch that is drawn as large as
-in training. The weights of credit "crossfit" are those it was trained with; a run that ended in PTR's warm-up
-(``ptr.warmup_steps``) has weighed nothing, so that all its weights are 1.
+in training. The weights of credit "crossfit" are those it was trained with.
 """
 
 from __future__ import annotations
@@ -60,8 +59,6 @@ def weigh(folder: str | Path) -> pd.DataFrame:
         raise ValueError(f"{folder}: the weights of credit '{config.credit}' do not tell chunks apart; "
                          f"train with credit={' or credit='.join(ranking)}")
     learner = Learner(config, len(saved.cameras), saved)
-    if learner.tokenizer is not None and saved.tokenizer is not None:
-        learner.tokenizer.load_state_dict(saved.tokenizer.state_dict())
     load_credit(folder, learner.credit)
     data = load_data(config)
     learned_from = json.loads((Path(folder) / "provenance.json").read_text())["data_fingerprint"]
