@@ -11,6 +11,7 @@ its full configuration::
     correspondence.npz  of such a rule on several robots: whose consequences it takes for whose, with images
     episodes.parquet    a row per evaluation episode
     policy.safetensors  the trained policy
+    credit.safetensors  of a rule that ranks chunks: its state at the end of training, for ``ptrlib weights``
     done                written last
 
 Training writes into ``.partial-NAME`` and renames it; evaluation then adds ``episodes.parquet`` and
@@ -58,7 +59,7 @@ _Written.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(
 
 LOWEST = {"seed": 0, "log_every": 1, "ranks": 1, "ptr.optimization.steps": 0, "ptr.optimization.batch_size": 1,
           "ptr.optimization.lr_warmup_steps": 0, "ptr.base_policy.chunk_length": 1, "ptr.warmup_steps": 0,
-          "ptr.queue_size": 1, "ptr.queue_negatives": 0, "data.episodes_per_task": 1, "data.offset": 1,
+          "ptr.queue_size": 1, "ptr.queue_negatives": 0, "data.episodes_per_task": 0, "data.offset": 1,
           "data.segment_chunks": 1, "data.chunk_stride": 1, "data.random_shift": 0, "crossfit.folds": 1,
           "crossfit.every": 1, "crossfit.recorded_steps": 0}
 MANIFEST_KEYS = ("name", "description", "extends", "base", "methods", "grid", "seeds", "skip")
