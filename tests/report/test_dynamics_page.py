@@ -35,16 +35,17 @@ def told(**ends: float) -> pd.Series:
 
 
 def test_statements_are_answered_by_the_runs():
-    assert (told() == "holds").all() and len(told()) == 7
+    assert (told() == "holds").all() and len(told()) == 8
     worse = told(nce_adv=2.0, tok_entropy=0.4, nce_margin=9.0, tau=0.16, beta=0.5, loss_action=0.5)
     assert worse.tolist() == ["holds", "does not hold, below", "does not hold, below", "does not hold, above",
-                              "does not hold, above", "does not hold, above", "does not hold, below"]
+                              "does not hold, above", "does not hold, above", "does not hold, below", "holds"]
+    assert told(hard_ratio=0.2)["the hard-negative ratio ends at about 0.5 (within 20%)"] == "does not hold, below"
     ends = dynamics.at_ends(metrics())
     ends.loc[0, "nce_adv end"] = 0.1  # one run far off: its setting's interval reaches across the limit
     assert dynamics.answers(ends).iloc[1, 1].startswith("cannot be told: ")
     assert told(nce_acc=0.0)["accuracy rises"] == "does not hold"
     line = dynamics.verdict(dynamics.at_ends(metrics()))
-    assert line.startswith("Of the 7 statements, 7 hold in all 1 settings shown, 0 in some and 0 in none.\n")
+    assert line.startswith("Of the 8 statements, 8 hold in all 1 settings shown, 0 in some and 0 in none.\n")
     one = dynamics.verdict(dynamics.at_ends(metrics(seeds=1)))
     assert "about that run alone" in one and "about that run alone" not in line
 
@@ -124,4 +125,4 @@ def test_the_page_shows_the_settings_that_are_stored(tiny_book):
         assert np.sort(page.frame(figure)[f"{column} mean"]) == pytest.approx(np.sort(frame[column]), rel=1e-4)
     path = page.frame("controller_path")
     assert len(path) == len(frame) and np.sort(path.tau) == pytest.approx(np.sort(frame.tau), rel=1e-4)
-    assert "Of the 7 statements" in text and "about that run alone" in text
+    assert "Of the 8 statements" in text and "about that run alone" in text

@@ -55,6 +55,16 @@ def test_the_start_policy_is_judged_in_the_scenes_of_its_comparison(manifest):
         assert run.setting.config.initial_policy == compared[0].setting.config.initial_policy
 
 
+@pytest.mark.parametrize("manifest", overview.MANIFESTS)
+def test_the_readmes_sentence_on_the_start_policies_holds(manifest):
+    episodes, alone = results.episodes_frame(results.runs_of(manifest)), start.episodes_of(manifest)
+    text = " ".join((REPOSITORY / "README.md").read_text().replace("points [", "[").split())
+    gain = start.gain(episodes, alone, "sft", "none")
+    assert f"{100 * gain.estimate:+.1f} [{100 * gain.low:.1f}, {100 * gain.high:.1f}]" in text
+    for method, kind in episodes[["method", "corruption"]].drop_duplicates().itertuples(index=False):
+        assert start.gain(episodes, alone, method, kind).low <= 0  # "No method is shown to beat the start policy"
+
+
 @pytest.mark.parametrize(("manifest", "ahead"), [("tabletop_hard", True), ("libero_corruption", True),
                                                  ("robocasa_corruption", False)])
 def test_the_readmes_sentence_on_our_rule_elsewhere_holds(manifest, ahead):
