@@ -80,7 +80,7 @@ def test_what_the_episodes_cannot_settle_is_not_settled():
     other = drawn.assign(method="ptr", success=~drawn.success)  # wins as often as it loses
     told = standard.verdicts(pd.concat([drawn, other]))
     assert told.answer.str.startswith("cannot be told").all()
-    assert "below the 60% that we ask" in standard.headline(pd.concat([drawn, other]))
+    assert "below the 60% that this book wants to see" in standard.headline(pd.concat([drawn, other]))
     assert "nothing to conclude" in standard.headline(drawn)
 
 
