@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ptrlib.report import REPOSITORY, claim, kitchen, overview, results, rule, speed, start
+from ptrlib.report import REPOSITORY, claim, kitchen, mended, overview, results, rule, speed, start
 from ptrlib.report.statistics import wilson_interval
 
 
@@ -53,6 +53,16 @@ def test_the_start_policy_is_judged_in_the_scenes_of_its_comparison(manifest):
     for run in alone:
         assert run.setting.config.ptr.optimization.steps == 0
         assert run.setting.config.initial_policy == compared[0].setting.config.initial_policy
+
+
+def test_the_readmes_sentence_on_our_faults_holds():
+    told = mended.table("tabletop_corruption").set_index("question")
+    text = " ".join((REPOSITORY / "README.md").read_text().split())
+    score = told.loc["Does its score tell corrupted chunks, without the faults?"]
+    weights = told.loc[f"{mended.SHUFFLED}, combined corruption"]
+    assert score.answer == weights.answer == "cannot be told"  # "even these two vanish"
+    assert score.number.removeprefix("AUROC ") in text
+    assert weights.number.split(" points")[0].replace("+2.6", "2.6") in text
 
 
 @pytest.mark.parametrize("manifest", overview.MANIFESTS)
