@@ -44,9 +44,9 @@ def sentence(manifest: str) -> str:
     weights = told.loc[f"{SHUFFLED}, {corruption_label(KIND)}"]
     change = told.loc[f"{CHANGE}, {corruption_label(KIND)}"]
     return ("These runs of PTR have [faults of ours](results/corruption_robustness.ipynb) that were found later: its "
-            "hard negatives knew the true task of mislabelled chunks. Without them, does its score tell corrupted chunks? "
-            f"{score.number}: **{score.answer}**. Is it what its weights say? {weights.number}: **{weights.answer}**. "
-            f"Its success changes by {change.number}: **{change.answer}**.")
+            "hard negatives knew the true task of mislabelled chunks. Without them, does its score tell corrupted "
+            f"chunks? {score.number}: **{score.answer}**. Is it what its weights say? {weights.number}: "
+            f"**{weights.answer}**. Its success changes by {change.number}: **{change.answer}**.")
 
 
 def _answers(older: list[StoredRun], mended: list[StoredRun]) -> Iterator[tuple[str, str, str]]:

@@ -131,8 +131,8 @@ def test_the_stored_policies_are_introduced_by_what_they_learned_from():
     stored = results.runs_of("robocasa_corruption")
     text = kitchen.introduction(stored)
     assert text.startswith("**RoboCasa") and f"({len(stored)} runs, one by one on the provenance page)" in text
-    assert ("8000 steps from 40 clean demonstrations of each of 6 tasks, then for 400 steps of 64 places for chunks (53 "
-            "filled on average) from 20 others") in text
+    assert ("8000 steps from 40 clean demonstrations of each of 6 tasks, then for 400 steps of 64 places for chunks "
+            "(53 filled on average) from 20 others") in text
     table = kitchen.policy_table(results.episodes_frame(stored).query("corruption == 'none'"))
     assert table.tasks.tolist()[:2] == ["Doors and drawers, together", "Others, together"]
     assert table["n, each"].tolist() == ["30 to 60", "30 to 60"] + ["10 to 20"] * 6  # SFT+Belief has one seed
