@@ -73,5 +73,5 @@ def sentence(manifest: str, episodes: pd.DataFrame) -> str:
         told = answer(added.low, added.high, "post-training helps here, and methods differ in how much",
                       "post-training on these demonstrations costs success, and methods differ in how much",
                       "whether post-training helps at all cannot be told")
-        text += f" SFT on clean data is {in_points(added)} from that: {told}."
+        text += f" SFT on clean data differs from that by {in_points(added)}: {told}."
     return text
