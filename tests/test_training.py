@@ -324,6 +324,14 @@ def words(*, root: Path, **changes) -> list[str]:
     return ["train", "--root", str(root), *runs.changes_of(tiny_config(**changes))]
 
 
+@pytest.fixture
+def heard():
+    """Ctrl-C reaches the process, also where whoever started the tests had it ignored, as in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def interrupt_at(monkeypatch, step: int) -> None:
     """Ctrl-C in the middle of that step."""
     whole = Trainer.train_step
@@ -336,7 +344,7 @@ def interrupt_at(monkeypatch, step: int) -> None:
     monkeypatch.setattr(Trainer, "train_step", interrupted)
 
 
-def test_the_command_that_was_interrupted_continues(dataset, tmp_path, monkeypatch, capsys):
+def test_the_command_that_was_interrupted_continues(dataset, tmp_path, monkeypatch, capsys, heard):
     changes = {"credit": "ptr", "data.path": str(dataset)}
     undisturbed = train(tiny_config(**changes), root=tmp_path / "whole", progress=False)
     with monkeypatch.context() as patch:
@@ -372,7 +380,7 @@ def test_a_run_of_other_demonstrations_is_not_taken_for_one_of_these(tmp_path):
     assert train(config, root=root, progress=False) == folder  # nor does anybody where there are none
 
 
-def test_a_checkpoint_of_other_demonstrations_is_not_continued(tmp_path, monkeypatch):
+def test_a_checkpoint_of_other_demonstrations_is_not_continued(tmp_path, monkeypatch, heard):
     data, root = tmp_path / "data", tmp_path / "runs"
     rewritten(data)
     config = tiny_config(credit="sft", **{"data.path": str(data)})
