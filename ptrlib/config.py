@@ -249,11 +249,6 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def from_dict(kind: type[ConfigT], values: Mapping[str, Any]) -> ConfigT:
-    """The inverse of :func:`to_dict`; keys that are missing keep their default."""
-    return override(kind(), _flatten(values))
-
-
 # Keys that came after runs had been stored. With the value that those runs were made with, which is its default, such
 # a key is left out of the fingerprint, so that they keep their names.
 ADDED_LATER = ("network.token_size", "network.fusion", "ranks", "crossfit.recorded_steps", "data.noise_bias",
@@ -270,12 +265,13 @@ def stored(values: Mapping[str, Any]) -> RunConfig:
 def fingerprint(config: RunConfig) -> str:
     """Eight hexadecimal digits that name a full configuration."""
     values, made_with = to_dict(config), _flatten(_defaults()) | MENDED_LATER
+    unread = MENDED_LATER.keys() - touched(config)
     for key in (*ADDED_LATER, *MENDED_LATER):
         *groups, name = key.split(".")
         found = values
         for group in groups:
             found = found[group]
-        if found[name] == made_with[key] or key in _unread(config):
+        if found[name] == made_with[key] or key in unread:
             del found[name]
     if not config.credit.startswith("crossfit"):  # nobody reads the group
         del values["crossfit"]
@@ -288,12 +284,12 @@ def _defaults() -> dict[str, Any]:
     return to_dict(RunConfig())
 
 
-def _unread(config: RunConfig) -> set[str]:
-    """Those of ``MENDED_LATER`` that make no difference: only PTR and its shuffled control look at the consequence."""
+def touched(config: RunConfig) -> set[str]:
+    """Those of ``MENDED_LATER`` that make a difference: only PTR and its shuffled control look at the consequence."""
     data, looks = config.data, config.credit in ("ptr", "random")
     return {key for key, matters in {
         "data.shift_targets": looks and data.random_shift > 0,
-        "data.true_tasks": looks and data.corruption in ("label_noise", "combined")}.items() if not matters}
+        "data.true_tasks": looks and data.corruption in ("label_noise", "combined")}.items() if matters}
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from ptrlib import runs
-from ptrlib.config import PTRConfig, RunConfig, fingerprint, from_dict, keys, override, stored, to_dict
+from ptrlib.config import PTRConfig, RunConfig, fingerprint, keys, override, stored, to_dict
 
 ROOT = Path(__file__).parents[1]
 MANIFEST = {
@@ -115,7 +115,7 @@ def test_configurations_survive_a_file_and_every_key_changes_the_fingerprint(tmp
     config = override(RunConfig(), {"seed": 3, "data.truncation_keep": [0.5, 0.6]})
     folder = runs.partial_folder(config, tmp_path)
     assert runs.read_config(folder) == config
-    assert from_dict(RunConfig, to_dict(config)) == config
+    assert stored(to_dict(config)) == config
     assert fingerprint(config) != fingerprint(RunConfig())
     assert "data.corruption" in keys(config)
 

@@ -5,10 +5,12 @@ The faults stand in the protocol ("Faults found after the runs"); the mended run
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from operator import attrgetter
 
 import pandas as pd
 
+from ptrlib.config import touched
 from ptrlib.report import results
 from ptrlib.report.charts import corruption_label
 from ptrlib.report.claim import truth_auroc
@@ -19,7 +21,21 @@ from ptrlib.report.verdicts import answer, in_points, scope
 MENDED = {"tabletop_corruption": "tabletop_mended", "libero_corruption": "libero_mended"}  # comparison: mended runs
 KIND = "combined"
 CHANGE, SHUFFLED = "PTR without the faults minus PTR as stored", "PTR without the faults minus its weights shuffled"
+FAULTS = {"data.true_tasks": "PTR's hard negatives knew the true task of mislabelled chunks",
+          "data.shift_targets": "a chunk's consequence was shifted like its observation, which gave it away"}
 LATE = 0.9  # of training: where accuracy is read
+
+
+def note(stored: Sequence[StoredRun]) -> str:
+    """Markdown: which of the runs shown have which of the faults; nothing where none has."""
+    told = []
+    for key, words in FAULTS.items():
+        having = sum(key in touched(config) and attrgetter(key)(config) for config in (
+            run.setting.config for run in stored))
+        if having:
+            told.append(f"in {having} of the {len(stored)} runs shown here {words} (`{key}: true`)")
+    return (f"*Faults found later:* {'; '.join(told)}. What mending changes stands on the page of corruptions, the "
+            "details in the protocol." if told else "")
 
 
 def runs_behind(manifest: str) -> tuple[list[StoredRun], list[StoredRun]]:

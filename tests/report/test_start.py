@@ -26,6 +26,16 @@ def test_without_its_runs_nothing_is_said_about_a_start_policy():
     assert start.rate("tabletop_sweep_tau") is None
 
 
+def test_runs_say_which_faults_they_have():
+    kinds = {manifest: mended.note(results.runs_of(manifest)) for manifest in (
+        "tabletop_hard", "libero_corruption", "libero_robocasa_generalist", "tabletop_mended", "tabletop_start")}
+    assert "in 10 of the 60 runs shown here PTR's hard negatives" in kinds["tabletop_hard"]
+    assert "shift_targets" not in kinds["tabletop_hard"]
+    assert "true_tasks" in kinds["libero_corruption"] and "shift_targets" in kinds["libero_corruption"]
+    assert "true_tasks" not in kinds["libero_robocasa_generalist"]  # clean data
+    assert kinds["tabletop_mended"] == kinds["tabletop_start"] == ""
+
+
 def test_runs_that_are_mended_in_nothing_differ_in_nothing(monkeypatch):
     monkeypatch.setitem(mended.MENDED, "tabletop_corruption", "tabletop_claim")  # which shares its runs
     table = mended.table("tabletop_corruption").set_index("question")
