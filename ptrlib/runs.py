@@ -181,6 +181,10 @@ def check(config: RunConfig) -> None:
     if config.data.random_shift >= config.network.image_size:
         raise ValueError(f"data.random_shift ({config.data.random_shift}) must be below network.image_size "
                          f"({config.network.image_size})")
+    warmup, steps = config.ptr.warmup_steps, config.ptr.optimization.steps
+    if config.credit in ("ptr", "random") and config.ptr.alpha > 0 and 0 < steps <= warmup:
+        raise ValueError(f"ptr.warmup_steps ({warmup}) must be below ptr.optimization.steps ({steps}), or every weight "
+                         "stays 1; lower the one or raise the other")
     slots = BasePolicyConfig.action_dim
     if config.ptr.base_policy.action_dim != slots:
         raise ValueError(f"'ptr.base_policy.action_dim' must be {slots}, the slots of ptrlib/policy/action_space.py, "

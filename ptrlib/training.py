@@ -423,7 +423,6 @@ def train(config: RunConfig, *, root: Path = runs.RUNS, progress: bool = True, p
     if runs.is_trained(config, root):
         _check_finished(config, final)
         return final
-    _check_warmup(config)
     started = datetime.now(UTC)
     trainer, source = _prepare(config, root)
     folder = runs.partial_folder(config, root)
@@ -445,14 +444,6 @@ def train(config: RunConfig, *, root: Path = runs.RUNS, progress: bool = True, p
             left_over.unlink()
         folder.rename(final)
     return final
-
-
-def _check_warmup(config: RunConfig) -> None:
-    """PTR's weights are all 1 until the warm-up has ended."""
-    warmup, steps = config.ptr.warmup_steps, config.ptr.optimization.steps
-    if config.credit in ("ptr", "random") and config.ptr.alpha > 0 and 0 < steps <= warmup:
-        raise ValueError(f"ptr.warmup_steps ({warmup}) must be below ptr.optimization.steps ({steps}), or every weight "
-                         "stays 1; lower the one or raise the other")
 
 
 def _check_finished(config: RunConfig, folder: Path) -> None:
