@@ -97,7 +97,7 @@ def test_the_arms_share_joints_and_all_robots_share_the_gripper():
 
 def test_a_manifest_is_narrowed_by_rule_with_steps_of_the_generalists_own(tmp_path, monkeypatch):
     path = tmp_path / "small.yaml"
-    path.write_text(yaml.safe_dump({"name": "small", "seeds": [0, 1], "methods": {
+    path.write_text(yaml.safe_dump({"name": "small", "seeds": [0, 1], "base": {"ptr.warmup_steps": 50}, "methods": {
         f"{rule}@{place}": {"credit": rule, "evaluation.suite": place}
         for rule in ("sft", "ptr") for place in ("gantry", "generalist")}}, sort_keys=False))
     monkeypatch.chdir(tmp_path)
