@@ -101,9 +101,10 @@ def method_label(config: RunConfig) -> str:
 
 
 def folder_name(config: RunConfig) -> str:
-    """Slug and fingerprint, e.g. ``libero_spatial-ptr-combined-s0-1a2b3c4d``."""
-    slug = f"{config.evaluation.suite}-{method_label(config)}-{config.data.corruption}-s{config.seed}"
-    return f"{slug}-{fingerprint(config)}"
+    """Slug and fingerprint, e.g. ``libero_spatial-ptr-combined-s0-1a2b3c4d``: the demonstrations' file or folder,
+    method, corruption and seed."""
+    names = "+".join(Path(path).name.removesuffix(".hdf5") for path in (config.data.path, *config.data.further_paths))
+    return f"{names}-{method_label(config)}-{config.data.corruption}-s{config.seed}-{fingerprint(config)}"
 
 
 def load_manifest(path: str | Path, changes: Mapping[str, Any] | None = None) -> Manifest:

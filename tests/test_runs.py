@@ -54,6 +54,11 @@ def test_a_grid_becomes_settings_with_distinct_folders(tmp_path):
     assert not any(s.method == "oracle" and s.config.data.corruption == "none" for s in settings)
 
 
+def test_a_folder_is_named_after_what_was_learned_from():
+    own = override(RunConfig(), {"data.path": "demos/image_v141.hdf5", "data.further_paths": ("demos/lifting/",)})
+    assert runs.folder_name(own) == f"image_v141+lifting-ptr-none-s0-{fingerprint(own)}"
+
+
 def test_a_seed_may_be_skipped_for_some_of_the_settings(tmp_path):
     settings = runs.load_manifest(write(tmp_path, skip=[{"seed": 1, "method": "ptr"}])).settings
     assert {(s.method, s.config.seed) for s in settings} == {
