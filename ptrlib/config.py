@@ -148,6 +148,7 @@ class DataConfig:
     state_column: str = ""  # of a LeRobot dataset; "": observation.state
     action_column: str = ""  # of a LeRobot dataset; "": action
     episodes_per_task: int = 50  # the first of each HDF5 file, or of each task of a LeRobot dataset; 0: all
+    operators: tuple[str, ...] = ()  # of those episodes, these demonstrators' alone; () for everybody's
     offset: int = 16  # Delta: steps between o_t and the post-action observation
     segment_chunks: int = 4  # consecutive chunks through which belief tokens recur
     chunk_stride: int = 8  # steps between consecutive chunks of a segment; as executed
@@ -252,7 +253,8 @@ def _plain(value: Any) -> Any:
 # Keys that came after runs had been stored. With the value that those runs were made with, which is its default, such
 # a key is left out of the fingerprint, so that they keep their names.
 ADDED_LATER = ("network.token_size", "network.fusion", "ranks", "crossfit.recorded_steps", "data.noise_bias",
-               "data.further_paths", "data.cameras", "network.target_size", "data.state_column", "data.action_column")
+               "data.further_paths", "data.cameras", "network.target_size", "data.state_column", "data.action_column",
+               "data.operators")
 # Likewise, but the default is better than what those runs had, and their manifests say that they had it.
 MENDED_LATER = {"data.shift_targets": True, "data.true_tasks": True}
 

@@ -195,7 +195,17 @@ def _read(config: RunConfig, cameras: tuple[str, ...] | None) -> list[Episode]:
                              state_column=data.state_column, action_column=data.action_column)
         _check_robots(read, data.embodiment)
         episodes += read
-    return episodes
+    return _of_operators(episodes, config)
+
+
+def _of_operators(episodes: list[Episode], config: RunConfig) -> list[Episode]:
+    """The episodes of data.operators. Raises ValueError if one of them demonstrated nothing."""
+    wanted, known = config.data.operators, sorted({episode.operator for episode in episodes})
+    for name in wanted:
+        if name not in known:
+            raise ValueError(f"data.operators names {name!r} and the demonstrators in {_paths(config)} are "
+                             f"{', '.join(map(repr, known))}; choose among these")
+    return [episode for episode in episodes if episode.operator in wanted] if wanted else episodes
 
 
 def _paths(config: RunConfig) -> str:

@@ -491,6 +491,17 @@ def test_a_lerobot_dataset_trains(tmp_path):
     assert len(load_data(config).train.episodes) == 4  # two of each of the two tasks
 
 
+def test_some_demonstrators_alone_are_learned_from(tmp_path, episodes):
+    for number, episode in enumerate(episodes):
+        write_episodes(tmp_path / f"{number}.hdf5", [replace(episode, operator=("precise", "slow")[number % 2])])
+    here = {"data.path": str(tmp_path), "data.held_out_fraction": 0.0}
+    read = load_data(tiny_config(**here, **{"data.operators": ["slow"]})).train.episodes
+    assert [episode.operator for episode in read] == ["slow"] * 4
+    assert len(load_data(tiny_config(**here)).train.episodes) == 8
+    with pytest.raises(ValueError, match="names 'quick' and the demonstrators in .* are 'precise', 'slow'; choose"):
+        load_data(tiny_config(**here, **{"data.operators": ["slow", "quick"]}))
+
+
 def test_two_robots_with_cameras_of_their_own_train_one_policy(tmp_path):
     """What each sees is looked for under all names of a view, in training and when the policy acts."""
     write_episodes(tmp_path / "first.hdf5", tiny_episodes(4, 30, 32))
