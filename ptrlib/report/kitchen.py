@@ -34,6 +34,7 @@ from ptrlib.report.results import (
 from ptrlib.report.statistics import wilson_interval
 from ptrlib.report.verdicts import answer, scope
 from ptrlib.runs import RUNS, Setting, read_config
+from ptrlib.simulators.demonstrators.styles import STYLES
 from ptrlib.simulators.robocasa import DOOR_DRAWER, OTHERS, PICK_PLACE, SUITES, TASKS, task_named
 
 FOLDER = REPOSITORY / "experiments" / "demonstrators" / "robocasa"
@@ -45,6 +46,7 @@ TUNED_SEEDS = 100
 MET_SEEDS = range(1000, 1005)
 RECORDED = "robocasa_short"  # the suite whose attempts are those of the recordings that policies learn from
 SCENES = 50  # of each task, that the demonstrators are to be judged on
+ENOUGH = 17  # Door/Drawer episodes of 30 that SFT must keep for its rate to be taken, by the protocol
 FLOOR = 0.5  # success of SFT on clean data over Door/Drawer tasks, before methods are compared
 GOOD, BEST = 0.80, 0.95  # success that is asked of at least 18 and at least 12 of the tasks
 
@@ -121,7 +123,8 @@ def introduction(stored: Sequence[StoredRun]) -> str:
         raise ValueError(f"{stored[0].name} starts from no stored policy; name a manifest with initial_policy")
     seeds = training_seeds(episodes)
     return (f"**{world_of(stored)}.** Each policy learned {_learned(config, stored[0].folder.parent)}, then for "
-            f"{steps_of(stored)} from {config.data.episodes_per_task} others of each in five styles; "
+            f"{steps_of(stored)} from {config.data.episodes_per_task} others of each in five styles, at a "
+            f"learning rate of {config.ptr.optimization.learning_rate:g}; "
             f"{span(seeds)} training "
             f"seed{'s' if seeds.max() > 1 else ''}, {len(episodes)} evaluation episodes ({len(stored)} runs, one by "
             f"one on the provenance page).")
@@ -151,10 +154,44 @@ def start_note(episodes: pd.DataFrame) -> str:
             f"states {episodes.init_state.min()} to {episodes.init_state.max()}):")
 
 
+def rates_tried(stored: Sequence[StoredRun]) -> pd.DataFrame:
+    """Success, as text, of the policy that these runs of SFT on clean data start from and after each learning rate that
+    was tried, in the same scenes.
+
+    Raises:
+        ValueError: the start policy was not judged in these scenes.
+    """
+    tried = sorted(stored, key=lambda run: run.setting.config.ptr.optimization.learning_rate)
+    config = tried[0].setting.config
+    start = start_episodes(config, tried[0].folder.parent)
+    parts = {"none: the start policy": start} | {
+        f"{run.setting.config.ptr.optimization.learning_rate:g}": episodes_frame([run]) for run in tried}
+    scenes = {tuple(sorted(zip(part.task.astype(str), part.init_state, strict=True))) for part in parts.values()}
+    if len(scenes) != 1:
+        raise ValueError(f"{config.initial_policy} and the runs that start from it were not judged in the same scenes; "
+                         "evaluate them with the same tasks and init states")
+    rows = []
+    for name, part in parts.items():
+        for words, scenes_of in (("all tasks", part), ("Door/Drawer", _doors(part))):
+            successes, count = int(scenes_of.success.sum()), len(scenes_of)
+            rows.append({"learning rate": name, "tasks": words, "succeeds in": f"{successes} of {count}",
+                         "success (%)": wilson_interval(successes, count).text(100)})
+    return pd.DataFrame(rows)
+
+
+def rate_note(stored: Sequence[StoredRun]) -> str:
+    """Markdown: which of these rates the protocol takes, the largest whose SFT keeps ENOUGH Door/Drawer episodes or else
+    the least, and whether what it keeps is enough."""
+    kept = {run.setting.config.ptr.optimization.learning_rate: int(_doors(episodes_frame([run])).success.sum())
+            for run in stored}
+    rate = max((rate for rate, count in kept.items() if count >= ENOUGH), default=min(kept))
+    told = "enough" if kept[rate] >= ENOUGH else f"fewer than the {ENOUGH} that were asked for, as with every rate tried"
+    return f"By that rule the rate is **{rate:g}**: it keeps {kept[rate]} Door/Drawer episodes, {told}."
+
+
 def floor(episodes: pd.DataFrame) -> str:
     """A sentence of Markdown: does SFT on clean data open and close often enough for methods to be compared?"""
-    plain = episodes[(episodes.method == "sft") & (episodes.corruption == "none")]
-    plain = plain[plain.task.map(category) == CATEGORIES[DOOR_DRAWER][0]]
+    plain = _doors(episodes[(episodes.method == "sft") & (episodes.corruption == "none")])
     if plain.empty:
         return "No run of SFT on clean data says whether methods can be compared."
     rate = wilson_interval(int(plain.success.sum()), len(plain))
@@ -162,6 +199,11 @@ def floor(episodes: pd.DataFrame) -> str:
             else "**which misses the half that the protocol asks for, so these rates rank nothing**")
     return (f"Trained plainly on clean data, the policy succeeds in {rate.text(100)} % of {len(plain)} episodes of "
             f"{plain.task.nunique()} Door/Drawer tasks, {told}.")
+
+
+def _doors(episodes: pd.DataFrame) -> pd.DataFrame:
+    """Those of Door/Drawer tasks; episodes of other worlds are none."""
+    return episodes[episodes.task.isin([task.name for task in TASKS if task.category == DOOR_DRAWER])]
 
 
 def comparison(episodes: pd.DataFrame) -> str:
@@ -216,6 +258,46 @@ def verdict(rates: pd.DataFrame) -> str:
                "are not known well, see the intervals." if len(few) else "")
             + (f" Below {GOOD:.0%}: {', '.join(poor)}." if poor else "")
             + (f" Without a recorded attempt: {', '.join(none)}." if none else ""))
+
+
+def still_open(attempts: pd.DataFrame) -> str:
+    """Markdown: a line per task that stays below GOOD, with what its failures were."""
+    rates = task_rates(attempts)
+    lines = []
+    for task in rates.task[rates.success < GOOD]:
+        mine = attempts[attempts.task == task]
+        failed = mine[~mine.success]
+        late, phases = int((failed.steps == mine.steps.max()).sum()), failed.phase.value_counts()
+        by_style = failed["style"].value_counts()
+        lines.append(
+            f"- {task}: {len(failed)} of {len(mine)} attempts fail, {late} of them because the library's time ran out "
+            f"({mine.steps.max():.0f} steps). By style: {_counted(by_style)}. What the demonstrator was at: "
+            f"{_counted(phases)}.")
+    return "\n".join(lines)
+
+
+def style_table(attempts: pd.DataFrame) -> pd.DataFrame:
+    """Successes of attempts per task, in the paper's order, and style."""
+    counts = attempts.groupby(["task", "style"]).success.agg(["sum", "count"])
+    cells = (counts["sum"].astype(str) + " of " + counts["count"].astype(str)).unstack("style").fillna("–")
+    cells = cells[[style for style in STYLES if style in cells]]
+    return cells.loc[[task.name for task in TASKS if task.name in cells.index]].rename_axis(
+        None, axis=1).reset_index()
+
+
+def style_note(attempts: pd.DataFrame) -> str:
+    """Markdown: how many tasks reach GOOD in every one of the styles, and the rate of each style."""
+    by_cell = attempts.groupby(["task", "style"]).success.mean().unstack("style")
+    every = int((by_cell >= GOOD).all(axis=1).sum())
+    by_style = attempts.groupby("style").success.agg(["sum", "count"])
+    told = ", ".join(f"{style} {wilson_interval(int(row['sum']), int(row['count'])).text(100)}"
+                     for style, row in by_style.loc[[style for style in STYLES if style in by_style.index]].iterrows())
+    return (f"Style by style, with some ten scenes each, **{every} of {len(by_cell)} tasks reach {GOOD:.0%} in every "
+            f"style**. Over all tasks, in percent: {told}.")
+
+
+def _counted(counts: pd.Series) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
 
 
 def told_apart(attempts: pd.DataFrame) -> str:
