@@ -63,7 +63,7 @@ def verdict(table: pd.DataFrame, clean: pd.DataFrame) -> str:
         precise, alone = rows.loc[SETS["precise"]], rows.loc[ALONE]
         ptr = compare(clean[clean.suite == suite], {("ptr", "none"): 1.0, ("sft", "none"): -1.0})
         told = answer(precise.low, precise.high, "there is something to win by judging demonstrators",
-                      "judging demonstrators costs success", "whether judging demonstrators wins anything cannot be told")
+                      "judging demonstrators costs success", "whether judging them wins anything cannot be told")
         lines.append(f"- On the {suite} suite the precise demonstrator's alone differ from everybody's by "
                      f"{precise['minus everybody’s']}: **{told}**. The start policy, left alone, differs by "
                      f"{alone['minus everybody’s']}, PTR by {in_points(ptr)}.")

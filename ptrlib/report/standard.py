@@ -124,7 +124,8 @@ def benchmark_note(manifest: str, root: Path = runs.RUNS) -> str:
     stored, episodes = _clean_runs(manifest, root)
     seeds = episodes.training_seed.nunique()
     return (f"**{results.world_of(stored)}**: {episodes.task.nunique()} tasks, {seeds} training "
-            f"seed{'s' if seeds > 1 else ''} per method, {results.steps_of(stored)}. {_floors(stored, episodes)}").strip()
+            f"seed{'s' if seeds > 1 else ''} per method, {results.steps_of(stored)}. "
+            f"{_floors(stored, episodes)}").strip()
 
 
 def _floors(stored: list[results.StoredRun], episodes: pd.DataFrame) -> str:

@@ -160,3 +160,35 @@ def test_policies_are_compared_on_the_same_scenes():
     both = kitchen.comparison(pd.concat([episodes, episodes.assign(corruption="combined")]))
     assert both.startswith(text) and "With combined corruption PTR minus SFT is +75.0 [" in both
     assert kitchen.comparison(episodes[episodes.method == "sft"]) == ""
+
+
+def test_failures_of_an_open_task_are_told_by_what_ended_them():
+    attempts = pd.DataFrame([{"task": "OpenDoubleDoor", "style": style, "success": number >= 4,
+                              "steps": 700 if number < 3 else 300, "phase": "pull"} for style in ("slow", "precise") for number in range(8)])
+    text = kitchen.still_open(pd.concat([attempts, attempts.assign(task="OpenDrawer", success=True)]))
+    assert text.startswith("- OpenDoubleDoor: 8 of 16 attempts fail, 6 of them because the library's time ran out")
+    assert "pull 8" in text and "slow 4" in text and "OpenDrawer" not in text
+    table = kitchen.style_table(attempts)
+    assert table.columns.tolist() == ["task", "precise", "slow"] and table.iloc[0].tolist() == [
+        "OpenDoubleDoor", "4 of 8", "4 of 8"]
+    quick = attempts.assign(success=(attempts["style"] == "precise") | attempts.success)
+    assert "**0 of 1 tasks reach 80% in every style**" in kitchen.style_note(quick)
+    assert "**1 of 1 tasks" in kitchen.style_note(quick[quick["style"] == "precise"])
+
+
+def test_gentler_training_is_told_beside_the_start_in_its_scenes():
+    stored = results.runs_of("robocasa_rate")
+    table = kitchen.gentler(stored)
+    assert table["learning rate"].tolist() == ["none: the start policy"] * 2 + ["0.0001"] * 2 + ["3e-05"] * 2
+    assert table["succeeds in"].tolist() == ["36 of 60", "18 of 30", "26 of 60", "14 of 30", "23 of 60", "12 of 30"]
+    assert "the one at 0.0001 for 400 steps on 20 demonstrations a task keeps most Door/Drawer episodes, 14" in \
+        kitchen.gentler_note(stored) and "**which is not enough**" in kitchen.gentler_note(stored)
+    elsewhere = results.runs_of("robocasa_corruption")[:1]
+    with pytest.raises(ValueError, match="were not judged in the same scenes; evaluate them"):
+        kitchen.gentler(elsewhere)
+
+
+def test_the_floor_looks_at_robocasas_episodes_alone():
+    episodes = pd.DataFrame([{"task": task, "method": "sft", "corruption": "none", "success": task == "OpenDrawer"}
+                             for task in ("OpenDrawer", "put the bowl on the plate") for _ in range(4)])
+    assert "of 4 episodes of 1 Door/Drawer tasks, which reaches the half" in kitchen.floor(episodes)
