@@ -164,7 +164,8 @@ def test_policies_are_compared_on_the_same_scenes():
 
 def test_failures_of_an_open_task_are_told_by_what_ended_them():
     attempts = pd.DataFrame([{"task": "OpenDoubleDoor", "style": style, "success": number >= 4,
-                              "steps": 700 if number < 3 else 300, "phase": "pull"} for style in ("slow", "precise") for number in range(8)])
+                              "steps": 700 if number < 3 else 300, "phase": "pull"}
+                             for style in ("slow", "precise") for number in range(8)])
     text = kitchen.still_open(pd.concat([attempts, attempts.assign(task="OpenDrawer", success=True)]))
     assert text.startswith("- OpenDoubleDoor: 8 of 16 attempts fail, 6 of them because the library's time ran out")
     assert "pull 8" in text and "slow 4" in text and "OpenDrawer" not in text
