@@ -41,7 +41,16 @@ from ptrlib.report.statistics import (
 )
 from ptrlib.report.verdicts import Verdict, answer, in_points, scope, score_auroc
 
-INTERFERENCE = ("ptr", "ptr_alpha0", "ptr_tenth", "ptr_detached", "sft_belief")
+# What section a compares on clean data: baseline -> method -> question. SFT+Belief has PTR's belief tokens, SFT none.
+INTERFERENCE = {
+    "sft": {"ptr": "a. Does PTR fall behind SFT on clean data?",
+            "sft_belief": "a. Do belief tokens alone (SFT+Belief)?",
+            "no_belief": "a. Does PTR without belief tokens?"},
+    "sft_belief": {"ptr": "a. Does PTR fall behind SFT+Belief, which has the same belief tokens, on clean data?",
+                   "ptr_alpha0": "a. Do its auxiliary losses alone (α = 0, against SFT+Belief)?",
+                   "ptr_tenth": "a. Does PTR with both losses at a tenth (against SFT+Belief)?",
+                   "ptr_detached": "a. Does PTR whose scorer reads without gradient (against SFT+Belief)?"}}
+BASELINES = {"sft": "minus SFT’s", "sft_belief": "minus SFT+Belief’s"}
 OWN = "crossfit"  # begins the names of our own rules, whose scores are fixed before training
 LATE = 0.75  # the episode's last quarter begins
 AT_CLIP = 0.999  # of w_max: a weight above this share of it is at the clip
@@ -85,6 +94,24 @@ def differences(episodes: pd.DataFrame, methods: Sequence[str] | None = None) ->
     pairs.sort(key=lambda pair: (list(CORRUPTION_LABELS).index(pair[1]), in_order(episodes.method).index(pair[0])))
     return intervals(pairs, ["method", "corruption"], lambda method, kind: compare(
         episodes, {(method, kind): 1.0, ("sft", kind): -1.0})) if pairs else pd.DataFrame()
+
+
+def interference(episodes: pd.DataFrame) -> pd.DataFrame:
+    """:func:`differences` on clean data, to SFT and to SFT+Belief: ``corruption`` holds the baseline."""
+    rows = intervals([(method, baseline) for baseline, method, _ in _asked_of_interference(episodes)],
+                     ["method", "corruption"], lambda method, baseline: compare(
+                         episodes, {(method, "none"): 1.0, (baseline, "none"): -1.0}))
+    order = in_order(rows.method) if len(rows) else []
+    return rows.sort_values("method", key=lambda names: names.map(order.index), kind="stable") if order else rows
+
+
+def _asked_of_interference(episodes: pd.DataFrame) -> Iterator[tuple[str, str, str]]:
+    """(baseline, method, question) of INTERFERENCE that were both run on clean data."""
+    there = set(episodes.method[episodes.corruption == "none"])
+    for baseline, questions in INTERFERENCE.items():
+        for method, question in questions.items():
+            if {method, baseline} <= there:
+                yield baseline, method, question
 
 
 def difference_table(measured: pd.DataFrame) -> pd.DataFrame:
@@ -384,14 +411,8 @@ def _meaning(episodes: pd.DataFrame, corruption: str) -> Iterator[Verdict]:
 
 
 def _interference(episodes: pd.DataFrame) -> Iterator[Verdict]:
-    there = set(zip(episodes.method, episodes.corruption, strict=True))
-    questions = {"ptr": "a. Does PTR fall behind SFT on clean data?",
-                 "ptr_alpha0": "a. Do its auxiliary losses alone (α = 0)?",
-                 "ptr_tenth": "a. Does PTR with both losses at a tenth?",
-                 "ptr_detached": "a. Does PTR whose scorer reads without gradient?"}
-    for method, question in questions.items():
-        if {(method, "none"), ("sft", "none")} <= there:
-            yield points(question, episodes, {(method, "none"): 1.0, ("sft", "none"): -1.0}, "no, it is ahead", "yes")
+    for baseline, method, question in _asked_of_interference(episodes):
+        yield points(question, episodes, {(method, "none"): 1.0, (baseline, "none"): -1.0}, "no, it is ahead", "yes")
 
 
 def _saturation(measured: pd.DataFrame, corruption: str) -> Iterator[Verdict]:

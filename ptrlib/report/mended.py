@@ -23,6 +23,10 @@ KIND = "combined"
 CHANGE, SHUFFLED = "PTR without the faults minus PTR as stored", "PTR without the faults minus its weights shuffled"
 FAULTS = {"data.true_tasks": "PTR's hard negatives knew the true task of mislabelled chunks",
           "data.shift_targets": "a chunk's consequence was shifted like its observation, which gave it away"}
+# Beginnings of questions on other pages -> the question that the mended runs answer.
+ANSWERED_AGAIN = {"c. Does PTR's score, of chunks it learns from,":
+                  "Does its score tell corrupted chunks, without the faults?",
+                  "Is it what PTR's weights say": f"{SHUFFLED}, {corruption_label(KIND)}"}
 LATE = 0.9  # of training: where accuracy is read
 
 
@@ -63,6 +67,20 @@ def sentence(manifest: str) -> str:
             "hard negatives knew the true task of mislabelled chunks. Without them, does its score tell corrupted "
             f"chunks? {score.number}: **{score.answer}**. Is it what its weights say? {weights.number}: "
             f"**{weights.answer}**. Its success changes by {change.number}: **{change.answer}**.")
+
+
+def beside(answers: pd.DataFrame, manifest: str) -> pd.DataFrame:
+    """``answers`` (question, number, answer) with a row more below each that the mended runs answer too; as they are
+    if those runs are not stored."""
+    if not (results.is_stored(manifest) and results.is_stored(MENDED[manifest])):
+        return answers
+    told, rows = table(manifest).set_index("question"), []
+    for row in answers.to_dict("records"):
+        rows.append(row)
+        for begins, question in ANSWERED_AGAIN.items():
+            if row["question"].startswith(begins):
+                rows.append({"question": "… without the faults found later", **told.loc[question].to_dict()})
+    return pd.DataFrame(rows)
 
 
 def _answers(older: list[StoredRun], mended: list[StoredRun]) -> Iterator[tuple[str, str, str]]:

@@ -22,7 +22,7 @@ VARIANTS = {"name": "tiny_variants", "extends": "tabletop_corruption", "base": {
                                           "ptr.w_max": 20.0}}, "seeds": [0]}
 CHANCES = {("sft", "none"): 0.8, ("sft", "combined"): 0.3, ("oracle", "combined"): 0.7, ("crossfit", "combined"): 0.66,
            ("crossfit", "none"): 0.8, ("crossfit_random", "combined"): 0.3, ("ptr", "combined"): 0.3,
-           ("ptr", "none"): 0.4, ("ptr_detached", "none"): 0.8}
+           ("ptr", "none"): 0.4, ("ptr_detached", "none"): 0.6, ("sft_belief", "none"): 0.6}
 METHODS = ["sft", "ptr", "oracle", "crossfit", "crossfit_random"]  # of the tiny page
 
 
@@ -38,11 +38,23 @@ def episodes() -> pd.DataFrame:
 def test_verdicts_follow_the_intervals():
     told = claim.verdicts(episodes(), unscored(), pd.DataFrame(), "combined").set_index("question").answer
     assert told["a. Does PTR fall behind SFT on clean data?"] == "yes"
-    assert told["a. Does PTR whose scorer reads without gradient?"] == "cannot be told"
+    assert told["a. Do belief tokens alone (SFT+Belief)?"] == "yes"
+    assert told["a. Does PTR whose scorer reads without gradient (against SFT+Belief)?"] == "cannot be told"
+    without = claim.verdicts(episodes().query("method != 'sft_belief'"), unscored(), pd.DataFrame(), "combined")
+    assert not without.question.str.contains("SFT+Belief", regex=False).any()
     assert not any(question.startswith("e.") for question in told.index)  # they have a page of their own
     flat = episodes().assign(success=True)
     assert "is +0.0 [+0.0, +0.0] points from SFT: **cannot be told**" in claim.headline(flat, "combined")
     assert "not tested" in claim.headline(flat[flat.method != "ptr"], "combined")
+
+
+def test_interference_is_read_against_the_policy_with_the_same_tokens():
+    measured = claim.interference(episodes()).set_index(["method", "corruption"])
+    assert list(measured.index) == [("sft_belief", "sft"), ("ptr", "sft"), ("ptr", "sft_belief"),
+                                    ("ptr_detached", "sft_belief")]
+    assert measured.estimate["ptr", "sft"] == pytest.approx(
+        measured.estimate["ptr", "sft_belief"] + measured.estimate["sft_belief", "sft"])
+    assert measured.estimate["ptr_detached", "sft_belief"] == 0.0
 
 
 def test_saturation_counts_chunks_at_the_clip(tiny_book):

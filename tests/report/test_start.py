@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 
 from ptrlib.report import mended, results, start
@@ -45,3 +46,13 @@ def test_runs_that_are_mended_in_nothing_differ_in_nothing(monkeypatch):
     for question in ("Chunks identified late in training, {}", "Does its score tell corrupted chunks, {}?"):
         stored, without = (table.loc[question.format(words)].number for words in ("as stored", "without the faults"))
         assert stored == without
+
+
+def test_what_the_mended_runs_answer_too_stands_below_the_older_answer(monkeypatch):
+    answers = pd.DataFrame({"question": ["Is it what PTR's weights say, and not merely weights?", "other"],
+                            "number": "1", "answer": "yes"})
+    both = mended.beside(answers, "tabletop_corruption")
+    assert both.answer.tolist() == ["yes", "cannot be told", "yes"]
+    assert both.question[1] == "… without the faults found later" and both.number[1].startswith("+0.6 [")
+    monkeypatch.setattr(results, "is_stored", lambda name: False)
+    assert mended.beside(answers, "tabletop_corruption").equals(answers)
