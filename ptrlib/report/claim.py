@@ -302,7 +302,8 @@ def over_phase(weights: pd.DataFrame, methods: Sequence[str], bins: int = 8) -> 
 
 
 STARTS = {"pretrained": "from the pretrained policy", "scratch": "from scratch"}
-START_CONTROLS = {"ptr_alpha0": "f. From scratch, do PTR’s weights help (against α = 0, its losses alone)?",
+START_CONTROLS = {"sft_belief": "f. From scratch, is PTR ahead of SFT+Belief, which has the same belief tokens?",
+                  "ptr_alpha0": "f. From scratch, do PTR’s weights help (against α = 0, its losses alone)?",
                   "random": "f. From scratch, is it what they say (against the same weights shuffled)?"}
 
 
