@@ -74,13 +74,32 @@ def recovery(episodes: pd.DataFrame, method: str, corruption: str) -> Interval:
 
 
 def recoveries(episodes: pd.DataFrame, corruption: str) -> pd.DataFrame:
-    """:func:`recovery` of every method but the two that define the gap."""
+    """:func:`recovery` of every method but the two that define the gap; no rows where there is no gap to win back."""
     there = set(episodes[episodes.corruption == corruption].method)
-    if not {"sft", "oracle"} <= there:
+    if not {"sft", "oracle"} <= there or _gap(episodes, corruption).low <= 0:
         return pd.DataFrame()
     methods = [(method,) for method in in_order(there) if method not in ("sft", "oracle")]
     return intervals(methods, ["method"], lambda method: recovery(episodes, method, corruption)) if methods \
         else pd.DataFrame()
+
+
+def _gap(episodes: pd.DataFrame, corruption: str) -> Interval:
+    return compare(episodes, {("oracle", corruption): 1.0, ("sft", corruption): -1.0})
+
+
+def of_kind(episodes: pd.DataFrame, corruption: str) -> str:
+    """Sentences of Markdown on WIDER with one corruption: the gap, the gain over SFT, and its shuffled control."""
+    gap, terms = _gap(episodes, corruption), {(WIDER, corruption): 1.0, ("sft", corruption): -1.0}
+    gain, share = compare(episodes, terms), recoveries(episodes, corruption)
+    left = ("leaving the hit episodes out wins {} points" if gap.low > 0 else
+            "leaving the hit episodes out wins nothing that can be told ({} points), so there is no gap to win back")
+    told = answer(gain.low, gain.high, "the rule beats SFT", "the rule loses to SFT",
+                  "whether the rule beats SFT cannot be told")
+    won = "" if share.empty else next(
+        f" It wins back {Interval(row.estimate, row.low, row.high, row.count).text(100, digits=0)} % of the gap."
+        for row in share.itertuples() if row.method == WIDER)
+    return (f"{left.format(gap.text(100, sign=True))}; {gain.text(100, sign=True)} points from SFT, **{told}**"
+            f"{scope(alike(episodes, terms))}.{won} {against_shuffled(episodes, corruption)}")
 
 
 def against_shuffled(episodes: pd.DataFrame, corruption: str) -> str:
