@@ -80,7 +80,15 @@ def totals(frame: pd.DataFrame) -> str:
             f"episodes. {frame.dirty.sum()} were made with uncommitted changes to the package; "
             f"{(evaluated.commit != evaluated.evaluation_commit).sum()} were evaluated at another commit than they "
             "were trained at. Runs on the same demonstrations share a fingerprint "
-            f"({frame.data_fingerprint.nunique()} in all).")
+            f"({frame.data_fingerprint.nunique()} in all).{_of_tabletop(frame)}")
+
+
+def _of_tabletop(frame: pd.DataFrame) -> str:
+    """What all runs took that need no simulator but ours, on the machines that made them; "" where there is none."""
+    mine = frame[frame.manifest.str.startswith("tabletop")]
+    hours = (mine.training_seconds * mine.ranks + mine.evaluation_seconds.fillna(0.0)).sum() / HOURS
+    return (f" Tabletop's whole set, {len(mine)} of these runs, took {hours:.1f} core-hours, so {hours / 2:.1f} hours "
+            "on two cores like those that made it." if len(mine) else "")
 
 
 def run_lists(frame: pd.DataFrame) -> str:

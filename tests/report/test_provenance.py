@@ -40,6 +40,9 @@ def test_a_run_that_manifests_share_is_counted_once(tmp_path):
     once = provenance.each_once(twice)
     assert len(twice) == 12 and len(once) == 6
     assert provenance.totals(twice) == provenance.totals(once) and provenance.totals(once).startswith("6 runs, ")
+    assert "Tabletop" not in provenance.totals(once)
+    mine = once.assign(manifest="tabletop_x", ranks=2, training_seconds=3600.0, evaluation_seconds=1800.0)
+    assert "Tabletop's whole set, 6 of these runs, took 15.0 core-hours, so 7.5 hours" in provenance.totals(mine)
     machines = provenance.machine_table(twice, ["torch", "nothing"])
     assert machines.runs.sum() == 6 and "nothing" not in machines
     [row] = provenance.manifest_table(once).to_dict("records")
