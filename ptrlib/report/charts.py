@@ -63,6 +63,11 @@ def world_label(world: str, suite: str, assets: str = "") -> str:
     return " and ".join(labels)
 
 
+def folded(label: str) -> str:
+    """A label on two lines where it names RoboCasa's kitchen and is too long for half a figure."""
+    return label.replace("minimal kitchen", "minimal\nkitchen")
+
+
 def method_colour(method: str) -> str:
     return COLOURS[METHODS.get(method, ("", "black"))[1]]
 

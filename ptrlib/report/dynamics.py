@@ -55,9 +55,9 @@ class Gathered:
         return table.assign(progress=table.step / table.groupby("run").step.transform("max"))
 
 
-def setting_label(config: RunConfig) -> str:
-    """``Tabletop (easy), clean data``: what a run's line is called."""
-    world = charts.world_label(config.evaluation.world, config.evaluation.suite)
+def setting_label(config: RunConfig, world: str = "") -> str:
+    """``Tabletop (easy), clean data``: what a run's line is called; ``world`` is its name where more is known of it."""
+    world = world or charts.world_label(config.evaluation.world, config.evaluation.suite)
     return f"{world}, {charts.corruption_label(config.data.corruption)}"
 
 
@@ -122,8 +122,9 @@ def gather(manifests: Sequence[Path], root: Path = runs.RUNS) -> Gathered:
             done = runs.is_trained(setting.config, root)
             counts.setdefault(setting_label(setting.config), []).append(done)
             if done and setting.folder_name not in labels:
-                labels[setting.folder_name] = setting_label(setting.config)
-                stored.append(StoredRun(setting, root / setting.folder_name))
+                run = StoredRun(setting, root / setting.folder_name)
+                labels[run.name] = setting_label(setting.config, results.world_of([run]))  # with RoboCasa's assets
+                stored.append(run)
         absent += [f"{label}: {done.count(False)} of {len(done)} runs are not stored; make them with "
                    f"`ptrlib run {_original(loaded, path)}`" for label, done in counts.items() if not all(done)]
     if not stored:
@@ -219,7 +220,7 @@ def source_colours(settings: Sequence[str] | pd.Series) -> dict[str, tuple[str, 
 def _legend(figure: Figure) -> None:
     found = {label: handle for panel in figure.axes
              for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)}
-    figure.legend(found.values(), found.keys(), loc="outside upper center", ncols=2)
+    figure.legend(found.values(), map(charts.folded, found), loc="outside upper center", ncols=2)
 
 
 def path_chart(metrics: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from ptrlib.config import PTRConfig
 from ptrlib.report import results
+from ptrlib.report.charts import folded
 from ptrlib.report.dynamics import END, Gathered, in_order, source_colours
 from ptrlib.report.figures import COLOURS
 from ptrlib.report.statistics import POSITIVE, SHARE, Interval, mean_by_episode, mean_over_runs
@@ -66,7 +67,7 @@ def histogram_chart(chunks: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
             part = drawn[(drawn.setting == setting) & (drawn.moment == moment)]
             if len(part):
                 axes.stairs(part.share, edges, fill=True, alpha=0.55, color=colour, label=f"step {part.step.iloc[0]}")
-        axes.set_title(setting.replace(", ", "\n"), fontsize=9)
+        axes.set_title(folded(setting.replace(", ", "\n")), fontsize=9)
         axes.legend()
     for axes in panels[:, 0]:
         axes.set_ylabel("share of chunks")
@@ -140,7 +141,7 @@ def reduction_chart(reduction: pd.DataFrame, warmup: dict[str, float]) -> tuple[
             axes.plot(100 * line.progress, line["mean"], style, color=COLOURS[colour], linewidth=1.2, label=label)
             axes.fill_between(100 * line.progress, line["min"], line["max"], color=COLOURS[colour], alpha=0.15,
                               linewidth=0)
-        axes.set_title(setting.replace(", ", "\n"), fontsize=9)
+        axes.set_title(folded(setting.replace(", ", "\n")), fontsize=9)
     for axes in panels.flat[max(0, len(settings) - 2):len(settings)]:
         axes.set_xlabel("training (% of its steps)")
         axes.tick_params(labelbottom=True)
@@ -192,7 +193,7 @@ def phase_chart(chunks: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     panels[0].axhline(1, color=COLOURS["grey"], linewidth=0.8)
     panels[1].set(xlabel="phase of the episode (0: its start, 1: its end)", xlim=(0, 1))
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=2)
+    figure.legend(handles, list(map(folded, labels)), loc="outside upper center", ncols=2)
     return figure, drawn
 
 
