@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib.util
 import multiprocessing
 import os
+import platform
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +85,52 @@ def test_two_processes_at_once_do_no_harm(package, cache):
     assert [answers.get(timeout=120) for _ in processes] == [True, True]
     for process in processes:
         process.join()
-    assert contents(build_kitchen(package)) == kitchen_files(package)  # and no partial file is left
+    [root] = (cache / "ptrlib").iterdir()
+    assert contents(root) == kitchen_files(package)  # and no partial file is left
+
+
+def test_a_file_appears_whole_or_not_at_all(package, cache, monkeypatch):
+    def killed(partial: Path, path: Path) -> None:
+        assert partial.read_bytes() in kitchen_files(package).values()  # written whole before it gets its name
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            build_kitchen(package)
+    [root] = (cache / "ptrlib").iterdir()
+    assert not set(contents(root)) & set(kitchen_files(package))
+
+
+def test_what_a_killed_build_left_behind_is_cleared_and_what_another_writes_is_not(package, cache):
+    root = build_kitchen(package)
+    name = next(iter(kitchen_files(package)))
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    machine = platform.node().replace(".", "-")
+    begun = {of: root / f".model.xml.{machine}.{of}.partial" for of in (gone.pid, os.getpid())}
+    for path in begun.values():
+        path.write_bytes(b"<")
+    (root / name).unlink()
+    assert build_kitchen(package) == root
+    assert not begun[gone.pid].exists() and begun[os.getpid()].exists()
+
+
+def test_whoever_may_read_the_cache_may_read_the_kitchen(package, cache):
+    before = os.umask(0o022)
+    try:
+        root = build_kitchen(package)
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in root.rglob("*") if path.is_file()} == {0o644}
+
+
+def test_another_process_with_another_hash_seed_builds_the_same_kitchen(package):
+    code = ("import sys; from pathlib import Path; from ptrlib.simulators.robocasa_kitchen import *; "
+            "print(content_hash(kitchen_files(Path(sys.argv[1]))))")
+    found = {subprocess.run([sys.executable, "-c", code, str(package)], env=os.environ | {"PYTHONHASHSEED": seed},
+                            capture_output=True, text=True, check=True).stdout for seed in ("1", "2")}
+    assert found == {content_hash(kitchen_files(package)) + "\n"}
 
 
 def test_a_cache_that_cannot_be_written_is_named_with_the_mend(package, tmp_path, monkeypatch):

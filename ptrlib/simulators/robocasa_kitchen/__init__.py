@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
+import platform
 from pathlib import Path
 
 from ptrlib.simulators.robocasa_kitchen import appliances, groceries, looks, rooms
@@ -51,10 +51,12 @@ def build_kitchen(package_assets: Path) -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     root = cache / "ptrlib" / f"robocasa-kitchen-{content_hash(files)}"
     try:
-        for name, content in files.items():
-            path = root / name
-            if not path.is_file() or path.read_bytes() != content:
-                _write(path, content)
+        missing = [name for name, content in files.items()
+                   if not (root / name).is_file() or (root / name).read_bytes() != content]
+        for name in missing:
+            _write(root / name, files[name])
+        if missing:
+            _clear_left_over(root)
     except OSError as error:
         raise ValueError(f"the generated kitchen cannot be written to {root} ({error.strerror}); set XDG_CACHE_HOME "
                          "to a folder that can be written") from error
@@ -63,7 +65,28 @@ def build_kitchen(package_assets: Path) -> Path:
 
 def _write(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
+    partial = path.with_name(f".{path.name}.{_machine()}.{os.getpid()}.partial")
+    partial.write_bytes(content)
     os.replace(partial, path)
+
+
+def _clear_left_over(root: Path) -> None:
+    """Remove what builds that were killed on this machine had begun; another build may be under way."""
+    for path in root.rglob(".*.partial"):
+        machine, process = path.name.split(".")[-3:-1]
+        if machine == _machine() and not _runs(int(process)):
+            path.unlink(missing_ok=True)
+
+
+def _machine() -> str:
+    return platform.node().replace(".", "-")
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        pass
+    return True
