@@ -7,6 +7,7 @@ face the same scenes.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from ptrlib.agent import PolicyAgent
 from ptrlib.config import RunConfig, override
 from ptrlib.evaluation import evaluate_many
 from ptrlib.simulators.protocol import SimulatorMissing, world_named
+from ptrlib.simulators.robocasa import check_assets
 from ptrlib.storage import load_policy
 from ptrlib.training import train
 
@@ -110,6 +112,10 @@ def evaluate_runs(folders: list[Path], *, workers: int = 2) -> None:
     for folder in folders:
         groups.setdefault(runs.read_config(folder).evaluation, []).append(folder)
     for evaluation, group in groups.items():
+        if "robocasa" in evaluation.world.split("+"):
+            for folder in group:
+                record = json.loads((folder / "provenance.json").read_text())
+                check_assets(folder.name, record.get("demonstrated_in", []))
         agents = {str(folder): PolicyAgent(load_policy(folder), evaluation.execute_steps) for folder in group}
         started, clock = datetime.now(UTC), time.perf_counter()
         partial = {str(folder): folder / ".episodes.partial" for folder in group}

@@ -41,6 +41,8 @@ from ptrlib.data.chunks import Batch, ChunkDataset, SegmentSampler, Statistics, 
 from ptrlib.data.corruption import CORRUPTIONS, corrupt
 from ptrlib.data.episodes import Episode
 from ptrlib.data.errors import DataError
+from ptrlib.data.hdf5 import recorded_in
+from ptrlib.data.lerobot import is_lerobot
 from ptrlib.data.reading import read_episodes
 from ptrlib.gallery import make_gallery, save_gallery
 from ptrlib.method.belief import BeliefOutput
@@ -206,6 +208,12 @@ def _of_operators(episodes: list[Episode], config: RunConfig) -> list[Episode]:
             raise ValueError(f"data.operators names {name!r} and the demonstrators in {_paths(config)} are "
                              f"{', '.join(map(repr, known))}; choose among these")
     return [episode for episode in episodes if episode.operator in wanted] if wanted else episodes
+
+
+def _places(config: RunConfig) -> list[dict[str, str]]:
+    """Where the demonstrations say they were recorded; LeRobot datasets do not."""
+    return [place for path in (config.data.path, *config.data.further_paths) if not is_lerobot(Path(path))
+            for place in recorded_in(path)]
 
 
 def _paths(config: RunConfig) -> str:
@@ -435,6 +443,7 @@ def train(config: RunConfig, *, root: Path = runs.RUNS, progress: bool = True, p
         return final
     started = datetime.now(UTC)
     trainer, source = _prepare(config, root)
+    places = _places(config)
     folder = runs.partial_folder(config, root)
     checkpoint = folder / f"checkpoint-{distributed.rank()}.pt"
     resumed, total = _resume(trainer, checkpoint), config.ptr.optimization.steps
@@ -448,8 +457,8 @@ def train(config: RunConfig, *, root: Path = runs.RUNS, progress: bool = True, p
     distributed.barrier()
     if distributed.rank() == 0:
         _write_results(trainer, folder, runs.provenance(
-            config, started, data=_paths(config), data_fingerprint=trainer.data.fingerprint, initial_policy=source,
-            resumed=resumed, ranks=config.ranks))
+            config, started, data=_paths(config), demonstrated_in=places,
+            data_fingerprint=trainer.data.fingerprint, initial_policy=source, resumed=resumed, ranks=config.ranks))
         for left_over in folder.glob("checkpoint-*"):
             left_over.unlink()
         folder.rename(final)

@@ -475,6 +475,8 @@ def test_a_run_says_first_what_it_learns_from(dataset, tmp_path, episodes, capsy
     shown = capsys.readouterr()
     assert f"{runs.folder_name(config)}: {said}\n" in shown.err
     assert shown.out == f"{tmp_path / runs.folder_name(config)}\n"
+    told = json.loads((tmp_path / runs.folder_name(config) / "provenance.json").read_text())
+    assert told["demonstrated_in"] == []  # files of others do not say
     limited = tiny_config(**changes, **{"data.episodes_per_task": 2})
     assert overview(limited, load_data(limited)).endswith(
         "data.episodes_per_task = 2 was reached: raise it to read more, if there is more")

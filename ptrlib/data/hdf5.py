@@ -63,6 +63,19 @@ def read_hdf5(path: str | Path, *, image_size: int | None = None, cameras: Seque
     return episodes
 
 
+def recorded_in(path: str | Path) -> list[dict[str, str]]:
+    """Worlds, and of RoboCasa the assets and the kitchen, that the files of ``path`` say they were recorded in, each
+    once; files of others, which do not say, give none."""
+    found: list[dict[str, str]] = []
+    for file in _files_of(Path(path)):
+        with _opened(file) as handle:
+            told = json.loads(handle["data"].attrs.get("provenance", "{}"))
+        place = {key: told[key] for key in ("world", "assets", "kitchen") if key in told}
+        if place and place not in found:
+            found.append(place)
+    return found
+
+
 def _files_of(path: Path) -> list[Path]:
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix in FILE_SUFFIXES and file.is_file())

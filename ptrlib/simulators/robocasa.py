@@ -16,7 +16,7 @@ import importlib
 import importlib.util
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -41,8 +41,9 @@ EVALUATION_EPISODES = 50  # trials per task (Section 5.1), over five scenes
 EVALUATION_SEED = 20250601  # evaluation scene k is drawn from this and k
 ASSETS_VARIABLE = "PTRLIB_ROBOCASA_ASSETS"  # "auto", "minimal" or "full" for commands that have no such option
 DOWNLOAD = "python -m robocasa.scripts.download_kitchen_assets"
-ASSET_FOLDERS = ("textures", "fixtures/microwaves", "fixtures/sinks", "fixtures/stoves", "objects/objaverse",
-                 "objects/lightwheel")  # what the download adds to the package
+ASSET_FOLDERS = ("textures", "generative_textures", *(f"fixtures/{name}" for name in (
+    "coffee_machines", "dishwashers", "fridges", "hoods", "microwaves", "ovens", "sinks", "stoves", "toasters")),
+    "objects/objaverse", "objects/lightwheel")  # what the download adds to the package, an archive each or in one
 DISTRIBUTIONS = ("praxis-robocasa", "robocasa", "praxis-robosuite", "robosuite", "mujoco", "numpy")
 PICK_PLACE, DOOR_DRAWER, OTHERS = "robocasa_pick_place", "robocasa_door_drawer", "robocasa_others"
 ALL = "robocasa_all"  # the suite of the 24
@@ -258,8 +259,16 @@ class RobocasaSimulator(RobosuiteSimulator):
         self.env.obj_instance_split = split
         self.env.rng = np.random.default_rng(seed)
         self.env.unset_ep_meta()
-        with numpy_seed(seed):  # colours of hidden geometry come from NumPy's global generator
-            self.env.reset()
+        try:
+            with numpy_seed(seed):  # colours of hidden geometry come from NumPy's global generator
+                self.env.reset()
+        except (OSError, ValueError) as error:  # MuJoCo's, for a file that it cannot open
+            if self.assets.kind != "full":
+                raise
+            raise SimulatorMissing(
+                f"RoboCasa's official assets in {self.assets.root} do not make this scene "
+                f"({str(error).splitlines()[0]}); if a file is missing, download them again with `{DOWNLOAD}`, or use "
+                f"the generated kitchen: {ASSETS_VARIABLE}=minimal") from error
         self.env._observables.clear()  # they would be computed at each of a step's 25 substeps, for nobody
 
 
@@ -336,6 +345,19 @@ def find_assets(kind: str = "auto") -> Assets:
         return _minimal_assets()
     raise SimulatorMissing(f"RoboCasa's assets in {root} lack {', '.join(missing)}; download them with `{DOWNLOAD}` "
                            f"(5 GB), or use the generated kitchen: {ASSETS_VARIABLE}=minimal")
+
+
+def check_assets(run: str, demonstrated_in: Sequence[Mapping[str, str]]) -> None:
+    """Raise ValueError if the policy of ``run`` learned in a kitchen of another kind than would be used now;
+    ``demonstrated_in`` is what its demonstrations say (:func:`ptrlib.data.hdf5.recorded_in`)."""
+    learned = {entry["assets"] for entry in demonstrated_in if entry.get("world") == "robocasa" and "assets" in entry}
+    if not learned:
+        return
+    kind = find_assets(os.environ.get(ASSETS_VARIABLE, "auto")).kind
+    if learned != {kind}:
+        raise ValueError(f"{run} learned from demonstrations in RoboCasa's {' and '.join(sorted(learned))} assets and "
+                         f"would be judged in the {kind} ones; set {ASSETS_VARIABLE} to what it learned in, or delete "
+                         "demonstrated_in from its provenance.json if that is what you want")
 
 
 def _minimal_assets() -> Assets:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from ptrlib.data.episodes import Episode
 from ptrlib.data.errors import DataError
-from ptrlib.data.hdf5 import EpisodeWriter, axis_angle_of, write_episodes, write_filter_key
+from ptrlib.data.hdf5 import EpisodeWriter, axis_angle_of, recorded_in, write_episodes, write_filter_key
 from ptrlib.data.reading import read_episodes
 from tests.factories import tiny_episode, tiny_episodes
 
@@ -439,6 +439,15 @@ def test_damage_inside_compressed_images(tmp_path: Path) -> None:
     content[start:start + 64] = bytes(64)
     file.write_bytes(content)
     assert_one_sentence(file, "demo_0/obs/agentview_rgb", "cannot be read")
+
+
+def test_files_say_where_they_were_recorded_once_each_and_others_do_not(tmp_path: Path) -> None:
+    place = {"world": "robocasa", "assets": "minimal", "kitchen": "robocasa-kitchen-0"}
+    for name, told in (("a", place | {"versions": {}}), ("b", place), ("c", {"world": "libero", "layouts": []})):
+        write_episodes(tmp_path / f"{name}.hdf5", tiny_episodes(1, 20, 16), {"provenance": json.dumps(told)})
+    assert recorded_in(tmp_path) == [place, {"world": "libero"}]
+    write_episodes(tmp_path / "own" / "d.hdf5", tiny_episodes(1, 20, 16))
+    assert recorded_in(tmp_path / "own") == []
 
 
 def test_missing_paths_and_folders_without_files(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
+import re
 
 import numpy as np
 import pytest
@@ -190,8 +192,40 @@ def test_missing_and_partial_assets_are_answered_in_one_sentence(robocasa, monke
         robocasa.find_assets.__wrapped__("full")
     (tmp_path / "textures").mkdir()
     (tmp_path / "textures" / "wood.png").write_bytes(b"")
-    with pytest.raises(SimulatorMissing, match="lack fixtures/microwaves"):
+    with pytest.raises(SimulatorMissing, match="lack generative_textures, fixtures/coffee_machines"):
         robocasa.find_assets.__wrapped__("auto")
+
+
+def test_every_fixture_that_the_library_can_draw_lies_in_a_folder_that_is_asked_for(robocasa):
+    registry = robocasa._package_assets() / "fixtures" / "fixture_registry"
+    named = {name for path in registry.glob("*.yaml") for name in re.findall(
+        r"xml: (fixtures/(?:coffee_|micro|sink|stoves|oven|fridge|hood|toasters|dishw)[a-z_]*)/", path.read_text())}
+    assert len(named) == 9 and named <= set(robocasa.ASSET_FOLDERS)
+
+
+def test_a_policy_is_judged_in_the_kind_of_kitchen_it_learned_in(robocasa, monkeypatch):
+    monkeypatch.setenv(robocasa.ASSETS_VARIABLE, "minimal")
+    there = {"world": "robocasa", "assets": "minimal", "kitchen": "robocasa-kitchen-0"}
+    robocasa.check_assets("run", [there, {"world": "libero"}])
+    robocasa.check_assets("run", [])  # runs made before training asked
+    official = there | {"assets": "full", "kitchen": "official"}
+    for places in ([official], [there, official]):
+        with pytest.raises(ValueError, match="^run learned .* full .* judged in the minimal ones; set PTRLIB_ROBOCASA"):
+            robocasa.check_assets("run", places)
+
+
+def test_a_file_that_official_assets_lack_is_answered_with_the_download(make, monkeypatch):
+    simulator = make("OpenDrawer", render=False)
+
+    def missing() -> None:
+        raise ValueError("Error: Error opening file 'oven.obj'\nin compiler")
+
+    monkeypatch.setattr(simulator.env, "reset", missing)
+    with pytest.raises(ValueError, match="oven.obj"):
+        simulator.reset(init_state=0)
+    monkeypatch.setattr(simulator, "assets", dataclasses.replace(simulator.assets, kind="full"))
+    with pytest.raises(SimulatorMissing, match=r"\(Error: .*oven.obj'\); if a file is missing, download them"):
+        simulator.reset(init_state=0)
 
 
 @pytest.mark.parametrize("layout", ["hdf5", "lerobot"])
