@@ -17,11 +17,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import pyarrow.parquet as pq
+
 from ptrlib import runs
 from ptrlib.agent import PolicyAgent
-from ptrlib.config import RunConfig, override
+from ptrlib.config import EvaluationConfig, RunConfig, override
 from ptrlib.evaluation import evaluate_many
-from ptrlib.simulators.protocol import SimulatorMissing, world_named
+from ptrlib.simulators.protocol import WORLDS, SimulatorMissing, world_named
 from ptrlib.simulators.robocasa import check_assets
 from ptrlib.storage import load_policy
 from ptrlib.training import train
@@ -110,7 +113,9 @@ def evaluate_runs(folders: list[Path], *, workers: int = 2) -> None:
     """Write ``episodes.parquet`` and ``done`` into run folders, all runs of one evaluation setting together."""
     groups: dict[Any, list[Path]] = {}
     for folder in folders:
-        groups.setdefault(runs.read_config(folder).evaluation, []).append(folder)
+        evaluation = runs.read_config(folder).evaluation
+        _check_robots(folder, evaluation)
+        groups.setdefault(evaluation, []).append(folder)
     for evaluation, group in groups.items():
         if "robocasa" in evaluation.world.split("+"):
             for folder in group:
@@ -131,6 +136,25 @@ def evaluate_runs(folders: list[Path], *, workers: int = 2) -> None:
             runs.write_provenance(folder, record, "evaluation.json")
             partial[str(folder)].unlink(missing_ok=True)
             runs.write_text(folder / "done", datetime.now(UTC).isoformat() + "\n")
+
+
+def _check_robots(folder: Path, evaluation: EvaluationConfig) -> None:
+    """Raise ValueError if a run learned none of the robots of the world that it is to be judged in. What it learned
+    stands in its weights.parquet; runs made before that said so pass."""
+    chunks = folder / "weights.parquet"
+    if not chunks.is_file() or "embodiment" not in pq.read_schema(chunks).names:
+        return
+    learned = set(pd.read_parquet(chunks, columns=["embodiment"]).embodiment)
+    there = world_named(evaluation.world).embodiments
+    if not learned or not learned.isdisjoint(there):
+        return
+    fitting = [world for world in map(world_named, WORLDS) if not learned.isdisjoint(world.embodiments)]
+    mend = " or ".join(f"evaluation.world={world.name} and evaluation.suite=one of {', '.join(world.suites())}"
+                       for world in fitting)
+    raise ValueError(f"{folder.name} learned from demonstrations of the robot {' and '.join(sorted(learned))}, and "
+                     f"its evaluation.world={evaluation.world} and evaluation.suite={evaluation.suite} are those of "
+                     f"another robot ({', '.join(there)}); "
+                     + (f"train it with {mend}" if fitting else "there is no world here with the robot it learned"))
 
 
 def _worker(arguments: list[str]) -> int:

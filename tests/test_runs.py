@@ -8,11 +8,13 @@ import signal
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
 from ptrlib import runs
 from ptrlib.config import PTRConfig, RunConfig, fingerprint, keys, override, stored, to_dict
+from ptrlib.experiment import evaluate_runs
 
 ROOT = Path(__file__).parents[1]
 MANIFEST = {
@@ -176,6 +178,26 @@ def test_what_is_no_run_folder_is_said_to_be_none(tmp_path):
     for path in (tmp_path / "nope", tmp_path / "weights.parquet"):
         with pytest.raises(ValueError, match=f"^{path} is no run folder: it has no config.yaml; give a folder that"):
             runs.read_config(path)
+
+
+@pytest.mark.parametrize(("robot", "world", "suite", "says"), [
+    ("robocasa", "libero", "libero_spatial", r"^run learned .* robot robocasa, and its evaluation.world=libero .* of "
+     r"another robot \(libero\); train it with evaluation.world=robocasa and evaluation.suite=one of robocasa_all, "),
+    ("tabletop_gantry", "libero+robocasa", "libero_spatial+robocasa_six", r"\(libero, robocasa\); train it with "
+     "evaluation.world=tabletop"),
+    ("fr3", "libero", "libero_spatial", "there is no world here with the robot"),
+    ("robocasa", "libero+robocasa", "libero_spatial+robocasa_six", "no trained policy here"),  # the next check
+    ("tabletop_two_link", "tabletop", "easy", "no trained policy here"),
+    (None, "libero", "libero_spatial", "no trained policy here"),  # a run made before chunks said their robot
+])
+def test_a_policy_is_not_judged_in_a_world_without_its_robot(tmp_path, robot, world, suite, says):
+    config = override(RunConfig(), {"evaluation.world": world, "evaluation.suite": suite})
+    folder = runs.partial_folder(config, tmp_path).rename(tmp_path / "run")
+    pd.DataFrame({"score": [0.0, 1.0]} | ({"embodiment": [robot, robot]} if robot else {})).to_parquet(
+        folder / "weights.parquet")
+    (folder / "provenance.json").write_text("{}")
+    with pytest.raises(ValueError, match=says):
+        evaluate_runs([folder])
 
 
 def test_changes_of_a_configuration_make_it_again():

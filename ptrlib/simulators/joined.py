@@ -42,4 +42,5 @@ def joined(name: str) -> World:
         return world.make(part, task.index, image_size=image_size, render=render)
 
     return World(name=name, suites=suites, tasks=tasks, make=make,
-                 image_size=max(world.image_size for world in worlds))
+                 image_size=max(world.image_size for world in worlds),
+                 embodiments=tuple(dict.fromkeys(robot for world in worlds for robot in world.embodiments)))

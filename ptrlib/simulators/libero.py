@@ -172,7 +172,7 @@ def make(suite: str, task_index: int, *, image_size: int = 128, render: bool = T
     return LiberoSimulator(suite, task, image_size=image_size, render=render)
 
 
-WORLD = World(name="libero", suites=suites, tasks=tasks, make=make)
+WORLD = World(name="libero", suites=suites, tasks=tasks, make=make, embodiments=(LiberoSimulator.embodiment,))
 
 
 @cache

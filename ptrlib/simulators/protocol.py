@@ -135,6 +135,7 @@ class World:
     record: Callable[..., list[Path]] | None = None  # recording.record for this world, where it has one of its own
     record_for: Callable[[str, int], None] | None = None  # records the data.path of a manifest in seconds
     image_size: int = 128  # pixels of recorded images, unless told otherwise
+    embodiments: tuple[str, ...] = ()  # its robots, keys of ptrlib.policy.action_space.EMBODIMENTS
 
 
 # Worlds are imported when asked for: each drags in a simulator that may not be installed.

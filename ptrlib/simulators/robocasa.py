@@ -322,7 +322,8 @@ def make(suite: str, task_index: int, *, image_size: int = 128, render: bool = T
     return RobocasaSimulator(suite, task, chosen, image_size=image_size, render=render, layouts=layouts)
 
 
-WORLD = World(name="robocasa", suites=suites, tasks=tasks, make=make)
+WORLD = World(name="robocasa", suites=suites, tasks=tasks, make=make,
+              embodiments=(RobocasaSimulator.embodiment,))
 
 
 @cache

@@ -9,6 +9,7 @@ from ptrlib.simulators.tabletop.demonstrators import Demonstrators
 from ptrlib.simulators.tabletop.dynamics import Tables
 from ptrlib.simulators.tabletop.raster import Camera
 from ptrlib.simulators.tabletop.recording import record, record_for
+from ptrlib.simulators.tabletop.robots import NAMES
 from ptrlib.simulators.tabletop.tasks import SUITES, TUNING_SCENES
 from ptrlib.simulators.tabletop.world import IMAGE_SIZE, TabletopBatch, TabletopSimulator, tasks
 
@@ -16,4 +17,4 @@ __all__ = ["SUITES", "TUNING_SCENES", "WORLD", "Camera", "Demonstrators", "Table
            "Tables", "record", "record_for"]
 
 WORLD = World("tabletop", lambda: list(SUITES), tasks, TabletopSimulator, make_batch=TabletopBatch,
-              record=record, record_for=record_for, image_size=IMAGE_SIZE)
+              record=record, record_for=record_for, image_size=IMAGE_SIZE, embodiments=NAMES)
