@@ -11,8 +11,8 @@ a no-op there, and reading what was written gives the same episode.
 upright. The observation after the last action is in ``next_obs``; without it the last action is dropped.
 Where neither file nor demo carries an instruction (``image_v141.hdf5`` is what every task's file is called), the task
 is ``env_name`` ("PickPlaceCan") and the instruction its words ("pick place can"). RoboCasa's own files are of this
-kind; their state comes out in the order of the simulator (:mod:`ptrlib.data.robocasa`), their task is ``env_name`` and
-their instruction each demo's ``ep_meta``.
+kind; their state comes out in the order of the simulator (:mod:`ptrlib.data.robocasa`), their task is ``env_name``,
+by the paper's name, and their instruction each demo's ``ep_meta``.
 
 What upstream does not store is kept in attributes and groups that its readers ignore: operator, success,
 seed, task, instruction, embodiment, source, ``truth/`` masks and the simulator's ``final_state``.
@@ -266,6 +266,8 @@ class _DemoReader:
         fields: dict[str, Any] = {key: str(attrs.get(key, value)) for key, value in common.items()}
         if "instruction" not in attrs and "ep_meta" in attrs:  # RoboCasa
             fields["instruction"] = str(json.loads(attrs["ep_meta"]).get("lang", fields["instruction"]))
+        if self.robocasa:
+            fields["task"] = robocasa.task_of(fields["task"], fields["instruction"])
         fields.update(operator=str(attrs.get("operator", "")), success=bool(attrs.get("success", True)),
                       seed=int(attrs.get("seed", -1)), name=self.name, file=str(self.file))
         return fields

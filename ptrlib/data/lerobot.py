@@ -293,7 +293,7 @@ class _EpisodeReader:
         self.instruction = self._text("task_index")
         self.task = self.instruction.replace(" ", "_")  # as LIBERO names its tasks
         if dataset.robocasa_parts and robocasa.TASK_NAME in self.columns.column_names:
-            self.task = self._text(robocasa.TASK_NAME)
+            self.task = robocasa.task_of(self._text(robocasa.TASK_NAME), self.instruction)
 
     def error(self, key: str, problem: str, mend: str) -> DataError:
         return self.dataset.error(self.file, problem, mend, demo=self.name, key=key)

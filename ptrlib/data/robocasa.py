@@ -9,6 +9,9 @@ the names of :data:`HDF5_KEYS`. *LeRobot* (v1.0, "RoboCasa365"): the same number
 file, as LeRobot's own conversion from v2.1 to v3.0 loses it. One data set is one task there, with an instruction of
 its own for every episode; the task's name is an instruction more, which ``annotation.human.task_name`` points at.
 
+Tasks have had other names since v0.2; an episode's is the paper's, which is v0.1's, in either layout
+(:func:`task_of`).
+
 Read from: robocasa/robocasa ``robocasa/utils/lerobot_utils.py`` (both orders, and which key becomes which part),
 ``robocasa/scripts/dataset_scripts/convert_hdf5_lerobot.py`` (columns, cameras, tasks),
 ``robocasa/models/assets/groot_dataset_assets/PandaOmron_modality.json``, ``robocasa/wrappers/gym_wrapper.py`` (below
@@ -50,6 +53,26 @@ _SWITCHES = ("gripper_close", "control_mode")
 HDF5_KEYS = {"end_effector_position_relative": "robot0_base_to_eef_pos",
              "end_effector_rotation_relative": "robot0_base_to_eef_quat",
              "gripper_qpos": "robot0_gripper_qpos", "base_position": "robot0_base_pos"}
+
+TASKS_NOW = {"PickPlaceCounterToCabinet": "PnPCounterToCab", "PickPlaceCabinetToCounter": "PnPCabToCounter",
+             "PickPlaceCounterToSink": "PnPCounterToSink", "PickPlaceSinkToCounter": "PnPSinkToCounter",
+             "PickPlaceCounterToMicrowave": "PnPCounterToMicrowave",
+             "PickPlaceMicrowaveToCounter": "PnPMicrowaveToCounter",
+             "PickPlaceCounterToStove": "PnPCounterToStove", "PickPlaceStoveToCounter": "PnPStoveToCounter",
+             "StartCoffeeMachine": "CoffeePressButton"}  # name since v0.2 -> the paper's, where they differ
+_CABINETS = {"OpenCabinet": "Open", "CloseCabinet": "Close"}
+_DOORS = {"door": "SingleDoor", "doors": "DoubleDoor"}
+
+
+def task_of(name: str, instruction: str) -> str:
+    """The paper's name of the task that files call ``name``; the name itself where it is none of the 24.
+
+    OpenCabinet and CloseCabinet are two of the paper's tasks each, and the last word of the instruction tells which.
+    """
+    door = _DOORS.get(instruction.rstrip(" .").rpartition(" ")[2].lower())
+    if name in _CABINETS and door is not None:
+        return _CABINETS[name] + door
+    return TASKS_NOW.get(name, name)
 
 
 def state_of(parts: Mapping[str, NDArray]) -> NDArray[np.float64]:

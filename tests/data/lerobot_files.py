@@ -32,14 +32,16 @@ def picture(episode: int, frame: int, camera: int, size: int) -> NDArray:
 def write_lerobot(root: Path, version: str = "v3.0", *, lengths: Sequence[int] = (6, 5), video: bool = False,
                   size: int = 16, state: NDArray | None = None, actions: NDArray | None = None,
                   cameras: Sequence[str] = CAMERAS, extra: Mapping[str, Sequence[Any]] | None = None,
-                  info: Mapping[str, Any] | None = None) -> Path:
-    """Write a dataset of episodes with the given numbers of frames; their tasks in turn, two at most.
+                  info: Mapping[str, Any] | None = None, tasks: Sequence[str] = TASKS,
+                  names: Sequence[str] = (), encoding: Mapping[str, str] | None = None) -> Path:
+    """Write a dataset of episodes with the given numbers of frames; their ``tasks`` in turn.
 
     Frame ``j`` of episode ``e`` has state ``(e, j, 0, ...)``, action ``(j / 100, e, 0, ...)``. ``state`` and
-    ``actions`` replace them for all frames of all episodes; ``extra`` adds columns, a value per episode.
+    ``actions`` replace them for all frames of all episodes; ``extra`` adds columns, a value per episode. ``names``
+    are listed after the tasks and no episode's; ``encoding`` is for :func:`write_video`.
     """
     frames = pd.DataFrame([{"episode_index": episode, "frame_index": frame, "index": 0,
-                            "timestamp": np.float32(frame / FPS), "task_index": episode % len(TASKS)}
+                            "timestamp": np.float32(frame / FPS), "task_index": episode % len(tasks)}
                            for episode, length in enumerate(lengths) for frame in range(length)])
     frames["index"] = np.arange(len(frames))
     if state is None:
@@ -58,10 +60,10 @@ def write_lerobot(root: Path, version: str = "v3.0", *, lengths: Sequence[int] =
     content = {"codebase_version": version, "robot_type": "panda", "fps": FPS, "chunks_size": 1000,
                "total_episodes": len(lengths), "splits": {"train": f"0:{len(lengths)}"},
                "features": features(frames, size, cameras, video)} | dict(info or {})
-    places = [{"episode_index": episode, "length": length, "tasks": [TASKS[episode % len(TASKS)]]}
+    places = [{"episode_index": episode, "length": length, "tasks": [tasks[episode % len(tasks)]]}
               for episode, length in enumerate(lengths)]
     write = write_v3 if version == "v3.0" else write_v2
-    write(root, content, frames, places, cameras if video else (), size)
+    write(root, content, frames, places, [*tasks, *names], cameras if video else (), size, encoding or {})
     return root
 
 
@@ -85,29 +87,29 @@ def encoded(image: NDArray) -> dict[str, Any]:
 
 
 def write_v2(root: Path, info: dict[str, Any], frames: pd.DataFrame, places: list[dict[str, Any]],
-             videos: Sequence[str], size: int) -> None:
+             tasks: Sequence[str], videos: Sequence[str], size: int, encoding: Mapping[str, str]) -> None:
     info = {"data_path": "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet",
             "video_path": "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"} | info
     write_text(root / "meta/info.json", json.dumps(info))
     write_text(root / "meta/episodes.jsonl", "".join(json.dumps(place) + "\n" for place in places))
     write_text(root / "meta/tasks.jsonl", "".join(
-        json.dumps({"task_index": index, "task": task}) + "\n" for index, task in enumerate(TASKS)))
+        json.dumps({"task_index": index, "task": task}) + "\n" for index, task in enumerate(tasks)))
     for place in places:
         episode = place["episode_index"]
         write_parquet(root / f"data/chunk-000/episode_{episode:06d}.parquet", frames[frames.episode_index == episode])
         for number, key in enumerate(videos):
             write_video(root / f"videos/chunk-000/{key}/episode_{episode:06d}.mp4",
-                        [picture(episode, frame, number, size) for frame in range(place["length"])])
+                        [picture(episode, frame, number, size) for frame in range(place["length"])], **encoding)
 
 
 def write_v3(root: Path, info: dict[str, Any], frames: pd.DataFrame, places: list[dict[str, Any]],
-             videos: Sequence[str], size: int) -> None:
+             tasks: Sequence[str], videos: Sequence[str], size: int, encoding: Mapping[str, str]) -> None:
     """All episodes in one parquet file, and in one video file per camera."""
     info = {"data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
             "video_path": "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"} | info
     write_text(root / "meta/info.json", json.dumps(info))
     (root / "meta/episodes/chunk-000").mkdir(parents=True)
-    pd.DataFrame({"task_index": range(len(TASKS))}, index=pd.Index(TASKS, name="task")).to_parquet(
+    pd.DataFrame({"task_index": range(len(tasks))}, index=pd.Index(tasks, name="task")).to_parquet(
         root / "meta/tasks.parquet")
     start = 0
     for place in places:
@@ -122,7 +124,7 @@ def write_v3(root: Path, info: dict[str, Any], frames: pd.DataFrame, places: lis
     for number, key in enumerate(videos):
         write_video(root / f"videos/{key}/chunk-000/file-000.mp4",
                     [picture(place["episode_index"], frame, number, size)
-                     for place in places for frame in range(place["length"])])
+                     for place in places for frame in range(place["length"])], **encoding)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -135,7 +137,8 @@ def write_parquet(path: Path, table: pd.DataFrame) -> None:
     pq.write_table(pa.Table.from_pandas(table, preserve_index=False), path)
 
 
-def write_video(path: Path, images: Sequence[NDArray], leave_out: Sequence[int] = ()) -> None:
+def write_video(path: Path, images: Sequence[NDArray], leave_out: Sequence[int] = (), *, pixels: str = "yuv444p",
+                quality: str = "10") -> None:
     """H.264 with a key frame every seven and frames that are stored out of order, as encoders do."""
     import av
 
@@ -143,8 +146,8 @@ def write_video(path: Path, images: Sequence[NDArray], leave_out: Sequence[int] 
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=FPS)
         stream.height, stream.width = images[0].shape[:2]
-        stream.pix_fmt = "yuv444p"
-        stream.options = {"crf": "10", "g": "7", "bf": "2"}
+        stream.pix_fmt = pixels
+        stream.options = {"crf": quality, "g": "7", "bf": "2"}
         for number, image in enumerate(images):
             if number in leave_out:
                 continue

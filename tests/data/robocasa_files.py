@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import h5py
@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from tests.data.lerobot_files import TASKS, write_lerobot
+from tests.data.lerobot_files import write_lerobot
 
-CAMERAS = ("observation.images.robot0_agentview_left", "observation.images.robot0_agentview_right",
-           "observation.images.robot0_eye_in_hand")
+CAMERAS = ("observation.images.robot0_eye_in_hand", "observation.images.robot0_agentview_left",
+           "observation.images.robot0_agentview_right")
 MODALITY = {
     "state": {"base_position": {"original_key": "observation.state", "start": 0, "end": 3},
               "base_rotation": {"original_key": "observation.state", "start": 3, "end": 7},
@@ -46,25 +46,39 @@ def robot_actions(rows: int, seed: int = 0) -> NDArray[np.float64]:
     return actions
 
 
-def write_robocasa_hdf5(path: Path, observations: Mapping[str, NDArray], actions: NDArray, lang: str) -> Path:
-    """One demo as RoboCasa 0.1's ``dataset_states_to_obs.py`` writes it, without next_obs."""
-    rows = len(actions)
+def write_robocasa_hdf5(path: Path, observations: Mapping[str, NDArray], actions: NDArray, langs: Sequence[str], *,
+                        next_obs: bool = False, env_name: str = "PnPCounterToCab") -> Path:
+    """Demos as RoboCasa's ``dataset_states_to_obs.py`` writes them, one for each of ``langs`` and as long as each other;
+    ``mask/30_demos`` names the first.
+
+    With ``next_obs``, what its option ``--include_next_obs`` adds, the last of a demo's observations is in it, and the
+    action of that moment nowhere.
+    """
+    rows = len(actions) // len(langs)
     with h5py.File(path, "w") as handle:
         data = handle.create_group("data")
-        data.attrs["env_args"] = json.dumps({"env_name": "PnPCounterToCab", "type": 1, "env_kwargs": {
-            "robots": "PandaMobile"}})
-        demo = data.create_group("demo_1")
-        demo.attrs["ep_meta"] = json.dumps({"lang": lang, "layout_id": 3})
-        demo["actions"] = actions
-        for key, values in observations.items():
-            demo[f"obs/{key}"] = values
-        demo["obs/robot0_eef_pos"] = np.full((rows, 3), 99.0)  # in the world, which is not the state
-        demo["obs/robot0_eef_quat"] = np.tile([0.0, 0, 0, 1], (rows, 1))
-        demo["obs/object"] = np.zeros((rows, 14))
-        for number, camera in enumerate(("agentview_left", "agentview_right", "eye_in_hand")):
-            demo[f"obs/robot0_{camera}_image"] = np.full((rows, 8, 8, 3), 50 * number, np.uint8)
+        data.attrs["env_args"] = json.dumps({"env_name": env_name, "type": 1, "env_kwargs": {"robots": "PandaMobile"}})
+        for number, lang in enumerate(langs):
+            part = slice(number * rows, (number + 1) * rows)
+            demo = data.create_group(f"demo_{number + 1}")
+            demo.attrs["ep_meta"] = json.dumps({"lang": lang, "layout_id": 3})
+            demo["actions"] = actions[part][:-1] if next_obs else actions[part]
+            seen = {key: values[part] for key, values in observations.items()} | _unread_observations(rows)
+            for key, values in seen.items():
+                demo[f"obs/{key}"] = values[:-1] if next_obs else values
+                if next_obs:
+                    demo[f"next_obs/{key}"] = values[1:]
         handle["mask/30_demos"] = np.array([b"demo_1"])
     return path
+
+
+def _unread_observations(rows: int) -> dict[str, NDArray]:
+    """Pictures, each as bright as its camera's and its own number say, and what is not the robot's state."""
+    pictures = {f"robot0_{camera}_image": np.broadcast_to(
+        np.arange(rows, dtype=np.uint8)[:, None, None, None] + np.uint8(50 * number), (rows, 8, 8, 3))
+        for number, camera in enumerate(("agentview_left", "agentview_right", "eye_in_hand"))}
+    return {"robot0_eef_pos": np.full((rows, 3), 99.0),  # in the world, which is not the state
+            "robot0_eef_quat": np.tile([0.0, 0, 0, 1], (rows, 1)), "object": np.zeros((rows, 14)), **pictures}
 
 
 def lerobot_columns(observations: Mapping[str, NDArray], actions: NDArray) -> tuple[NDArray, NDArray]:
@@ -76,13 +90,20 @@ def lerobot_columns(observations: Mapping[str, NDArray], actions: NDArray) -> tu
 
 
 def write_robocasa_lerobot(root: Path, observations: Mapping[str, NDArray], actions: NDArray, version: str = "v2.1", *,
-                           modality: bool = True) -> Path:
-    """One episode as RoboCasa's ``convert_hdf5_lerobot.py`` writes it, images in the table instead of videos."""
+                           modality: bool = True, langs: Sequence[str] = ("Close the left drawer.",),
+                           task: str = "CloseDrawer") -> Path:
+    """Episodes as RoboCasa's ``convert_hdf5_lerobot.py`` writes them, as long as each other, one for each of ``langs``,
+    which differ.
+
+    Images are videos of its camera order, codec, pixels and quality; the task's name comes after the instructions.
+    """
     state, reordered = lerobot_columns(observations, actions)
-    write_lerobot(root, version, lengths=[len(actions)], state=state, actions=reordered, cameras=CAMERAS,
-                  extra={"annotation.human.task_name": [[1]], "annotation.human.task_description": [[0]]},
+    write_lerobot(root, version, lengths=[len(actions) // len(langs)] * len(langs), state=state, actions=reordered, cameras=CAMERAS, video=True,
+                  size=32, tasks=langs, names=[task], encoding={"pixels": "yuv420p", "quality": "23"},
+                  extra={"annotation.human.task_description": [[index] for index in range(len(langs))],
+                         "annotation.human.task_name": [[len(langs)]] * len(langs),
+                         "next.reward": [[0.0]] * len(langs), "next.done": [[False]] * len(langs)},
                   info={"robot_type": "PandaOmron"})
     if modality:
         (root / "meta/modality.json").write_text(json.dumps(MODALITY))
-    assert TASKS[1] == "close the drawer"  # what task_name 1 points at
     return root

@@ -14,7 +14,8 @@ from ptrlib.data import robocasa
 from ptrlib.data.errors import DataError
 from ptrlib.data.reading import read_episodes
 from ptrlib.policy.action_space import EMBODIMENTS
-from tests.data.lerobot_files import write_lerobot
+from ptrlib.simulators.robocasa import TASKS
+from tests.data.lerobot_files import picture, write_lerobot
 from tests.data.robocasa_files import (
     MODALITY,
     robot_actions,
@@ -23,38 +24,65 @@ from tests.data.robocasa_files import (
     write_robocasa_lerobot,
 )
 
-ROWS = 6
-SEEN, DONE = robot_observations(ROWS), robot_actions(ROWS)
-LANG = "Pick the apple from the counter and place it in the cabinet."
+ROWS, DEMOS = 6, 2
+SEEN, DONE = robot_observations(ROWS * DEMOS), robot_actions(ROWS * DEMOS)
+LANGS = ("Pick the apple from the counter and place it in the cabinet.",
+         "Pick the jam from the counter and place it in the cabinet.")
+FIRST, SECOND = slice(0, ROWS), slice(ROWS, 2 * ROWS)
 
 
-def expected_state() -> np.ndarray:
+def expected_state(part: slice) -> np.ndarray:
     turned = Rotation.from_quat(SEEN["robot0_base_to_eef_quat"]).as_rotvec()
     return np.concatenate([SEEN["robot0_base_to_eef_pos"], turned, SEEN["robot0_gripper_qpos"],
-                           SEEN["robot0_base_pos"]], axis=1)
+                           SEEN["robot0_base_pos"]], axis=1)[part]
 
 
-def test_hdf5_demonstrations(tmp_path: Path) -> None:
-    [episode] = read_episodes(write_robocasa_hdf5(tmp_path / "demo_gentex_im128_randcams.hdf5", SEEN, DONE, LANG),
-                              filter_key="30_demos")
-    assert (episode.embodiment, episode.task, episode.instruction) == ("robocasa", "PnPCounterToCab", LANG)
-    np.testing.assert_allclose(episode.state, expected_state(), rtol=1e-6)
-    np.testing.assert_allclose(episode.actions, DONE[:-1], rtol=1e-6)
-    assert {camera: int(images[0, 0, 0, 0]) for camera, images in episode.images.items()} == {
-        "agentview_left": 0, "agentview_right": 50, "eye_in_hand": 100}
+@pytest.mark.parametrize("next_obs", [False, True])
+@pytest.mark.parametrize("env_name", ["PnPCounterToCab", "PickPlaceCounterToCabinet"])  # of v0.1 and since
+def test_hdf5_demonstrations(tmp_path: Path, next_obs: bool, env_name: str) -> None:
+    file = write_robocasa_hdf5(tmp_path / "demo_gentex_im128_randcams.hdf5", SEEN, DONE, LANGS, next_obs=next_obs,
+                               env_name=env_name)
+    episodes = read_episodes(file)
+    for episode, lang, part in zip(episodes, LANGS, (FIRST, SECOND), strict=True):
+        assert (episode.embodiment, episode.task, episode.instruction) == ("robocasa", "PnPCounterToCab", lang)
+        np.testing.assert_allclose(episode.state, expected_state(part), rtol=1e-6)
+        np.testing.assert_allclose(episode.actions, DONE[part][:-1], rtol=1e-6)
+        for camera, first in {"agentview_left": 0, "agentview_right": 50, "eye_in_hand": 100}.items():
+            assert episode.images[camera][:, 0, 0, 0].tolist() == list(range(first, first + ROWS))
+    assert [episode.name for episode in read_episodes(file, filter_key="30_demos")] == [episodes[0].name]
 
 
 @pytest.mark.parametrize(("version", "modality"), [("v2.1", True), ("v3.0", False)])
 def test_lerobot_demonstrations(tmp_path: Path, version: str, modality: bool) -> None:
-    [episode] = read_episodes(write_robocasa_lerobot(tmp_path, SEEN, DONE, version, modality=modality))
-    assert (episode.embodiment, episode.task) == ("robocasa", "close the drawer")  # the task has a sentence's place
-    assert episode.instruction == "open the drawer"
-    np.testing.assert_allclose(episode.state, expected_state(), rtol=1e-6)
-    np.testing.assert_allclose(episode.actions, DONE[:-1], rtol=1e-6)
-    assert list(episode.images) == ["agentview_left", "agentview_right", "eye_in_hand"]
-    embodiment = EMBODIMENTS[episode.embodiment]
-    assert (episode.state.shape[1], episode.actions.shape[1]) == (
-        len(embodiment.state_slots), len(embodiment.action_slots))
+    episodes = read_episodes(write_robocasa_lerobot(tmp_path, SEEN, DONE, version, modality=modality, langs=LANGS,
+                                                    task="PickPlaceCounterToCabinet"))
+    embodiment = EMBODIMENTS["robocasa"]
+    for number, (episode, lang, part) in enumerate(zip(episodes, LANGS, (FIRST, SECOND), strict=True)):
+        assert (episode.embodiment, episode.task, episode.instruction) == ("robocasa", "PnPCounterToCab", lang)
+        np.testing.assert_allclose(episode.state, expected_state(part), rtol=1e-6)
+        np.testing.assert_allclose(episode.actions, DONE[part][:-1], rtol=1e-6)
+        assert (episode.state.shape[1], episode.actions.shape[1]) == (
+            len(embodiment.state_slots), len(embodiment.action_slots))
+        assert list(episode.images) == ["agentview_left", "agentview_right", "eye_in_hand"]
+        for camera, place in (("eye_in_hand", 0), ("agentview_left", 1), ("agentview_right", 2)):
+            expected = [picture(number, frame, place, 1)[0, 0] for frame in range(ROWS)]
+            np.testing.assert_allclose(episode.images[camera].mean(axis=(1, 2)), expected, atol=3)  # half a step of 8
+
+
+def test_a_task_has_the_papers_name_whatever_the_files_call_it() -> None:
+    for task in TASKS:
+        assert robocasa.task_of(task.environment, task.instruction) == task.name
+        assert robocasa.task_of(task.name, task.instruction) == task.name
+    assert robocasa.task_of("OpenCabinet", "Open the cabinet doors.") == "OpenDoubleDoor"
+    assert robocasa.task_of("OpenCabinet", "demo") == "OpenCabinet"  # which of the two is not told
+    assert robocasa.task_of("OpenFridge", "Open the fridge door.") == "OpenFridge"  # none of the paper's
+
+
+def test_one_data_set_of_cabinets_is_two_of_the_papers_tasks(tmp_path: Path) -> None:
+    doors = ("Open the cabinet doors.", "Open the cabinet door.")
+    for path in (write_robocasa_lerobot(tmp_path / "lerobot", SEEN, DONE, langs=doors, task="OpenCabinet"),
+                 write_robocasa_hdf5(tmp_path / "demo.hdf5", SEEN, DONE, doors, env_name="OpenCabinet")):
+        assert [episode.task for episode in read_episodes(path)] == ["OpenDoubleDoor", "OpenSingleDoor"]
 
 
 def test_a_gripper_and_a_mode_of_0_and_1_become_those_of_the_simulator() -> None:
@@ -87,10 +115,10 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
         read_episodes(root)
     with pytest.raises(DataError, match=r"observation\.state has 8 columns where RoboCasa's have 16; say in meta"):
         read_episodes(write_lerobot(tmp_path / "narrow", info={"robot_type": "PandaOmron"}))
-    zero = SEEN | {"robot0_base_to_eef_quat": np.zeros((ROWS, 4))}
+    zero = SEEN | {"robot0_base_to_eef_quat": np.zeros((ROWS * DEMOS, 4))}
     with pytest.raises(DataError, match=r"episode_000000/observation\.state holds no rotation"):
         read_episodes(write_robocasa_lerobot(tmp_path / "zero", zero, DONE))
-    file = write_robocasa_hdf5(tmp_path / "demo.hdf5", SEEN, DONE, LANG)
+    file = write_robocasa_hdf5(tmp_path / "demo.hdf5", SEEN, DONE, LANGS)
     with h5py.File(file, "r+") as handle:
         del handle["data/demo_1/obs/robot0_base_pos"]
     with pytest.raises(DataError, match=r"demo\.hdf5: demo_1/obs/robot0_base_pos is missing"):

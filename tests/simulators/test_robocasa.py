@@ -241,7 +241,7 @@ def test_official_files_hold_what_the_simulator_would_observe(make, tmp_path, la
         seen.append({name: np.array(sensor._sensor(cache)) for name, sensor in sensors.items()})
         states.append(simulator.state())
     observed = {key: np.stack([moment[key] for moment in seen]) for key in robot_observations(1)}
-    write = {"hdf5": lambda: write_robocasa_hdf5(tmp_path / "demo.hdf5", observed, actions, "close the drawer"),
+    write = {"hdf5": lambda: write_robocasa_hdf5(tmp_path / "demo.hdf5", observed, actions, ["close the drawer"]),
              "lerobot": lambda: write_robocasa_lerobot(tmp_path / "lerobot", observed, actions)}[layout]
     [episode] = read_episodes(write())
     assert episode.embodiment == simulator.embodiment and set(episode.images) == set(simulator.cameras)
