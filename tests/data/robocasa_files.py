@@ -48,7 +48,7 @@ def robot_actions(rows: int, seed: int = 0) -> NDArray[np.float64]:
 
 def write_robocasa_hdf5(path: Path, observations: Mapping[str, NDArray], actions: NDArray, langs: Sequence[str], *,
                         next_obs: bool = False, env_name: str = "PnPCounterToCab") -> Path:
-    """Demos as RoboCasa's ``dataset_states_to_obs.py`` writes them, one for each of ``langs`` and as long as each other;
+    """Demos as RoboCasa's ``dataset_states_to_obs.py`` writes them, one for each of ``langs``, all as long;
     ``mask/30_demos`` names the first.
 
     With ``next_obs``, what its option ``--include_next_obs`` adds, the last of a demo's observations is in it, and the
@@ -98,8 +98,8 @@ def write_robocasa_lerobot(root: Path, observations: Mapping[str, NDArray], acti
     Images are videos of its camera order, codec, pixels and quality; the task's name comes after the instructions.
     """
     state, reordered = lerobot_columns(observations, actions)
-    write_lerobot(root, version, lengths=[len(actions) // len(langs)] * len(langs), state=state, actions=reordered, cameras=CAMERAS, video=True,
-                  size=32, tasks=langs, names=[task], encoding={"pixels": "yuv420p", "quality": "23"},
+    write_lerobot(root, version, lengths=[len(actions) // len(langs)] * len(langs), state=state, actions=reordered,
+                  cameras=CAMERAS, video=True, size=32, tasks=langs, names=[task], encoding={"pixels": "yuv420p", "quality": "23"},
                   extra={"annotation.human.task_description": [[index] for index in range(len(langs))],
                          "annotation.human.task_name": [[len(langs)]] * len(langs),
                          "next.reward": [[0.0]] * len(langs), "next.done": [[False]] * len(langs)},
