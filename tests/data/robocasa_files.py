@@ -99,7 +99,8 @@ def write_robocasa_lerobot(root: Path, observations: Mapping[str, NDArray], acti
     """
     state, reordered = lerobot_columns(observations, actions)
     write_lerobot(root, version, lengths=[len(actions) // len(langs)] * len(langs), state=state, actions=reordered,
-                  cameras=CAMERAS, video=True, size=32, tasks=langs, names=[task], encoding={"pixels": "yuv420p", "quality": "23"},
+                  cameras=CAMERAS, video=True, size=32, tasks=langs, names=[task],
+                  encoding={"pixels": "yuv420p", "quality": "23"},
                   extra={"annotation.human.task_description": [[index] for index in range(len(langs))],
                          "annotation.human.task_name": [[len(langs)]] * len(langs),
                          "next.reward": [[0.0]] * len(langs), "next.done": [[False]] * len(langs)},
