@@ -78,6 +78,9 @@ def test_the_readmes_sentence_on_our_faults_holds():
     assert score.answer == weights.answer == "cannot be told"  # "even these two vanish"
     assert score.number.removeprefix("AUROC ") in text
     assert weights.number.split(" points")[0].replace("+2.6", "2.6") in text
+    libero = mended.table("libero_corruption").set_index("question").loc[f"{mended.CHANGE}, combined corruption"]
+    assert libero.answer == "cannot be told"
+    assert libero.number.split(" points")[0].replace("+6.5", "6.5") in text
 
 
 @pytest.mark.parametrize("manifest", overview.MANIFESTS)
