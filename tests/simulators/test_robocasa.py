@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import os
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -13,18 +16,23 @@ from ptrlib.data.reading import read_episodes
 from ptrlib.policy.action_space import EMBODIMENTS
 from ptrlib.simulators.protocol import SimulatorMissing, world_named
 from tests.data.robocasa_files import robot_actions, robot_observations, write_robocasa_hdf5, write_robocasa_lerobot
+from tests.simulators.robocasa_goals import reach_goal
 
 STAY = np.array([0.0] * 6 + [-1.0] + [0.0] * 4 + [-1.0])
 
 
 @pytest.fixture(scope="module")
-def robocasa():
-    """ptrlib's RoboCasa module; skips where RoboCasa is not installed."""
+def robocasa(tmp_path_factory):
+    """The RoboCasa module, with a cache in which there is no kitchen yet; skips where RoboCasa is not installed."""
     if importlib.util.find_spec("robocasa") is None:
         pytest.skip("RoboCasa is not installed; run `make simulators`")
     from ptrlib.simulators import robocasa
 
-    return robocasa
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        robocasa.find_assets.cache_clear()
+        yield robocasa
+    robocasa.find_assets.cache_clear()
 
 
 @pytest.fixture
@@ -59,18 +67,55 @@ def test_the_papers_24_tasks_in_its_three_categories(robocasa):
     assert len({task.name for task in robocasa.TASKS}) == 24
 
 
+def test_the_papers_tasks_are_these_classes_of_the_library_with_its_time_limits(robocasa):
+    assert [(task.name, task.environment, task.fixture) for task in robocasa.TASKS] == [
+        ("PnPCounterToCab", "PickPlaceCounterToCabinet", ""),
+        ("PnPCabToCounter", "PickPlaceCabinetToCounter", ""),
+        ("PnPCounterToSink", "PickPlaceCounterToSink", ""),
+        ("PnPSinkToCounter", "PickPlaceSinkToCounter", ""),
+        ("PnPCounterToMicrowave", "PickPlaceCounterToMicrowave", ""),
+        ("PnPMicrowaveToCounter", "PickPlaceMicrowaveToCounter", ""),
+        ("PnPCounterToStove", "PickPlaceCounterToStove", ""),
+        ("PnPStoveToCounter", "PickPlaceStoveToCounter", ""),
+        ("OpenSingleDoor", "OpenCabinet", "CABINET_SINGLE_DOOR"),
+        ("CloseSingleDoor", "CloseCabinet", "CABINET_SINGLE_DOOR"),
+        ("OpenDoubleDoor", "OpenCabinet", "CABINET_DOUBLE_DOOR"),
+        ("CloseDoubleDoor", "CloseCabinet", "CABINET_DOUBLE_DOOR"),
+        ("OpenDrawer", "OpenDrawer", ""),
+        ("CloseDrawer", "CloseDrawer", ""),
+        ("TurnOnStove", "TurnOnStove", ""),
+        ("TurnOffStove", "TurnOffStove", ""),
+        ("TurnOnSinkFaucet", "TurnOnSinkFaucet", ""),
+        ("TurnOffSinkFaucet", "TurnOffSinkFaucet", ""),
+        ("TurnSinkSpout", "TurnSinkSpout", ""),
+        ("CoffeeSetupMug", "CoffeeSetupMug", ""),
+        ("CoffeeServeMug", "CoffeeServeMug", ""),
+        ("CoffeePressButton", "StartCoffeeMachine", ""),
+        ("TurnOnMicrowave", "TurnOnMicrowave", ""),
+        ("TurnOffMicrowave", "TurnOffMicrowave", "")]
+    registry = importlib.import_module("robocasa.utils.dataset_registry").ATOMIC_TASK_DATASETS
+    assert [robocasa._time_limit(task) for task in robocasa.TASKS] == [
+        registry[task.environment]["horizon"] for task in robocasa.TASKS]
+
+
 @pytest.mark.parametrize("number", range(24))
 def test_every_task_resets_steps_and_answers_its_check(robocasa, make, number):
+    """False in the first scene of a clean cache, true once the goal is there."""
     task = robocasa.TASKS[number]
     simulator = make(task.name, render=False)
+    assert simulator.assets.root.is_relative_to(os.environ["XDG_CACHE_HOME"])
+    assert type(simulator.env).__name__ == task.environment
     simulator.reset(init_state=number % 5)
     assert simulator.env.layout_id == number % 5 + 1  # the five evaluation kitchens in turn
     assert simulator.success() is False
     assert [simulator.step(STAY) for _ in range(2)] == [False, False]
     state = simulator.state()
     assert state.shape == (len(EMBODIMENTS["robocasa"].state_slots),) and np.isfinite(state).all()
-    assert simulator.task.instruction.endswith(".") and 100 <= simulator.time_limit <= 1000
+    assert simulator.task.instruction.endswith(".")
+    assert simulator.time_limit == robocasa._time_limit(task)
     assert _deepest_overlap(simulator) < 0.012
+    reach_goal(simulator)
+    assert simulator.success() is True
 
 
 def _deepest_overlap(simulator) -> float:
@@ -96,6 +141,23 @@ def test_the_same_scene_and_actions_give_the_same_bits_whatever_came_before(make
     other = make("CoffeeSetupMug", render=False)
     other.reset(seed=11)
     assert np.array_equal(first[0], other.simulator_state())
+
+
+def test_another_process_with_another_hash_seed_makes_the_same_scene(robocasa):
+    """Around the sink the library draws from sets of objects, which every process would put into another order."""
+    code = """
+import hashlib
+from ptrlib.simulators import robocasa
+[sink] = [index for index, task in enumerate(robocasa.TASKS) if task.name == "TurnOnSinkFaucet"]
+simulator = robocasa.make(robocasa.ALL, sink, assets="minimal", render=False)
+for scene in ({"init_state": 1}, {"seed": 1}, {"seed": 2}):
+    simulator.reset(**scene)
+    print(hashlib.sha256(simulator.env.sim.model.get_xml().encode()).hexdigest(),
+          hashlib.sha256(simulator.simulator_state().tobytes()).hexdigest())
+"""
+    found = {subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONHASHSEED": seed},
+                            capture_output=True, text=True, check=True).stdout for seed in ("1", "2")}
+    assert len(found) == 1 and len(set(found.pop().split())) == 6  # three scenes that differ
 
 
 def test_demonstrations_and_evaluation_share_neither_kitchens_nor_objects(robocasa, make):
