@@ -65,12 +65,15 @@ def read_hdf5(path: str | Path, *, image_size: int | None = None, cameras: Seque
 
 def recorded_in(path: str | Path) -> list[dict[str, str]]:
     """Worlds, and of RoboCasa the assets and the kitchen, that the files of ``path`` say they were recorded in, each
-    once; files of others, which do not say, give none."""
+    once; files of others, which do not say in our way, give none."""
     found: list[dict[str, str]] = []
     for file in _files_of(Path(path)):
         with _opened(file) as handle:
-            told = json.loads(handle["data"].attrs.get("provenance", "{}"))
-        place = {key: told[key] for key in ("world", "assets", "kitchen") if key in told}
+            told = handle["data"].attrs.get("provenance", "")
+        try:
+            place = {key: value for key, value in json.loads(told).items() if key in ("world", "assets", "kitchen")}
+        except (ValueError, TypeError, AttributeError):
+            continue
         if place and place not in found:
             found.append(place)
     return found

@@ -447,6 +447,8 @@ def test_files_say_where_they_were_recorded_once_each_and_others_do_not(tmp_path
         write_episodes(tmp_path / f"{name}.hdf5", tiny_episodes(1, 20, 16), {"provenance": json.dumps(told)})
     assert recorded_in(tmp_path) == [place, {"world": "libero"}]
     write_episodes(tmp_path / "own" / "d.hdf5", tiny_episodes(1, 20, 16))
+    for name, told in (("e", "in our laboratory"), ("f", "[1]"), ("g", 3)):
+        write_episodes(tmp_path / "own" / f"{name}.hdf5", tiny_episodes(1, 20, 16), {"provenance": told})
     assert recorded_in(tmp_path / "own") == []
 
 
