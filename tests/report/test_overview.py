@@ -104,6 +104,17 @@ def test_the_readmes_sentence_on_our_rule_elsewhere_holds(manifest, ahead):
             (REPOSITORY / "README.md").read_text().replace("points [", "[").split())
 
 
+@pytest.mark.parametrize("kind", ["label_noise", "action_noise"])
+def test_the_readmes_sentence_on_one_corruption_alone_holds(kind):
+    runs = [run for name in ("tabletop_kinds", "tabletop_corruption") for run in results.runs_of(name)]
+    episodes, text = results.episodes_frame(runs), " ".join((REPOSITORY / "README.md").read_text().split())
+    for other in ("sft", "crossfit_every_wide_random"):
+        gain = results.compare(episodes, {("crossfit_every_wide", kind): 1.0, (other, kind): -1.0})
+        assert gain.low > 0 and f"{100 * gain.estimate:+.1f} [{100 * gain.low:.1f}, {100 * gain.high:.1f}]" in text
+    gap = results.compare(episodes, {("oracle", "truncation"): 1.0, ("sft", "truncation"): -1.0})
+    assert gap.low < 0 < gap.high  # "truncation alone leaves nothing to win back"
+
+
 def test_the_readmes_costs_are_the_measured_ones():
     found = speed.ratios(speed.table("steps")).set_index(["policy", "rule", "against"])
     text = (REPOSITORY / "README.md").read_text()
