@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ptrlib.report import REPOSITORY, claim, kitchen, mended, overview, results, rule, speed, start
+from ptrlib.report import REPOSITORY, claim, kitchen, mended, operators, overview, results, rule, speed, start
 from ptrlib.report.statistics import wilson_interval
 
 
@@ -102,6 +102,35 @@ def test_the_readmes_sentence_on_our_rule_elsewhere_holds(manifest, ahead):
         assert (gain.low > 0) == ahead and gain.high > 0
         assert f"+{100 * gain.estimate:.1f} [{100 * gain.low:.1f}, " in " ".join(
             (REPOSITORY / "README.md").read_text().replace("points [", "[").split())
+
+
+def test_the_readmes_sentence_on_training_from_scratch_holds():
+    episodes = results.episodes_frame(results.runs_of("tabletop_scratch"))
+    text = " ".join((REPOSITORY / "README.md").read_text().replace("points [", "[").split())
+    assert f"SFT succeeds in {100 * episodes[episodes.method == 'sft'].success.mean():.1f} %" in text
+    for control, ahead in (("sft", True), ("sft_belief", True), ("random", False), ("ptr_alpha0", False)):
+        gain = results.compare(episodes, {("ptr", "none"): 1.0, (control, "none"): -1.0})
+        assert (gain.low > 0) == ahead
+        assert f"+{100 * gain.estimate:.1f} [{100 * gain.low:.1f}, {100 * gain.high:.1f}]" in text
+
+
+def test_the_readmes_sentence_on_who_demonstrates_holds():
+    rows = operators.gains().set_index(["suite", "demonstrations"])
+    text = " ".join((REPOSITORY / "README.md").read_text().replace("points [", "[").split())
+    said = text[text.index("**Who demonstrates matters"):text.index("**In none of these rows")]
+    for suite, manifest in (("easy", "tabletop_claim"), ("hard", "tabletop_hard")):
+        precise, alone = rows.loc[suite, operators.SETS["precise"]], rows.loc[suite, operators.ALONE]
+        assert f"+{precise.estimate:.1f} [{precise.low:.1f}, {precise.high:.1f}]" in said
+        episodes = results.episodes_frame(results.runs_of(f"tabletop_operators{'_hard' if suite == 'hard' else ''}"))
+        start_gain = start.gain(episodes, start.episodes_of(manifest), "precise", "none")
+        assert start_gain.low <= 0 <= start_gain.high  # "loses nothing that can be told to the start"
+        assert rows.loc[suite, operators.SETS["without_hesitant"]].low > 0 and precise.low > 0 and alone.low > 0
+        others = results.episodes_frame(results.runs_of(manifest))
+        for method in ("ptr", "crossfit_every_wide"):
+            gain = results.compare(others, {(method, "none"): 1.0, ("sft", "none"): -1.0})
+            assert f"{100 * gain.estimate:+.1f}" in said and gain.low <= 0
+    recovering = rows.xs(operators.SETS["without_recovery"], level="demonstrations")
+    assert recovering.low["easy"] > 0 > recovering.high["hard"]
 
 
 @pytest.mark.parametrize("kind", ["label_noise", "action_noise"])
