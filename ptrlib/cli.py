@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -154,8 +155,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Entry point of ``ptrlib`` and ``python -m ptrlib``; returns the exit status."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     command = tyro.cli(Command, args=arguments, prog="ptrlib")  # type: ignore[arg-type]
+    return answered(command.run)
+
+
+def answered(call: Callable[[], object]) -> int:
+    """Exit status of ``call``: what a user can mend is one sentence on stderr, or with PTRLIB_TRACEBACK the whole."""
     try:
-        command.run()
+        call()
     except (ValueError, FloatingPointError, OSError, ImportError) as error:
         if os.environ.get("PTRLIB_TRACEBACK"):
             raise

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -157,13 +158,14 @@ def _check_robots(folder: Path, evaluation: EvaluationConfig) -> None:
                      + (f"train it with {mend}" if fitting else "there is no world here with the robot it learned"))
 
 
-def _worker(arguments: list[str]) -> int:
+def _worker(arguments: list[str]) -> None:
     position = int(arguments.pop().partition("=")[2])
     path, root, *words = arguments
     manifest = runs.load_manifest(path, runs.parse_changes(words))
     work([setting.config for setting in manifest.settings], Path(root), position)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(_worker(sys.argv[1:]))
+    from ptrlib.cli import answered
+
+    sys.exit(answered(partial(_worker, sys.argv[1:])))

@@ -23,7 +23,7 @@ from ptrlib.config import RunConfig, override
 from ptrlib.credit import CREDITS
 from ptrlib.data.errors import DataError
 from ptrlib.data.hdf5 import write_episodes
-from ptrlib.experiment import work
+from ptrlib.experiment import run_manifest, work
 from ptrlib.gallery import load_gallery
 from ptrlib.policy.precision import multiplies_bfloat16
 from ptrlib.simulators.protocol import Observation
@@ -546,3 +546,12 @@ def test_a_robot_that_the_data_do_not_fit_is_named_with_those_they_fit(tmp_path,
         load_data(tiny_config(**{"data.path": str(tmp_path), "data.embodiment": robot}))
     data = load_data(tiny_config(**{"data.path": str(tmp_path), "data.embodiment": "fr3", "data.offset": 4}))
     assert data.train.episodes[0].embodiment == "fr3"
+
+
+def test_workers_that_lack_demonstrations_say_so_in_a_sentence_each(tmp_path, capfd):
+    manifest = tmp_path / "two.yaml"
+    manifest.write_text(f"base: {{credit: sft, data.path: {tmp_path / 'nowhere'}}}\nseeds: [0, 1]\n")
+    with pytest.raises(ValueError, match="2 of 2 workers stopped with an error"):
+        run_manifest(manifest, workers=2, stage="train", root=tmp_path / "runs")
+    said = [line for line in capfd.readouterr().err.splitlines() if line]
+    assert len(said) == 2 and all(line.startswith("ptrlib: ") and "does not exist; check" in line for line in said)
