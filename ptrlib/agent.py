@@ -81,8 +81,7 @@ class PolicyAgent:
             camera = camera_of(view, observation.images)
             if camera is None:
                 raise ValueError(f"the policy sees through the camera {view!r} and the simulator has "
-                                 f"{', '.join(observation.images)}; train it with data.cameras among these, or, if it "
-                                 "is another world's policy, with evaluation.world and evaluation.suite of that world")
+                                 f"{', '.join(observation.images)}; train it with data.cameras among these")
             seen.append(area_average(observation.images[camera], size))
         return np.stack(seen)
 

@@ -26,7 +26,6 @@ from ptrlib.agent import PolicyAgent
 from ptrlib.config import EvaluationConfig, RunConfig, override
 from ptrlib.evaluation import evaluate_many
 from ptrlib.simulators.protocol import WORLDS, SimulatorMissing, world_named
-from ptrlib.simulators.robocasa import check_assets
 from ptrlib.storage import load_policy
 from ptrlib.training import train
 
@@ -116,12 +115,9 @@ def evaluate_runs(folders: list[Path], *, workers: int = 2) -> None:
     for folder in folders:
         evaluation = runs.read_config(folder).evaluation
         _check_robots(folder, evaluation)
+        _check_kitchen(folder, evaluation)
         groups.setdefault(evaluation, []).append(folder)
     for evaluation, group in groups.items():
-        if "robocasa" in evaluation.world.split("+"):
-            for folder in group:
-                record = json.loads((folder / "provenance.json").read_text())
-                check_assets(folder.name, record.get("demonstrated_in", []))
         agents = {str(folder): PolicyAgent(load_policy(folder), evaluation.execute_steps) for folder in group}
         started, clock = datetime.now(UTC), time.perf_counter()
         partial = {str(folder): folder / ".episodes.partial" for folder in group}
@@ -156,6 +152,15 @@ def _check_robots(folder: Path, evaluation: EvaluationConfig) -> None:
                      f"its evaluation.world={evaluation.world} and evaluation.suite={evaluation.suite} are those of "
                      f"another robot ({', '.join(there)}); "
                      + (f"train it with {mend}" if fitting else "there is no world here with the robot it learned"))
+
+
+def _check_kitchen(folder: Path, evaluation: EvaluationConfig) -> None:
+    """Raise ValueError if a run would be judged in another kind of RoboCasa's kitchen than it learned in."""
+    if "robocasa" in evaluation.world.split("+"):
+        from ptrlib.simulators.robocasa import check_assets
+
+        record = json.loads((folder / "provenance.json").read_text())
+        check_assets(folder.name, record.get("demonstrated_in", []))
 
 
 def _worker(arguments: list[str]) -> None:

@@ -357,8 +357,7 @@ def check_assets(run: str, demonstrated_in: Sequence[Mapping[str, str]]) -> None
     kind = find_assets(os.environ.get(ASSETS_VARIABLE, "auto")).kind
     if learned != {kind}:
         raise ValueError(f"{run} learned from demonstrations in RoboCasa's {' and '.join(sorted(learned))} assets and "
-                         f"would be judged in the {kind} ones; set {ASSETS_VARIABLE} to what it learned in, or delete "
-                         "demonstrated_in from its provenance.json if that is what you want")
+                         f"would be judged in the {kind} ones; set {ASSETS_VARIABLE} to what it learned in")
 
 
 def _minimal_assets() -> Assets:

@@ -57,6 +57,9 @@ def test_the_readmes_sentence_on_the_question_that_matters_holds():
     told = {name: claim.truth_auroc(weights, name) for name in ("crossfit", "crossfit_insample")}
     assert all(value is not None and value.text(digits=3) in text for value in told.values())
     assert told["crossfit_insample"].low > 0.9  # "also if they judge what they learned from"
+    every, _ = claim.with_further(results.runs_of("tabletop_claim"), "tabletop_ingredients")
+    won = rule.recovery(results.episodes_frame(every), "crossfit_consequence", "combined")
+    assert f"{won.text(100, digits=0).replace(' [', ' % [')} of the gap" in text
 
 
 @pytest.mark.parametrize("manifest", start.STARTS)
@@ -120,15 +123,19 @@ def test_the_readmes_sentence_on_who_demonstrates_holds():
     said = text[text.index("**On clean data who demonstrates matters"):text.index("**In none of these rows")]
     for suite, manifest in (("easy", "tabletop_claim"), ("hard", "tabletop_hard")):
         precise, alone = rows.loc[suite, operators.SETS["precise"]], rows.loc[suite, operators.ALONE]
-        assert f"+{precise.estimate:.1f} [{precise.low:.1f}, {precise.high:.1f}]" in said
+        told = [precise, rows.loc[suite, operators.SETS["without_hesitant"]],
+                rows.loc[suite, operators.SETS["without_recovery"]]]
+        assert all(f"{row.estimate:+.1f} [{row.low:.1f}, {row.high:.1f}]" in said for row in told)
         episodes = results.episodes_frame(results.runs_of(f"tabletop_operators{'_hard' if suite == 'hard' else ''}"))
         start_gain = start.gain(episodes, start.episodes_of(manifest), "precise", "none")
-        assert start_gain.low <= 0 <= start_gain.high  # "loses nothing that can be told to the start"
+        assert start_gain.high > 0  # "loses nothing that can be told to the start"
+        assert f"{100 * start_gain.estimate:+.1f} [{100 * start_gain.low:.1f}, {100 * start_gain.high:.1f}]" in said
         assert rows.loc[suite, operators.SETS["without_hesitant"]].low > 0 and precise.low > 0 and alone.low > 0
         others = results.episodes_frame(results.runs_of(manifest))
         for method in ("ptr", "crossfit_every_wide"):
             gain = results.compare(others, {(method, "none"): 1.0, ("sft", "none"): -1.0})
-            assert f"{100 * gain.estimate:+.1f}" in said and gain.low <= 0
+            assert gain.low <= 0
+            assert f"{100 * gain.estimate:+.1f} [{100 * gain.low:.1f}, {100 * gain.high:.1f}]" in said
     recovering = rows.xs(operators.SETS["without_recovery"], level="demonstrations")
     assert recovering.low["easy"] > 0 > recovering.high["hard"]
 
@@ -141,7 +148,8 @@ def test_the_readmes_sentence_on_one_corruption_alone_holds(kind):
         gain = results.compare(episodes, {("crossfit_every_wide", kind): 1.0, (other, kind): -1.0})
         assert gain.low > 0 and f"{100 * gain.estimate:+.1f} [{100 * gain.low:.1f}, {100 * gain.high:.1f}]" in text
     gap = results.compare(episodes, {("oracle", "truncation"): 1.0, ("sft", "truncation"): -1.0})
-    assert gap.low < 0 < gap.high  # "truncation alone leaves nothing to win back"
+    assert gap.low < 0 < gap.high  # "truncation alone leaves nothing to win back that can be told"
+    assert f"{100 * gap.estimate:+.1f} [{100 * gap.low:.1f}, {100 * gap.high:.1f}]" in text
 
 
 def test_the_readmes_costs_are_the_measured_ones():
