@@ -257,6 +257,7 @@ ADDED_LATER = ("network.token_size", "network.fusion", "ranks", "crossfit.record
                "data.operators")
 # Likewise, but the default is better than what those runs had, and their manifests say that they had it.
 MENDED_LATER = {"data.shift_targets": True, "data.true_tasks": True}
+LOOKING_BACK = ("ptr", "random", "ptr_neutral")  # the rules that look at what followed a chunk while they learn
 
 
 def stored(values: Mapping[str, Any]) -> RunConfig:
@@ -287,8 +288,8 @@ def _defaults() -> dict[str, Any]:
 
 
 def touched(config: RunConfig) -> set[str]:
-    """Those of ``MENDED_LATER`` that make a difference: only PTR and its shuffled control look at the consequence."""
-    data, looks = config.data, config.credit in ("ptr", "random")
+    """Those of ``MENDED_LATER`` that make a difference: only PTR and its controls look at the consequence."""
+    data, looks = config.data, config.credit in LOOKING_BACK
     return {key for key, matters in {
         "data.shift_targets": looks and data.random_shift > 0,
         "data.true_tasks": looks and data.corruption in ("label_noise", "combined")}.items() if matters}

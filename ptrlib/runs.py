@@ -41,7 +41,7 @@ from typing import Any
 
 import yaml
 
-from ptrlib.config import BasePolicyConfig, RunConfig, fingerprint, keys, override, stored, to_dict
+from ptrlib.config import LOOKING_BACK, BasePolicyConfig, RunConfig, fingerprint, keys, override, stored, to_dict
 from ptrlib.credit import check_credit
 from ptrlib.data.corruption import CORRUPTIONS
 
@@ -183,7 +183,7 @@ def check(config: RunConfig) -> None:
         raise ValueError(f"data.random_shift ({config.data.random_shift}) must be below network.image_size "
                          f"({config.network.image_size})")
     warmup, steps = config.ptr.warmup_steps, config.ptr.optimization.steps
-    if config.credit in ("ptr", "random") and config.ptr.alpha > 0 and 0 < steps <= warmup:
+    if config.credit in LOOKING_BACK and config.ptr.alpha > 0 and 0 < steps <= warmup:
         raise ValueError(f"ptr.warmup_steps ({warmup}) must be below ptr.optimization.steps ({steps}), or every weight "
                          "stays 1; lower the one or raise the other")
     slots = BasePolicyConfig.action_dim

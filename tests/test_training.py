@@ -65,10 +65,29 @@ def test_every_credit_trains_and_logs(credit, episodes):
     if credit in ("ptr", "random"):
         assert weights.between(0.25, 4.0).all() and (weights[~table.valid] == 1).all() and weights.nunique() > 1
         assert table.score.notna().all()
+    elif credit == "ptr_neutral":
+        assert weights.between(0.25, 4.0).all() and weights.nunique() > 1 and (weights[~table.valid] != 1).any()
     elif credit.startswith("crossfit"):
         assert weights.between(0.25, 4.0).all() and weights.nunique() > 1
     else:
         assert (weights == 1).all()
+
+
+def test_a_neutral_fallback_leaves_the_mean_weight_where_it_was(episodes):
+    """PTR's own weights where a consequence was recorded, and their mean where none was."""
+    config = tiny_config(**{"ptr.warmup_steps": 0})
+    trainer = Trainer(config, prepare_data(config, episodes))
+    trainer.run(6)
+    neutral = Trainer(replace(config, credit="ptr_neutral"), prepare_data(config, episodes)).learner.credit
+    neutral.load_state_dict(trainer.learner.credit.state_dict())
+    _, features = trainer.learner.features(trainer.sampler.next(), trainer.generator)
+    plain, mine = trainer.learner.credit.eval()(features).weight, neutral.eval()(features).weight
+    valid = features.valid
+    assert valid.any() and not valid.all() and plain[valid].std() > 0
+    torch.testing.assert_close(mine[valid], plain[valid])
+    torch.testing.assert_close(mine[~valid], plain[valid].mean().expand((~valid).sum()))
+    features.valid = torch.zeros_like(valid)
+    assert (neutral(features).weight == 1).all()
 
 
 def test_the_oracle_never_sees_a_marked_episode(episodes):

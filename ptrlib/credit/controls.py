@@ -9,6 +9,7 @@ from ptrlib.credit.interface import ChunkFeatures, CreditOutput, FeatureSizes
 from ptrlib.credit.ptr import PTR
 from ptrlib.credit.sft import SFT
 from ptrlib.data.episodes import Episode
+from ptrlib.distributed import global_sum
 
 
 class RandomWeights(PTR):
@@ -34,6 +35,21 @@ class RandomWeights(PTR):
 
     def set_extra_state(self, state: torch.Tensor) -> None:
         self.generator.set_state(state)
+
+
+class NeutralFallback(PTR):
+    """PTR whose chunks without a recorded consequence weigh what the others of the global batch weigh on average.
+
+    The paper's 1 is no neutral weight: where most others are at the clip of 4, it takes three quarters from the ends
+    of episodes. Without a single recorded consequence every weight stays 1.
+    """
+
+    def forward(self, features: ChunkFeatures) -> CreditOutput:
+        out = super().forward(features)
+        valid = features.valid.to(out.weight.dtype)
+        total, count = global_sum(torch.stack([(valid * out.weight).sum(), valid.sum()]))
+        mean = torch.where(count > 0, total / count.clamp_min(1), 1.0)
+        return CreditOutput(torch.where(features.valid, out.weight, mean), out.auxiliary_loss, out.score, out.info)
 
 
 class Oracle(SFT):

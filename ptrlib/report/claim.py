@@ -49,8 +49,11 @@ INTERFERENCE = {
     "sft_belief": {"ptr": "a. Does PTR fall behind SFT+Belief, which has the same belief tokens, on clean data?",
                    "ptr_alpha0": "a. Do its auxiliary losses alone (α = 0, against SFT+Belief)?",
                    "ptr_tenth": "a. Does PTR with both losses at a tenth (against SFT+Belief)?",
-                   "ptr_detached": "a. Does PTR whose scorer reads without gradient (against SFT+Belief)?"}}
-BASELINES = {"sft": "minus SFT’s", "sft_belief": "minus SFT+Belief’s"}
+                   "ptr_detached": "a. Does PTR whose scorer reads without gradient (against SFT+Belief)?",
+                   "ptr_neutral": "a. Does PTR with a neutral weight where nothing followed (against SFT+Belief)?"},
+    "sft_belief_twice": {"ptr_twice": "a. Does PTR with twice the steps (against SFT+Belief with as many)?"}}
+BASELINES = {"sft": "minus SFT’s", "sft_belief": "minus SFT+Belief’s",
+             "sft_belief_twice": "minus SFT+Belief’s of twice the steps"}
 OWN = "crossfit"  # begins the names of our own rules, whose scores are fixed before training
 LATE = 0.75  # the episode's last quarter begins
 AT_CLIP = 0.999  # of w_max: a weight above this share of it is at the clip

@@ -162,18 +162,18 @@ def gentler(stored: Sequence[StoredRun]) -> pd.DataFrame:
         ValueError: the start policy was not judged in these scenes.
     """
     config = stored[0].setting.config
-    parts = {("none: the start policy", "–", "–"): start_episodes(config, stored[0].folder.parent)}
+    parts = {("none: the start policy", "–", "–", "–"): start_episodes(config, stored[0].folder.parent)}
     parts |= {_trained_with(run.setting.config): episodes_frame([run]) for run in stored}
     scenes = {tuple(sorted(zip(part.task.astype(str), part.init_state, strict=True))) for part in parts.values()}
     if len(scenes) != 1:
         raise ValueError(f"{config.initial_policy} and the runs that start from it were not judged in the same scenes; "
                          "evaluate them with the same tasks and init states")
     rows = []
-    for (rate, steps, demonstrations), part in parts.items():
+    for (rate, steps, demonstrations, drawn), part in parts.items():
         for words, episodes in (("all", part), ("Door/Drawer", _doors(part))):
             successes, count = int(episodes.success.sum()), len(episodes)
-            rows.append({"learning rate": rate, "steps": steps, "demonstrations a task": demonstrations, "tasks": words,
-                         "succeeds in": f"{successes} of {count}",
+            rows.append({"learning rate": rate, "steps": steps, "demonstrations a task": demonstrations,
+                         "chunks": drawn, "tasks": words, "succeeds in": f"{successes} of {count}",
                          "success (%)": wilson_interval(successes, count).text(100)})
     return pd.DataFrame(rows)
 
@@ -181,15 +181,18 @@ def gentler(stored: Sequence[StoredRun]) -> pd.DataFrame:
 def gentler_note(stored: Sequence[StoredRun]) -> str:
     """Markdown: how many Door/Drawer episodes the best of these runs keeps, and how many the protocol asks for."""
     kept = {_trained_with(run.setting.config): int(_doors(episodes_frame([run])).success.sum()) for run in stored}
-    (rate, steps, demonstrations), most = max(kept.items(), key=lambda item: item[1])
+    (rate, steps, demonstrations, drawn), most = max(kept.items(), key=lambda item: item[1])
     told = "which is enough" if most >= ENOUGH else "**which is not enough**"
-    return (f"Of these runs the one at {rate} for {steps} steps on {demonstrations} demonstrations a task keeps most "
-            f"Door/Drawer episodes, {most}; the protocol asks for {ENOUGH} of 30 in these scenes, {told}.")
+    return (f"Of these runs the one at {rate} for {steps} steps on demonstrations ({demonstrations} a task), {drawn}, "
+            f"keeps most Door/Drawer episodes, {most}; the protocol asks for {ENOUGH} of 30 in these scenes, {told}.")
 
 
-def _trained_with(config: RunConfig) -> tuple[str, str, str]:
-    optimization = config.ptr.optimization
-    return f"{optimization.learning_rate:g}", str(optimization.steps), str(config.data.episodes_per_task)
+def _trained_with(config: RunConfig) -> tuple[str, str, str, str]:
+    optimization, data = config.ptr.optimization, config.data
+    demonstrations = f"those of {', '.join(data.operators)} among " if data.operators else ""
+    drawn = f"in segments of {data.segment_chunks}" if data.segment_chunks > 1 else "one by one"
+    demonstrations += str(data.episodes_per_task)
+    return f"{optimization.learning_rate:g}", str(optimization.steps), demonstrations, drawn
 
 
 def floor(episodes: pd.DataFrame) -> str:

@@ -1,6 +1,7 @@
-"""What faults of ours that were found after the runs change: PTR as it was stored beside PTR without them.
+"""What faults of ours that were found after the runs change: PTR as it was first run beside PTR without them.
 
-The faults stand in the protocol ("Faults found after the runs"); the mended runs are manifests of their own.
+The faults stand in the protocol ("Faults found after the runs"). Where all of a comparison's runs were made again, its
+own manifest holds those without the faults and another one the first; where few were, the other one holds the mended.
 """
 
 from __future__ import annotations
@@ -10,23 +11,23 @@ from operator import attrgetter
 
 import pandas as pd
 
-from ptrlib.config import touched
+from ptrlib.config import override, touched
 from ptrlib.report import results
-from ptrlib.report.charts import corruption_label
+from ptrlib.report.charts import corruption_label, method_label
 from ptrlib.report.claim import truth_auroc
 from ptrlib.report.results import StoredRun
 from ptrlib.report.statistics import SHARE, mean_over_runs
 from ptrlib.report.verdicts import answer, in_points, scope
+from ptrlib.runs import Setting
 
-MENDED = {"tabletop_corruption": "tabletop_mended", "libero_corruption": "libero_mended"}  # comparison: mended runs
+FIRST = "tabletop_true_tasks"  # the runs with the fault that all have a mended one
+# A comparison that has SFT -> where its PTR and shuffled weights stand as first run, and mended.
+COMPARED = {"tabletop_corruption": (FIRST, "tabletop_corruption"),
+            "libero_corruption": ("libero_corruption", "libero_mended")}
 KIND = "combined"
-CHANGE, SHUFFLED = "PTR without the faults minus PTR as stored", "PTR without the faults minus its weights shuffled"
+CHANGE, SHUFFLED = "PTR without the faults minus PTR as first run", "PTR without the faults minus its weights shuffled"
 FAULTS = {"data.true_tasks": "PTR's hard negatives knew the true task of mislabelled chunks",
           "data.shift_targets": "a chunk's consequence was shifted like its observation, which gave it away"}
-# Beginnings of questions on other pages -> the question that the mended runs answer.
-ANSWERED_AGAIN = {"c. Does PTR's score, of chunks it learns from,":
-                  "Does its score tell corrupted chunks, without the faults?",
-                  "Is it what PTR's weights say": f"{SHUFFLED}, {corruption_label(KIND)}"}
 LATE = 0.9  # of training: where accuracy is read
 
 
@@ -42,45 +43,64 @@ def note(stored: Sequence[StoredRun]) -> str:
             "details in the protocol." if told else "")
 
 
+def every_setting() -> pd.DataFrame:
+    """A row per setting that was made again: success (in percent) as first run and without the fault, and the change
+    in points with its interval, paired by scene and training seed."""
+    first = results.runs_of(FIRST)
+    pairs = results.episodes_frame(first), results.episodes_frame([_mended(run) for run in first])
+    rows = []
+    for method in dict.fromkeys(run.setting.method for run in first):
+        before, after = (episodes[episodes.method == method].assign(corruption=KIND, method=name)
+                         for name, episodes in zip(("first", "mended"), pairs, strict=True))
+        change = results.contrast(pd.concat([before, after], ignore_index=True),
+                                  {("mended", KIND): 1.0, ("first", KIND): -1.0})
+        rows.append({"method": _label(method), "n": len(after), "first": 100 * before.success.mean(),
+                     "mended": 100 * after.success.mean(), "change": 100 * change.estimate, "low": 100 * change.low,
+                     "high": 100 * change.high})
+    return pd.DataFrame(rows)
+
+
+def told_apart(settings: pd.DataFrame) -> str:
+    """A sentence: in how many of ``settings`` (:func:`every_setting`) the change can be told."""
+    changed = settings[(settings.low > 0) | (settings.high < 0)]
+    named = ", ".join(f"{row.method} {row.change:+.1f} [{row.low:.1f}, {row.high:.1f}]" for row in changed.itertuples())
+    return (f"Of the {len(settings)} settings that were made again, success changes by an amount that can be told in "
+            f"{len(changed)}{f' ({named})' if named else ''}; the largest change is {settings.change.abs().max():.1f} "
+            f"points. Of {len(settings)} intervals of 95 % on nothing at all, one or two would leave out zero.")
+
+
+def _mended(run: StoredRun) -> StoredRun:
+    """The same setting without the fault."""
+    setting = Setting(run.setting.method, override(run.setting.config, {"data.true_tasks": False}))
+    return StoredRun(setting, run.folder.parent / setting.folder_name)
+
+
+def _label(method: str) -> str:
+    """``ptr@beta=2`` as "PTR (beta=2)"."""
+    name, _, moved = method.partition("@")
+    return method_label(name) + (f" ({corruption_label(moved)})" if moved else "")
+
+
+def is_stored(manifest: str) -> bool:
+    """Whether a comparison's runs are all there, with the faults and without."""
+    return all(results.is_stored(name) for name in {manifest, *COMPARED[manifest]})
+
+
 def runs_behind(manifest: str) -> tuple[list[StoredRun], list[StoredRun]]:
-    """SFT's, PTR's and its shuffled weights' runs of a comparison with corrupted data, as stored and mended."""
-    older, mended = ([run for run in results.runs_of(name) if run.setting.method in methods
-                      and run.setting.config.data.corruption == KIND]
-                     for name, methods in ((manifest, ("sft", "ptr", "random")), (MENDED[manifest], ("ptr", "random"))))
-    return older, mended
+    """PTR's and its shuffled weights' runs of a comparison with corrupted data, first with the faults (and SFT's
+    beside them), then without."""
+    first, mended = COMPARED[manifest]
+    return ([*_of(manifest, ("sft",)), *_of(first, ("ptr", "random"))], _of(mended, ("ptr", "random")))
+
+
+def _of(manifest: str, methods: Sequence[str]) -> list[StoredRun]:
+    return [run for run in results.runs_of(manifest)
+            if run.setting.method in methods and run.setting.config.data.corruption == KIND]
 
 
 def table(manifest: str) -> pd.DataFrame:
     """A row per question: what mending changes in success, in identification and in what the score tells, as text."""
     return pd.DataFrame(list(_answers(*runs_behind(manifest))), columns=["question", "number", "answer"])
-
-
-def sentence(manifest: str) -> str:
-    """Markdown: which answers about PTR's score and weights stand without the faults; nothing if runs are missing."""
-    if not (results.is_stored(manifest) and results.is_stored(MENDED[manifest])):
-        return ""
-    told = table(manifest).set_index("question")
-    score = told.loc["Does its score tell corrupted chunks, without the faults?"]
-    weights = told.loc[f"{SHUFFLED}, {corruption_label(KIND)}"]
-    change = told.loc[f"{CHANGE}, {corruption_label(KIND)}"]
-    return ("These runs of PTR have [faults of ours](results/corruption_robustness.ipynb) that were found later: its "
-            "hard negatives knew the true task of mislabelled chunks. Without them, does its score tell corrupted "
-            f"chunks? {score.number}: **{score.answer}**. Is it what its weights say? {weights.number}: "
-            f"**{weights.answer}**. Its success changes by {change.number}: **{change.answer}**.")
-
-
-def beside(answers: pd.DataFrame, manifest: str) -> pd.DataFrame:
-    """``answers`` (question, number, answer) with a row more below each that the mended runs answer too; as they are
-    if those runs are not stored."""
-    if not (results.is_stored(manifest) and results.is_stored(MENDED[manifest])):
-        return answers
-    told, rows = table(manifest).set_index("question"), []
-    for row in answers.to_dict("records"):
-        rows.append(row)
-        for begins, question in ANSWERED_AGAIN.items():
-            if row["question"].startswith(begins):
-                rows.append({"question": "… without the faults found later", **told.loc[question].to_dict()})
-    return pd.DataFrame(rows)
 
 
 def _answers(older: list[StoredRun], mended: list[StoredRun]) -> Iterator[tuple[str, str, str]]:
@@ -89,12 +109,14 @@ def _answers(older: list[StoredRun], mended: list[StoredRun]) -> Iterator[tuple[
     for question, method, baseline, more, less in (
             (CHANGE, "ptr, mended", "ptr", "more often", "less often"),
             ("PTR without the faults minus SFT", "ptr, mended", "sft", "more often", "less often"),
+            ("PTR as first run minus its weights shuffled", "ptr", "random", "it is what the weights say",
+             "shuffled ones do better"),
             (SHUFFLED, "ptr, mended", "random, mended", "it is what the weights say", "shuffled ones do better")):
         terms = {(method, kind): 1.0, (baseline, kind): -1.0}
         gain, where = results.compare(episodes, terms), scope(results.alike(episodes, terms))
         yield f"{question}, {corruption_label(kind)}", in_points(gain), answer(
             gain.low, gain.high, more + where, less + where)
-    for words, runs in (("as stored", older), ("without the faults", mended)):
+    for words, runs in (("as first run", older), ("without the faults", mended)):
         ptr = [run for run in runs if run.setting.method == "ptr"]
         metrics = results.metrics_frame(ptr)
         late = metrics[metrics.step >= LATE * metrics.groupby("run").step.transform("max")]

@@ -29,30 +29,40 @@ def test_without_its_runs_nothing_is_said_about_a_start_policy():
 
 def test_runs_say_which_faults_they_have():
     kinds = {manifest: mended.note(results.runs_of(manifest)) for manifest in (
-        "tabletop_hard", "libero_corruption", "libero_robocasa_generalist", "tabletop_mended", "tabletop_start")}
-    assert "in 10 of the 60 runs shown here PTR's hard negatives" in kinds["tabletop_hard"]
-    assert "shift_targets" not in kinds["tabletop_hard"]
+        mended.FIRST, "tabletop_hard", "tabletop_scale", "libero_corruption", "libero_robocasa_generalist",
+        "tabletop_start")}
+    assert "in 135 of the 135 runs shown here PTR's hard negatives" in kinds[mended.FIRST]
+    assert "in 40 of the 60 runs shown here PTR's hard negatives" in kinds["tabletop_scale"]
+    assert "shift_targets" not in kinds["tabletop_scale"]
     assert "true_tasks" in kinds["libero_corruption"] and "shift_targets" in kinds["libero_corruption"]
     assert "true_tasks" not in kinds["libero_robocasa_generalist"]  # clean data
-    assert kinds["tabletop_mended"] == kinds["tabletop_start"] == ""
+    assert kinds["tabletop_hard"] == kinds["tabletop_start"] == ""
 
 
 def test_runs_that_are_mended_in_nothing_differ_in_nothing(monkeypatch):
-    monkeypatch.setitem(mended.MENDED, "tabletop_corruption", "tabletop_claim")  # which shares its runs
+    shared = ("tabletop_corruption", "tabletop_claim")  # the same runs
+    monkeypatch.setitem(mended.COMPARED, "tabletop_corruption", shared)
     table = mended.table("tabletop_corruption").set_index("question")
-    same = table.loc["PTR without the faults minus PTR as stored, combined corruption"]
+    same = table.loc[f"{mended.CHANGE}, combined corruption"]
     assert same.number == "+0.0 [+0.0, +0.0] points, n = 2000" and same.answer == "cannot be told"
     assert table.loc["PTR without the faults minus SFT, combined corruption"].answer == "less often"
     for question in ("Chunks identified late in training, {}", "Does its score tell corrupted chunks, {}?"):
-        stored, without = (table.loc[question.format(words)].number for words in ("as stored", "without the faults"))
-        assert stored == without
+        first, without = (table.loc[question.format(words)].number for words in ("as first run", "without the faults"))
+        assert first == without
 
 
-def test_what_the_mended_runs_answer_too_stands_below_the_older_answer(monkeypatch):
-    answers = pd.DataFrame({"question": ["Is it what PTR's weights say, and not merely weights?", "other"],
-                            "number": "1", "answer": "yes"})
-    both = mended.beside(answers, "tabletop_corruption")
-    assert both.answer.tolist() == ["yes", "cannot be told", "yes"]
-    assert both.question[1] == "… without the faults found later" and both.number[1].startswith("+0.6 [")
-    monkeypatch.setattr(results, "is_stored", lambda name: False)
-    assert mended.beside(answers, "tabletop_corruption").equals(answers)
+def test_every_setting_that_was_made_again_stands_beside_its_first_runs():
+    settings = mended.every_setting().set_index("method")
+    first = results.episodes_frame([run for run in results.runs_of(mended.FIRST) if run.setting.method == "ptr@hard"])
+    again = results.episodes_frame([run for run in results.runs_of("tabletop_hard") if run.setting.method == "ptr"])
+    again, row = again[again.corruption == "combined"], settings.loc["PTR (hard)"]
+    assert row["first"] == pytest.approx(100 * first.success.mean())
+    assert row["mended"] == pytest.approx(100 * again.success.mean())
+    assert row.change == pytest.approx(row["mended"] - row["first"]) and row.low <= row.change <= row.high
+    assert row.n == len(again) == 2000 and len(settings) == 27
+
+
+def test_only_changes_beyond_their_interval_are_named():
+    settings = pd.DataFrame({"method": ["one", "other"], "change": [3.0, -1.0], "low": [1.0, -2.5], "high": [5.0, 0.5]})
+    told = mended.told_apart(settings)
+    assert "in 1 (one +3.0 [1.0, 5.0])" in told and "other" not in told
