@@ -66,7 +66,8 @@ def told_apart(settings: pd.DataFrame) -> str:
     named = ", ".join(f"{row.method} {row.change:+.1f} [{row.low:.1f}, {row.high:.1f}]" for row in changed.itertuples())
     return (f"Of the {len(settings)} settings that were made again, success changes by an amount that can be told in "
             f"{len(changed)}{f' ({named})' if named else ''}; the largest change is {settings.change.abs().max():.1f} "
-            f"points. Of {len(settings)} intervals of 95 % on nothing at all, one or two would leave out zero.")
+            f"points. Of {len(settings)} intervals of 95 % on nothing at all {0.05 * len(settings):.1f} leave out zero "
+            "on average.")
 
 
 def _mended(run: StoredRun) -> StoredRun:
