@@ -46,9 +46,10 @@ def published_drops() -> pd.DataFrame:
 
 def differences(episodes: pd.DataFrame) -> pd.DataFrame:
     """Paired difference of success to PTR, per method and corruption, as proportions, over the training seeds that both
-    have."""
+    have; no row without PTR, or without anything beside it."""
     cells = episodes[["method", "corruption"]].drop_duplicates().itertuples(index=False)
-    items = [(method, corruption) for method, corruption in cells if method != "ptr"]
+    with_ptr = (episodes.method == "ptr").any()
+    items = [(method, corruption) for method, corruption in cells if with_ptr and method != "ptr"]
 
     def measure(method: str, corruption: str) -> Interval:
         return compare(episodes, {(method, corruption): 1.0, ("ptr", corruption): -1.0})
@@ -101,9 +102,13 @@ def _ours(rates: pd.DataFrame, measured: pd.DataFrame, method: str, corruption: 
 
 
 def with_sample_size(metrics: pd.DataFrame) -> pd.DataFrame:
-    """``metrics`` with ``sample_size``: (sum w)^2 / (n sum w^2) of each logged minibatch, 1 for equal weights."""
+    """``metrics`` with ``sample_size``: (sum w)^2 / (n sum w^2) of each logged minibatch, 1 for equal weights.
+
+    Where no rule has a scorer, ``nce_acc`` is there too, as missing values.
+    """
     square = metrics.weight_mean ** 2
-    return metrics.assign(sample_size=square / (square + metrics.weight_std ** 2))
+    return metrics.assign(sample_size=square / (square + metrics.weight_std ** 2),
+                          nce_acc=metrics.get("nce_acc", float("nan")))
 
 
 def curves(metrics: pd.DataFrame, window: int) -> tuple[Figure, pd.DataFrame]:
@@ -131,7 +136,8 @@ def heavy_tails(weights: pd.DataFrame) -> pd.DataFrame:
             rows.append({"method": method, "corruption": corruption, "run": run, "moment": moment, "step": step,
                          "above": (weight > HEAVY).mean(), "largest": weight.max(),
                          "sample_size": effective_sample_size(weight) / len(weight)})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["method", "corruption", "run", "moment", "step", "above", "largest",
+                                       "sample_size"])
 
 
 def instability(metrics: pd.DataFrame, warmup_steps: int) -> pd.DataFrame:
@@ -148,7 +154,7 @@ def instability(metrics: pd.DataFrame, warmup_steps: int) -> pd.DataFrame:
                      "gradient": part.gradient_norm.quantile(0.99) / part.gradient_norm.median(),
                      "accuracy": (part.nce_acc - smooth).std(),
                      "sample_size": 1 - part.sample_size.mean()})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["run", "method", "corruption", "training_seed", *MEASURES])
 
 
 def against_ptr(measured: pd.DataFrame, method: str, measure: str) -> Interval:

@@ -9,6 +9,7 @@ notebooks in ``book/`` themselves never hold outputs.
 from __future__ import annotations
 
 import ast
+import contextlib
 import difflib
 import hashlib
 import importlib.util
@@ -41,6 +42,11 @@ FOREIGN = re.compile(rf"""<(?:script|img|iframe|source|video|audio|embed)\b[^>]*
                      r"""|<link\b(?=[^>]*rel=["'](?:stylesheet|preload|icon|shortcut icon|preconnect))"""
                      rf"""[^>]*?\bhref={_ADDRESS}|@import\s+(?:url\()?{_ADDRESS}""")
 
+
+# A range as the comment of a parameter states it, outside brackets: there stands what the paper has.
+_NUMBER = r"\d+(?:\.\d+)?"
+RANGE = re.compile(rf"({_NUMBER})\s+(?:to\s+({_NUMBER})|to the number of|or more)")
+BRACKETS = re.compile(r"\([^)]*\)")
 
 LINK = re.compile(r"""<a\b[^>]*?\bhref=["'](?![a-z]+:|//|#)([^"'#?]+)""")  # to another file, not to another host
 
@@ -99,7 +105,12 @@ def parameters_of(path: Path) -> dict[str, Parameter]:
 
 
 def check_parameters(path: Path, parameters: Mapping[str, object]) -> dict[str, object]:
-    """``parameters``, each in the type of its default; ValueError for an unknown name or a wrong type."""
+    """``parameters``, each in the type of its default.
+
+    Raises:
+        ValueError: an unknown name, a wrong type, a number outside the range that its comment states, or a list of
+            nothing where the comment gives ``[]`` no meaning.
+    """
     known = parameters_of(path)
     checked = {}
     for name, value in parameters.items():
@@ -109,6 +120,7 @@ def check_parameters(path: Path, parameters: Mapping[str, object]) -> dict[str, 
             valid = "; ".join(f"{entry.name} = {entry.value!r} ({entry.comment})" for entry in known.values())
             raise ValueError(f"{path.name} has no parameter '{name}'.{hint} Its parameters are: {valid}.")
         checked[name] = _like(known[name], value)
+        _check_range(known[name], checked[name])
     return checked
 
 
@@ -145,6 +157,8 @@ def run_notebook(name: str, parameters: Mapping[str, object] | None = None) -> P
     except papermill.PapermillExecutionError as error:
         if error.ename == "ValueError":  # a wrong parameter or a missing run: the sentence says it all
             temporary.unlink()
+            with contextlib.suppress(OSError):  # it holds figures, or other pages
+                target.parent.rmdir()
             raise ValueError(f"{full}: {error.evalue}") from error
         failed = temporary.replace(target.with_name(f"{target.stem}.failed.ipynb"))
         raise RuntimeError(f"{full} stopped in cell {error.cell_index}: {error.ename}: {error.evalue} "
@@ -228,6 +242,22 @@ def _like(parameter: Parameter, value: object) -> object:
         return str(value)
     raise ValueError(f"Parameter '{parameter.name}' is a {type(default).__name__} ({parameter.comment}); "
                      f"{value!r} is a {type(value).__name__}.")
+
+
+def _check_range(parameter: Parameter, value: object) -> None:
+    """Raise ValueError for what the comment of ``parameter`` excludes; the default needs no check."""
+    if value == parameter.value:
+        return
+    mend = f"give another value ({parameter.comment}) or leave it out."
+    if value == [] and "[]" not in parameter.comment:
+        raise ValueError(f"{parameter.name}=[] names nothing; {mend}")
+    stated = RANGE.search(BRACKETS.sub("", parameter.comment))
+    if stated is None:
+        return
+    low, high = float(stated[1]), float(stated[2] or "inf")
+    for number in value if isinstance(value, list) else [value]:
+        if isinstance(number, bool) or not isinstance(number, int | float) or not low <= number <= high:
+            raise ValueError(f"{parameter.name}={value!r} is out of range; {mend}")
 
 
 def _slug(parameters: Mapping[str, object]) -> str:

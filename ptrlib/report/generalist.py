@@ -57,6 +57,7 @@ def narrowed(manifest: str | Path, *, methods: Sequence[str] | None, seeds: int 
         ValueError: a rule that the manifest does not have.
     """
     path = manifest_path(manifest)
+    methods = [methods] if isinstance(methods, str) else methods
     if methods is None and not any(value is not None for value in generalist_changes.values()):
         return [narrow(path, seeds=seeds, changes=changes)]
     names = list(dict.fromkeys(setting.method for setting in runs.load_manifest(path).settings))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -79,12 +79,15 @@ def narrow(manifest: str | Path, *, seeds: int | Sequence[int] | None = None,
 
     Args:
         seeds: training seeds instead of the manifest's; a number n stands for 0 .. n - 1.
-        methods: the methods to keep, by their name in the manifest.
+        methods: the methods to keep, by their name in the manifest; one name may stand alone.
         changes: dotted configuration keys, set in every method; None values are left out, and a list for a
             key of the grid replaces the grid's.
 
     A setting that the narrowed manifest shares with the stored runs has the same folder name, so only what is
     new gets trained.
+
+    Raises:
+        ValueError: seeds, methods or changes that no run can have; nothing is written then.
     """
     path = manifest_path(manifest)
     changes = {key: value for key, value in (changes or {}).items() if value is not None}
@@ -93,22 +96,47 @@ def narrow(manifest: str | Path, *, seeds: int | Sequence[int] | None = None,
     runs.load_manifest(path)  # says what is wrong with it, if anything
     content = runs.read_manifest(path)
     if seeds is not None:
-        content["seeds"] = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+        content["seeds"] = _chosen_seeds(seeds)
+    methods = [methods] if isinstance(methods, str) else methods
     known = content.get("methods", {"run": {}})
     unknown = [method for method in methods or () if method not in known]
     if unknown:
         raise ValueError(f"{path} has no method '{unknown[0]}'; it has {', '.join(known)}")
     grid = content.get("grid", {})
     fixed = {key: value for key, value in changes.items() if key not in grid}
-    grid |= {key: value if isinstance(value, list) else [value]
+    grid |= {key: _distinct(key, value if isinstance(value, list) else [value])
              for key, value in changes.items() if key in grid}
     content["methods"] = {method: (known[method] or {}) | fixed for method in (methods or known)}
     text = yaml.safe_dump(content, sort_keys=False)
     folder.mkdir(parents=True, exist_ok=True)
     narrowed = folder / f"{path.stem}-{hashlib.sha256(text.encode()).hexdigest()[:8]}.yaml"
     runs.write_text(narrowed, text)
-    runs.load_manifest(narrowed)
+    try:
+        runs.load_manifest(narrowed)
+    except ValueError as error:
+        narrowed.unlink(missing_ok=True)  # nobody could run it
+        raise ValueError(str(error).replace(str(narrowed), f"{path} with what was asked for")) from None
     return narrowed
+
+
+def _chosen_seeds(seeds: int | Sequence[int]) -> list[int]:
+    """0 .. n - 1 for a number n; ValueError for what is no number of seeds and no list of them."""
+    if isinstance(seeds, int):
+        chosen = [] if isinstance(seeds, bool) else list(range(seeds))
+    else:
+        chosen = list(seeds) if isinstance(seeds, list | tuple | range) else []
+    if not chosen or any(isinstance(seed, bool) or not isinstance(seed, int) or seed < 0 for seed in chosen):
+        raise ValueError(f"seeds={seeds!r} names no training seeds; give how many, 1 or more, or a list of whole "
+                         "numbers from 0 on, such as [0, 1]")
+    return _distinct("seeds", chosen)
+
+
+def _distinct(key: str, values: list[Any]) -> list[Any]:
+    """``values``; ValueError if one is there twice, as clean data is where it is to be compared with itself."""
+    twice = next((value for place, value in enumerate(values) if value in values[:place]), None)
+    if twice is not None:
+        raise ValueError(f"{key.rpartition('.')[2]} has {twice} twice; ask for another value beside it")
+    return values
 
 
 def episodes_frame(stored: Sequence[StoredRun]) -> pd.DataFrame:
@@ -283,12 +311,12 @@ def span(counts: pd.Series) -> str:
 
 def intervals(items: Iterable[Any], columns: Sequence[str],
               measure: Callable[..., Interval]) -> pd.DataFrame:
-    """A row per item: the item under ``columns``, then what ``measure(*item)`` gives."""
+    """A row per item: the item under ``columns``, then what ``measure(*item)`` gives. Without items: only columns."""
     rows = []
     for item in items:
         item = item if isinstance(item, tuple) else (item,)
         rows.append({**dict(zip(columns, item, strict=True)), **vars(measure(*item))})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=[*columns, *(entry.name for entry in fields(Interval))])
 
 
 def _tables(stored: Sequence[StoredRun], name: str) -> pd.DataFrame:

@@ -57,9 +57,10 @@ def swept(manifest: str) -> str:
     return found[0]
 
 
-def with_default(parameter: str, values: Sequence[float] | None) -> list[float] | None:
-    """The values to sweep, with the default among them; None stays None (the manifest's)."""
-    return None if values is None else sorted({*map(float, values), default(parameter)})
+def with_default(parameter: str, values: float | Sequence[float] | None) -> list[float] | None:
+    """The values to sweep, or the one, with the default among them; None stays None (the manifest's)."""
+    chosen = [values] if isinstance(values, int | float) else values
+    return None if chosen is None else sorted({*map(float, chosen), default(parameter)})
 
 
 def run_diagnostics(stored: Sequence[StoredRun], parameter: str) -> pd.DataFrame:

@@ -123,6 +123,22 @@ def test_one_row_of_the_table_is_trained_by_two_processes():
     assert all(setting.config.ptr.cross_rank_gather == (setting.method != "no_gather") for setting in settings)
 
 
+def test_without_ptr_or_a_scorer_or_weights_there_is_less_to_show_and_no_error():
+    mine = episodes()
+    for left in (mine[mine.method == "ptr"], mine[mine.method != "ptr"]):
+        table = ablations.table(results.success_rates(left), ablations.differences(left))
+        assert len(table) == left.method.nunique() and not any("minus PTR" in column for column in table)
+    assert "nothing to conclude" in ablations.headline(mine[mine.method == "ptr"])
+    blind = metrics("sft", 0, 0.3).drop(columns="nce_acc")
+    measured = ablations.instability(blind, 20)
+    assert measured.accuracy.isna().all() and np.isfinite(measured.loss).all()
+    assert ablations.curves(blind, 1)[1]["nce_acc mean"].isna().all()
+    tails = ablations.heavy_tails(pd.DataFrame(columns=["split", "valid", "method", "corruption", "run"]).astype(
+        {"valid": bool}))
+    short = ablations.instability(blind, 1000)  # shorter than the warm-up
+    assert ablations.stability_verdicts(measured, tails).empty and ablations.stability_verdicts(short, tails).empty
+
+
 def test_the_page_shows_what_its_runs_hold(tiny_book):
     stored = tiny_book.make("tabletop_ablations", methods=METHODS, changes={"data.corruption": ["none", "combined"]})
     page = tiny_book.execute("ablations", methods=METHODS)

@@ -1,6 +1,7 @@
 """Notebooks are run with the parameters they have, and pages ask no other host."""
 
 import json
+import re
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -73,6 +74,22 @@ def test_values_of_another_type_are_refused(small_book: Path, name: str, value: 
         book.check_parameters(small_book / "book" / "results" / "page.ipynb", {name: value})
 
 
+@pytest.mark.parametrize(("comment", "inside", "outside"), [
+    ("None: the manifest's; optimiser steps, 1 to 60000", [1, 60000], [0, 60001, "many", True]),
+    ("mixture of Eq 21: 0 (plain training) to 1 (the paper)", [0, 0.5, 1], [-0.1, 1.1]),
+    ("or a list such as [0.05, 0.2], within 0.03 to 0.20; the default is added", [0.1, [0.03, 0.2]], [[0.1, 9], []]),
+    ("1 to the number of cores", [64], [0]), ("window, 1 or more", [1], [0]),
+    ("number n for 0 to n - 1 (the paper: 1 to 3)", [7, "two"], [[]]), ("files; [] for none", [[]], [])])
+def test_the_range_of_a_comment_holds(tmp_path: Path, comment: str, inside: list[object],
+                                      outside: list[object]) -> None:
+    path = write_notebook(tmp_path / "page.ipynb", f"limit = None  # {comment}")
+    for value in (*inside, None):
+        assert book.check_parameters(path, {"limit": value}) == {"limit": value}
+    for value in outside:
+        with pytest.raises(ValueError, match=rf"^limit={re.escape(repr(value))} .*; give another value \(.* or leave"):
+            book.check_parameters(path, {"limit": value})
+
+
 def test_notebooks_are_found_by_either_name(small_book: Path) -> None:
     assert book.find_notebook("page") == book.find_notebook("results/page") == "results/page"
     with pytest.raises(ValueError, match="no notebook 'pages'; choose one of broken, results/page"):
@@ -101,7 +118,7 @@ def test_what_a_notebook_refuses_is_one_sentence(small_book: Path) -> None:
                    "if limit <= 0:\n    raise ValueError(f'limit must be above 0, got {limit}')")
     with pytest.raises(ValueError, match=r"^strict: limit must be above 0, got -1$"):
         book.run_notebook("strict", {"limit": -1})
-    assert not list((small_book / "build").rglob("*.ipynb"))  # the sentence says it all
+    assert not list((small_book / "build" / "notebooks").iterdir())  # the sentence says it all
 
 
 def test_notebooks_that_the_contents_do_not_list_are_no_pages(small_book: Path) -> None:

@@ -11,7 +11,6 @@ import pytest
 from ptrlib import runs
 from ptrlib.report import corruption, published, results, verdicts
 from tests.report.made_up_runs import write_manifest, write_runs
-from tests.report.tiny_book import make_tiny_book
 
 GRID = {"data.corruption": ["none", "action_noise", "truncation", "label_noise", "combined"]}
 
@@ -228,15 +227,3 @@ def test_the_page_shows_what_its_runs_hold(tiny_book):
     auroc = page.frame("score_auroc").set_index(["data", "corruption", "method"])
     measured = verdicts.score_auroc(results.weights_frame(ptr), "ptr").set_index("corruption").estimate
     assert auroc.loc[("combined", "label_noise", "ptr"), "estimate"] == pytest.approx(measured["label_noise"], rel=1e-4)
-
-
-def test_fresh_parameters_train_what_they_change_and_nothing_else(tmp_path):
-    tiny_book = make_tiny_book(tmp_path)  # of its own: other processes add runs to the one that tests share
-    tiny_book.make("tabletop_corruption", methods=["sft"], changes={"data.corruption": ["none"]})
-    folders = {path.parent.name for path in tiny_book.runs.glob("*/done")}
-    page = tiny_book.execute("corruption_robustness", source="fresh", corruption="label_noise", label_fraction=0.4,
-                             seeds=1, methods=["sft"], workers=1)
-    made = {path.parent.name for path in tiny_book.runs.glob("*/done")} - folders
-    assert folders and len(made) == 1 and next(iter(made)).startswith("easy-sft-label_noise-s0-")
-    assert "wrong instructions on 40%" in page.text()
-    assert set(page.frame("corruption_success").corruption) == {"none", "label_noise"}

@@ -260,11 +260,3 @@ def test_specialists_and_generalist_learn_from_the_same_recordings(tiny_book):
     assert len(pooled) == 3 * len(alone)
     for episode in alone:
         np.testing.assert_array_equal(episode.actions, of_all[episode.task, episode.name].actions)
-
-
-def test_the_page_without_ptr_says_what_it_cannot_show(tiny_book):
-    tiny_book.make("tabletop_generalist")
-    page = tiny_book.execute("generalist", methods=["sft"])
-    text = page.text()
-    assert "nothing to conclude" in text and "only PTR's generalists do" in text
-    assert not (page.figures / "correspondence.pdf").exists()

@@ -129,6 +129,22 @@ def test_narrowing_keeps_the_folders_of_what_stays_and_names_what_is_new(world, 
         results.runs_of(other, world / "runs")
     with pytest.raises(ValueError, match="has no method 'recap'; it has sft, ptr, random"):
         results.narrow(manifest, methods=["recap"], folder=tmp_path)
+    alone = results.narrow(manifest, methods="sft", seeds=[1], folder=tmp_path)
+    assert {(s.method, s.config.seed) for s in runs.load_manifest(alone).settings} == {("sft", 1)}
+
+
+@pytest.mark.parametrize(("asked", "words"), [
+    *(({"seeds": seeds}, f"seeds={seeds!r} names no training seeds; give how many, 1 or more, or a list")
+      for seeds in (0, -1, [], 1.5, True, "two", [-1], ["a"])),
+    ({"seeds": [2, 2]}, "seeds has 2 twice; ask for another value beside it"),
+    ({"changes": {"data.corruption": ["none", "none"]}}, "corruption has none twice; ask for another value beside it"),
+    ({"methods": "nonsense"}, "made_up.yaml has no method 'nonsense'; it has sft, ptr, random"),
+    ({"changes": {"ptr.optimization.steps": "many"}},
+     "made_up.yaml with what was asked for: 'ptr.optimization.steps' must be int, got 'many'")])
+def test_what_no_run_can_have_is_refused_and_leaves_no_manifest(world, tmp_path, asked, words):
+    with pytest.raises(ValueError) as caught:
+        results.narrow(world / "made_up.yaml", folder=tmp_path, **asked)
+    assert words in str(caught.value) and "\n" not in str(caught.value) and not list(tmp_path.iterdir())
 
 
 def test_verdicts_follow_from_the_numbers(stored):

@@ -87,6 +87,7 @@ def test_a_manifest_without_one_swept_parameter_is_refused():
     with pytest.raises(ValueError, match="tabletop_corruption.yaml sweeps none of ptr.tau, ptr.beta, ptr.w_max; .*one"):
         sweeps.swept(REPOSITORY / "experiments/tabletop_corruption.yaml")
     assert sweeps.with_default("ptr.w_max", [6.0]) == [4.0, 6.0] and sweeps.with_default("ptr.tau", None) is None
+    assert sweeps.with_default("ptr.w_max", 6.0) == [4.0, 6.0]
 
 
 def test_the_page_shows_what_its_runs_hold(tiny_book):

@@ -91,14 +91,14 @@ def _read_once(*arguments: Any, **options: Any) -> Any:
     return read_episodes(*arguments, **options)
 
 
-def make_tiny_book(folder: Path) -> TinyBook:
-    """The book's manifests below ``folder``; does nothing where they are already."""
+def make_tiny_book(folder: Path, **tinier: Any) -> TinyBook:
+    """The book's manifests below ``folder``, with ``tinier`` on top of TINY; writes the same again where they are."""
     manifests = folder / runs.EXPERIMENTS
     manifests.mkdir(parents=True, exist_ok=True)
     for path in sorted((REPOSITORY / runs.EXPERIMENTS).glob("*.yaml")):
         content = yaml.safe_load(path.read_text())
         if path.name.startswith("tabletop"):
-            content["base"] = {**content.get("base", {}), **TINY}
+            content["base"] = {**content.get("base", {}), **TINY, **tinier}
             content["seeds"] = [0]
         runs.write_text(manifests / path.name, yaml.safe_dump(content, sort_keys=False))
     return TinyBook(folder)
