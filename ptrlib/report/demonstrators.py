@@ -151,13 +151,14 @@ def steps_chart(styles: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
 def trajectory_chart(steps: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     """The hand in one scene, a line per style: height and distance from the object over time, and its path
     from above. Marks show where the hand begins to close."""
+    steps = steps.assign(seconds=steps.step / CONTROL_FREQUENCY)
     figure, (height, distance, above) = plt.subplots(3, 1, figsize=(5.2, 7.4),
                                                      gridspec_kw={"height_ratios": [1, 1, 1.5]})
     for style in (name for name in STYLES if name in set(steps["style"])):
         part = steps[steps["style"] == style].sort_values("step")
         closes = part[part.closing & ~part.closing.shift(fill_value=False)]
-        for axes, x, y in ((height, part.step / CONTROL_FREQUENCY, part.z),
-                           (distance, part.step / CONTROL_FREQUENCY, part.distance), (above, part.x, part.y)):
+        for axes, x, y in ((height, part.seconds, part.z), (distance, part.seconds, part.distance),
+                           (above, part.x, part.y)):
             axes.plot(x, y, color=style_colour(style), linewidth=1.2, label=style)
             axes.plot(x[closes.index], y[closes.index], "o", color=style_colour(style), markersize=4)
     height.set(xlabel="time (s)", ylabel="height of the grip (m)")

@@ -229,27 +229,37 @@ def path_chart(metrics: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     The rule multiplies both by the same factor, so that between their bounds every run stays on one line.
     """
     config = PTRConfig()
-    drawn = metrics[metrics.tau.notna()][["setting", "run", "step", "tau", "beta"]].reset_index(drop=True)
+    walked = metrics[metrics.tau.notna()][["setting", "run", "step", "tau", "beta"]]
+    beside = _beside_the_paths(config)
+    rule, start, end = (part for _, part in beside.groupby("setting", sort=False))
     figure, axes = plt.subplots(figsize=(5.0, 3.6))
-    tau = np.geomspace(config.tau_min, config.tau_max, 100)
-    axes.plot(tau, (config.beta / config.tau * tau).clip(config.beta_min, config.beta_max), color=COLOURS["grey"],
-              linestyle="--", linewidth=1.2, label="the rule, between its bounds")
-    for label, (colour, style) in source_colours(drawn.setting).items():
-        for place, (_, run) in enumerate(drawn[drawn.setting == label].groupby("run", sort=False)):
+    axes.plot(rule.tau, rule.beta, color=COLOURS["grey"], linestyle="--", linewidth=1.2, label=rule.setting.iloc[0])
+    for label, (colour, style) in source_colours(walked.setting).items():
+        for place, (_, run) in enumerate(walked[walked.setting == label].groupby("run", sort=False)):
             last = run.iloc[-1]
             axes.plot(run.tau, run.beta, color=colour, linestyle=style, linewidth=1)  # type: ignore[arg-type]
             axes.plot(last.tau, last.beta, "o", color=colour, markersize=5,
                       fillstyle="full" if style == "-" else "none", label="_" if place else label)
-    axes.plot(config.tau, config.beta, "s", color=COLOURS["black"], markersize=5, label="start (Table 6)")
-    axes.plot(published.statement("tau_final"), published.statement("beta_final"), "*", color=COLOURS["black"],
-              markersize=11, label="end stated by the paper")
+    for mark, size, point in (("s", 5, start), ("*", 11, end)):
+        axes.plot(point.tau, point.beta, mark, color=COLOURS["black"], markersize=size, label=point.setting.item())
     axes.set(xscale="log", yscale="log", xlabel="$\\tau_{score}$", ylabel="$\\beta$",
              xlim=(0.9 * config.tau_min, 1.1 * config.tau_max), ylim=(0.9 * config.beta_min, 1.1 * config.beta_max))
     for axis, ticks in ((axes.xaxis, (0.03, 0.06, 0.12, 0.2)), (axes.yaxis, (0.5, 1.0, 1.5, 3.0))):
         axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
         axis.set_ticks([], minor=True)
     _legend(figure)
-    return figure, drawn
+    return figure, pd.concat([walked, beside], ignore_index=True)
+
+
+def _beside_the_paths(config: PTRConfig) -> pd.DataFrame:
+    """tau and beta of the rule between its bounds, of its start and of the paper's end point, named by ``setting``."""
+    tau = np.geomspace(config.tau_min, config.tau_max, 100)
+    rule = pd.DataFrame({"setting": "the rule, between its bounds", "tau": tau,
+                         "beta": (config.beta / config.tau * tau).clip(config.beta_min, config.beta_max)})
+    ends = pd.DataFrame({"setting": ["start (Table 6)", "end stated by the paper"],
+                         "tau": [config.tau, published.statement("tau_final")],
+                         "beta": [config.beta, published.statement("beta_final")]})
+    return pd.concat([rule, ends], ignore_index=True)
 
 
 # Numbers at the two ends of training

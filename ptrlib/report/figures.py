@@ -18,6 +18,7 @@ from cycler import cycler
 from matplotlib.figure import Figure
 
 from ptrlib.report import REPOSITORY
+from ptrlib.report.drawn import check_drawn
 
 FOLDER_VARIABLE = "PTRLIB_FIGURES"  # where an execution with other parameters keeps its figures
 
@@ -51,7 +52,11 @@ def save_figure(figure: Figure, name: str, *, data: pd.DataFrame, runs: Iterable
     ``data`` is what is drawn, ``runs`` the names of the run folders it came from (empty for published
     numbers and formulas). Returns the path of the PDF. ``make figures/name.pdf`` finds the notebook by
     this call, so write the name as a plain string.
+
+    Raises:
+        ValueError: ``figure`` draws a number that is not in ``data`` (:mod:`ptrlib.report.drawn`); nothing is written.
     """
+    check_drawn(figure, name, data)
     folder = figures_folder()
     folder.mkdir(parents=True, exist_ok=True)
     note = json.dumps({"figure": name, "runs": sorted(set(runs))}, indent=1) + "\n"

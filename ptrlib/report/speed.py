@@ -214,13 +214,12 @@ def parts_chart(parts: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     figure, panels = _panels(drawn, 1.7)
     for axes, part in panels:
         rules = list(dict.fromkeys(part.rule))
-        cells = part.pivot(index="rule", columns="part", values="milliseconds").loc[rules].fillna(0.0)
+        cells = part.pivot(index="rule", columns="part", values="milliseconds").loc[rules].reindex(columns=PARTS)
         left = np.zeros(len(rules))
         for name, colour in PARTS.items():
-            width = cells[name].to_numpy() if name in cells else np.zeros(len(rules))
-            axes.barh(range(len(rules)), width, left=left, color=COLOURS[colour], edgecolor="white", linewidth=0.5,
-                      hatch="////" if name in ADDED_BY_PTR else None, label=name)
-            left = left + width
+            axes.barh(range(len(rules)), cells[name], left=left, color=COLOURS[colour], edgecolor="white",
+                      linewidth=0.5, hatch="////" if name in ADDED_BY_PTR else None, label=name)
+            left = left + cells[name].fillna(0.0).to_numpy()
         axes.set(yticks=range(len(rules)), yticklabels=map(method_label, rules), ylim=(len(rules) - 0.5, -0.5))
     axes.set_xlabel("CPU milliseconds of a step")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4)
