@@ -32,7 +32,7 @@ from ptrlib.report.results import (
     world_of,
 )
 from ptrlib.report.statistics import wilson_interval
-from ptrlib.report.verdicts import answer, scope
+from ptrlib.report.verdicts import answer, in_points, scope
 from ptrlib.runs import RUNS, Setting, read_config
 from ptrlib.simulators.demonstrators.styles import STYLES
 from ptrlib.simulators.robocasa import DOOR_DRAWER, OTHERS, PICK_PLACE, SUITES, TASKS, task_named
@@ -179,12 +179,37 @@ def gentler(stored: Sequence[StoredRun]) -> pd.DataFrame:
 
 
 def gentler_note(stored: Sequence[StoredRun]) -> str:
-    """Markdown: how many Door/Drawer episodes the best of these runs keeps, and how many the protocol asks for."""
-    kept = {_trained_with(run.setting.config): int(_doors(episodes_frame([run])).success.sum()) for run in stored}
+    """Markdown: how many Door/Drawer episodes the best of these runs keeps, and how many the protocol asks for, of the
+    runs on more than one demonstrator: a weighting needs something to choose from."""
+    kept = {_trained_with(run.setting.config): int(_doors(episodes_frame([run])).success.sum()) for run in stored
+            if len(run.setting.config.data.operators) != 1}
     (rate, steps, demonstrations, drawn), most = max(kept.items(), key=lambda item: item[1])
     told = "which is enough" if most >= ENOUGH else "**which is not enough**"
-    return (f"Of these runs the one at {rate} for {steps} steps on demonstrations ({demonstrations} a task), {drawn}, "
-            f"keeps most Door/Drawer episodes, {most}; the protocol asks for {ENOUGH} of 30 in these scenes, {told}.")
+    return (f"Of these runs on several demonstrators the one at {rate} for {steps} steps on demonstrations "
+            f"({demonstrations} a task), {drawn}, keeps most Door/Drawer episodes, {most}; the protocol asks for {ENOUGH} "
+            f"of 30 in these scenes, {told}.")
+
+
+def of_demonstrators(stored: Sequence[StoredRun]) -> str:
+    """Markdown: each run on part of the demonstrators minus the one on all of them with the same rate and steps, paired
+    by scene; nothing where there are no two such runs."""
+    whole = {_schedule(run.setting.config): run for run in stored if not run.setting.config.data.operators}
+    told = []
+    for run in stored:
+        data, everybody = run.setting.config.data, whole.get(_schedule(run.setting.config))
+        if not data.operators or everybody is None:
+            continue
+        parts = [episodes_frame([one]).astype({"method": str}).assign(method=name)
+                 for name, one in (("part", run), ("all", everybody))]
+        gain = compare(pd.concat(parts, ignore_index=True), {("part", "none"): 1.0, ("all", "none"): -1.0})
+        drawn = "" if data.segment_chunks > 1 else " drawn one by one"
+        words = answer(gain.low, gain.high, "more often", "less often", "cannot be told")
+        told.append(f"{' and '.join(data.operators)} alone{drawn}: {in_points(gain)}, **{words}**")
+    return f"Minus SFT on all demonstrators with the same rate and steps: {'; '.join(told)}." if told else ""
+
+
+def _schedule(config: RunConfig) -> tuple[float, int, str]:
+    return config.ptr.optimization.learning_rate, config.ptr.optimization.steps, config.data.path
 
 
 def _trained_with(config: RunConfig) -> tuple[str, str, str, str]:

@@ -185,9 +185,20 @@ def test_gentler_training_is_told_beside_the_start_in_its_scenes():
     told = kitchen.gentler_note(stored)
     assert "the one at 0.0001 for 400 steps on demonstrations (20 a task), in segments of 4, keeps most" in told
     assert "Door/Drawer episodes, 14;" in told and "**which is not enough**" in told
+    assert kitchen.of_demonstrators(stored) == ""
     elsewhere = results.runs_of("robocasa_corruption")[:1]
     with pytest.raises(ValueError, match="were not judged in the same scenes; evaluate them"):
         kitchen.gentler(elsewhere)
+
+
+def test_part_of_the_demonstrators_is_compared_with_all_of_them_in_the_same_scenes():
+    stored = [run for name in ("robocasa_fifty_rate", "robocasa_operators") for run in results.runs_of(name)]
+    rates = {run.setting.method: results.episodes_frame([run]).success.mean() for run in stored
+             if run.setting.config.ptr.optimization.learning_rate == 0.0001}
+    told = kitchen.of_demonstrators(stored)
+    assert told.count("points") == 3 and f"precise alone: {100 * (rates['sft@precise'] - rates['sft']):+.1f} [" in told
+    note = kitchen.gentler_note(stored)  # the precise one alone keeps 17, and leaves a weighting nothing to choose from
+    assert "Door/Drawer episodes, 13;" in note and "**which is not enough**" in note
 
 
 def test_the_floor_looks_at_robocasas_episodes_alone():
