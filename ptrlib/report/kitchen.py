@@ -186,8 +186,8 @@ def gentler_note(stored: Sequence[StoredRun]) -> str:
     (rate, steps, demonstrations, drawn), most = max(kept.items(), key=lambda item: item[1])
     told = "which is enough" if most >= ENOUGH else "**which is not enough**"
     return (f"Of these runs on several demonstrators the one at {rate} for {steps} steps on demonstrations "
-            f"({demonstrations} a task), {drawn}, keeps most Door/Drawer episodes, {most}; the protocol asks for {ENOUGH} "
-            f"of 30 in these scenes, {told}.")
+            f"({demonstrations} a task), {drawn}, keeps most Door/Drawer episodes, {most}; the protocol asks for "
+            f"{ENOUGH} of 30 in these scenes, {told}.")
 
 
 def of_demonstrators(stored: Sequence[StoredRun]) -> str:
