@@ -75,12 +75,15 @@ def test_the_start_policy_is_judged_in_the_scenes_of_its_comparison(manifest):
 
 def test_the_readmes_sentence_on_our_faults_holds():
     told = mended.table("tabletop_corruption").set_index("question")
-    text = " ".join((REPOSITORY / "README.md").read_text().split())
+    text = " ".join((REPOSITORY / "README.md").read_text().replace("points [", "[").split())
     score = told.loc["Does its score tell corrupted chunks, without the faults?"]
     weights = told.loc[f"{mended.SHUFFLED}, combined corruption"]
-    assert score.answer == weights.answer == "cannot be told"  # "even these two vanish"
+    assert score.answer == weights.answer == "cannot be told"  # "is not shown to tell ... nor its weights"
     assert score.number.removeprefix("AUROC ") in text
     assert weights.number.split(" points")[0].replace("+2.6", "2.6") in text
+    first = [told.loc["Does its score tell corrupted chunks, as first run?"],
+             told.loc["PTR as first run minus its weights shuffled, combined corruption"]]
+    assert [row.answer for row in first] == ["yes", "it is what the weights say"]  # "said yes to both"
     libero = mended.table("libero_corruption").set_index("question").loc[f"{mended.CHANGE}, combined corruption"]
     assert libero.answer == "cannot be told"
     assert libero.number.split(" points")[0].replace("+6.5", "6.5") in text
@@ -115,6 +118,17 @@ def test_the_readmes_sentence_on_training_from_scratch_holds():
         gain = results.compare(episodes, {("ptr", "none"): 1.0, (control, "none"): -1.0})
         assert (gain.low > 0) == ahead
         assert f"+{100 * gain.estimate:.1f} [{100 * gain.low:.1f}, {100 * gain.high:.1f}]" in text
+
+
+def test_the_readmes_sentence_on_robocasas_demonstrators_holds():
+    stored = [run for name in ("robocasa_fifty_rate", "robocasa_operators") for run in results.runs_of(name)]
+    precise = results.episodes_frame([run for run in stored if run.setting.method == "sft@precise"])
+    text = " ".join((REPOSITORY / "README.md").read_text().split())
+    assert f"keeps as much as the start, {precise.success.sum()} of {len(precise)} episodes" in text
+    told = kitchen.of_demonstrators(stored)
+    assert told.index("precise alone: +25.0 [+10.0, +40.0] points, n = 60, **more often**") > 0
+    assert "is +25.0 points [10.0, 40.0] from everybody's" in text
+    assert kitchen.gentler(stored)["succeeds in"][0] == f"{precise.success.sum()} of 60"  # the start, in these scenes
 
 
 def test_the_readmes_sentence_on_who_demonstrates_holds():
