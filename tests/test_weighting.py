@@ -92,7 +92,7 @@ def test_the_table_is_a_file_that_a_command_writes(dataset: Path, start: Path, t
 
 
 def test_what_cannot_be_weighed_is_said_in_a_sentence(dataset: Path, start: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="credit 'sft' not tell chunks apart; train with credit=ptr or credit=ptr_neu"):
+    with pytest.raises(ValueError, match="do not tell chunks apart; train with credit=ptr or credit=ptr_neu"):
         weigh(start)
     data = tmp_path / "data"
     data.mkdir()
