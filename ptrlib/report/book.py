@@ -163,7 +163,18 @@ def run_notebook(name: str, parameters: Mapping[str, object] | None = None) -> P
         failed = temporary.replace(target.with_name(f"{target.stem}.failed.ipynb"))
         raise RuntimeError(f"{full} stopped in cell {error.cell_index}: {error.ename}: {error.evalue} "
                            f"(executed so far: {failed})") from error
+    _drop_empty_outputs(temporary)
     return temporary.replace(target)
+
+
+def _drop_empty_outputs(notebook: Path) -> None:
+    """Take out the Markdown outputs that say nothing, which a page would show as the name of a Python object."""
+    content = json.loads(notebook.read_text())
+    for cell in content["cells"]:
+        if "outputs" in cell:
+            cell["outputs"] = [output for output in cell["outputs"] if "".join(
+                output.get("data", {}).get("text/markdown", "said")).strip()]
+    notebook.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def build() -> Path:
@@ -184,6 +195,9 @@ def build() -> Path:
     foreign = sorted(set(foreign_requests(HTML)))
     if foreign:
         raise ValueError(f"The book would ask other hosts: {', '.join(foreign)}.")
+    unread = sorted(path.name for path in HTML.rglob("*.html") if "IPython.core.display." in path.read_text())
+    if unread:
+        raise ValueError(f"These pages show the name of a Python object instead of what it says: {', '.join(unread)}.")
     broken = sorted(set(broken_links(HTML)))
     if broken:
         raise ValueError(f"Links of the book lead nowhere: {', '.join(broken)}.")

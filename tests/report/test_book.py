@@ -107,6 +107,14 @@ def test_a_run_with_other_parameters_is_kept_apart(small_book: Path) -> None:
     assert not list(page.parent.glob(".*"))
 
 
+def test_a_cell_that_says_nothing_leaves_nothing_on_its_page(small_book: Path) -> None:
+    write_notebook(small_book / "book" / "quiet.ipynb", "limit = 3  # above 0",
+                   "from IPython.display import Markdown, display\ndisplay(Markdown(''), Markdown('said'))\nlimit")
+    cells = json.loads(book.run_notebook("quiet").read_text())["cells"]
+    shown = [output["data"] for cell in cells for output in cell.get("outputs", [])]
+    assert ["".join(data.get("text/markdown", data["text/plain"])) for data in shown] == ["said", "3"]
+
+
 def test_a_failing_notebook_names_its_cell(small_book: Path) -> None:
     with pytest.raises(RuntimeError, match=r"broken stopped in cell \d+: KeyError: 'absent'"):
         book.run_notebook("broken")
