@@ -182,7 +182,7 @@ def gentler_note(stored: Sequence[StoredRun]) -> str:
     """Markdown: how many Door/Drawer episodes the best of these runs keeps, and how many the protocol asks for, of the
     runs on more than one demonstrator: a weighting needs something to choose from."""
     kept = {_trained_with(run.setting.config): int(_doors(episodes_frame([run])).success.sum()) for run in stored
-            if len(run.setting.config.data.operators) != 1}
+            if len(run.setting.config.data.operators) != 1 and run.setting.config.ptr.optimization.steps > 0}
     (rate, steps, demonstrations, drawn), most = max(kept.items(), key=lambda item: item[1])
     told = "which is enough" if most >= ENOUGH else "**which is not enough**"
     return (f"Of these runs on several demonstrators the one at {rate} for {steps} steps on demonstrations "
@@ -191,21 +191,26 @@ def gentler_note(stored: Sequence[StoredRun]) -> str:
 
 
 def of_demonstrators(stored: Sequence[StoredRun]) -> str:
-    """Markdown: each run on part of the demonstrators minus the one on all of them with the same rate and steps, paired
-    by scene; nothing where there are no two such runs."""
-    whole = {_schedule(run.setting.config): run for run in stored if not run.setting.config.data.operators}
+    """Markdown: each run on part of the demonstrations minus the one on most of all demonstrators' with the same rate
+    and steps, paired by scene; nothing where there are no two such runs."""
+    mixed = [run for run in stored if not run.setting.config.data.operators]
+    whole = {_schedule(run.setting.config): run for run in
+             sorted(mixed, key=lambda run: run.setting.config.data.episodes_per_task)}
     told = []
     for run in stored:
         data, everybody = run.setting.config.data, whole.get(_schedule(run.setting.config))
-        if not data.operators or everybody is None:
+        if everybody is None or everybody.name == run.name:
             continue
         parts = [episodes_frame([one]).astype({"method": str}).assign(method=name)
                  for name, one in (("part", run), ("all", everybody))]
         gain = compare(pd.concat(parts, ignore_index=True), {("part", "none"): 1.0, ("all", "none"): -1.0})
         drawn = "" if data.segment_chunks > 1 else " drawn one by one"
         words = answer(gain.low, gain.high, "more often", "less often", "cannot be told")
-        told.append(f"{' and '.join(data.operators)} alone{drawn}: {in_points(gain)}, **{words}**")
-    return f"Minus SFT on all demonstrators with the same rate and steps: {'; '.join(told)}." if told else ""
+        learned = (f"{', '.join(data.operators)} alone" if data.operators
+                   else f"{data.episodes_per_task} demonstrations a task of all")
+        told.append(f"{learned}{drawn}: {in_points(gain)}, **{words}**")
+    return (f"Minus SFT on all demonstrations of all demonstrators with the same rate and steps: {'; '.join(told)}."
+            if told else "")
 
 
 def _schedule(config: RunConfig) -> tuple[float, int, str]:
@@ -214,6 +219,8 @@ def _schedule(config: RunConfig) -> tuple[float, int, str]:
 
 def _trained_with(config: RunConfig) -> tuple[str, str, str, str]:
     optimization, data = config.ptr.optimization, config.data
+    if optimization.steps == 0:
+        return "none: the start policy, rolled out anew", "–", "–", "–"
     demonstrations = f"those of {', '.join(data.operators)} among " if data.operators else ""
     drawn = f"in segments of {data.segment_chunks}" if data.segment_chunks > 1 else "one by one"
     demonstrations += str(data.episodes_per_task)
