@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 WITHOUT_IMAGES = ("name one file with images as data.path if others lie beside it (robomimic's low_dim files do), "
@@ -15,7 +17,11 @@ class DataError(ValueError):
     """
 
     def __init__(self, file: str | Path, problem: str, mend: str, *, demo: str = "", key: str = "") -> None:
-        self.file, self.demo, self.key = str(file), demo, key
+        self.file, self.problem, self.mend, self.demo, self.key = str(file), problem, mend, demo, key
         place = "/".join(part for part in (demo, key) if part)
         where = f"{file}: {place}" if place else f"{file}"
         super().__init__(f"{where} {problem}; {mend}.")
+
+    def __reduce__(self) -> tuple[Callable[..., DataError], tuple[()]]:
+        """As a worker process hands it on to its parent, which ``args`` alone could not make again."""
+        return partial(DataError, self.file, self.problem, self.mend, demo=self.demo, key=self.key), ()

@@ -7,6 +7,7 @@ import signal
 
 import pytest
 
+from ptrlib.data.errors import DataError
 from ptrlib.simulators.workers import Workers
 
 
@@ -17,6 +18,10 @@ def echo(pipe, greeting):
 
 def complain(pipe):
     raise ValueError("no such scene")
+
+
+def refuse_a_file(pipe):
+    raise DataError("drawers.hdf5", "is being written by another process", "wait for it", demo="demo_1", key="actions")
 
 
 def break_down(pipe):
@@ -39,6 +44,7 @@ def test_messages_go_both_ways():
 
 @pytest.mark.parametrize("work, error, words", [
     (complain, ValueError, "^no such scene$"),
+    (refuse_a_file, DataError, r"^drawers\.hdf5: demo_1/actions is being written by another process; wait for it\.$"),
     (break_down, RuntimeError, "KeyError: 'missing'"),
     (die, RuntimeError, "ended by the system .exit status -9."),
 ])
