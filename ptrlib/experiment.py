@@ -35,6 +35,7 @@ def run_manifest(path: str | Path, *, changes: Mapping[str, Any] | None = None, 
     """Train and evaluate every setting that has no finished run folder; returns all folders."""
     if stage not in ("all", "train", "evaluate"):
         raise ValueError(f"stage '{stage}' is none of all, train, evaluate")
+    _check_workers(workers)
     manifest = runs.load_manifest(path, changes)
     configs = [setting.config for setting in manifest.settings]
     if stage != "evaluate":
@@ -44,6 +45,11 @@ def run_manifest(path: str | Path, *, changes: Mapping[str, Any] | None = None, 
     if stage != "train":
         evaluate_runs([folder for folder in folders if not (folder / "done").is_file()], workers=workers)
     return folders
+
+
+def _check_workers(workers: int) -> None:
+    if workers < 1:
+        raise ValueError(f"workers is the number of processes, 1 or more, not {workers}")
 
 
 def record_missing(configs: list[RunConfig]) -> None:
@@ -111,6 +117,7 @@ def train_setting(config: RunConfig, root: Path = runs.RUNS, position: int = 0) 
 
 def evaluate_runs(folders: list[Path], *, workers: int = 2) -> None:
     """Write ``episodes.parquet`` and ``done`` into run folders, all runs of one evaluation setting together."""
+    _check_workers(workers)
     groups: dict[Any, list[Path]] = {}
     for folder in folders:
         evaluation = runs.read_config(folder).evaluation

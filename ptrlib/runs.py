@@ -184,8 +184,8 @@ def check(config: RunConfig) -> None:
                          f"({config.network.image_size})")
     warmup, steps = config.ptr.warmup_steps, config.ptr.optimization.steps
     if config.credit in LOOKING_BACK and config.ptr.alpha > 0 and 0 < steps <= warmup:
-        raise ValueError(f"ptr.warmup_steps ({warmup}) must be below ptr.optimization.steps ({steps}), or every weight "
-                         "stays 1; lower the one or raise the other")
+        raise ValueError(f"ptr.warmup_steps ({warmup}) must be below ptr.optimization.steps ({steps}, a page's "
+                         "`steps`), or every weight stays 1; lower the one or raise the other")
     slots = BasePolicyConfig.action_dim
     if config.ptr.base_policy.action_dim != slots:
         raise ValueError(f"'ptr.base_policy.action_dim' must be {slots}, the slots of ptrlib/policy/action_space.py, "

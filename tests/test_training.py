@@ -567,6 +567,12 @@ def test_a_robot_that_the_data_do_not_fit_is_named_with_those_they_fit(tmp_path,
     assert data.train.episodes[0].embodiment == "fr3"
 
 
+@pytest.mark.parametrize("command", ["run experiments/tabletop_start.yaml", "evaluate experiments/runs"])
+def test_at_least_one_worker_is_asked_for(command, capsys):
+    assert main([*command.split(), "--workers", "0"]) == 2
+    assert capsys.readouterr().err == "ptrlib: workers is the number of processes, 1 or more, not 0\n"
+
+
 def test_workers_that_lack_demonstrations_say_so_in_a_sentence_each(tmp_path, capfd):
     manifest = tmp_path / "two.yaml"
     manifest.write_text(f"base: {{credit: sft, data.path: {tmp_path / 'nowhere'}}}\nseeds: [0, 1]\n")

@@ -122,8 +122,9 @@ def introduction(stored: Sequence[StoredRun]) -> str:
     if not config.initial_policy:
         raise ValueError(f"{stored[0].name} starts from no stored policy; name a manifest with initial_policy")
     seeds = training_seeds(episodes)
+    styles = "" if config.data.operators else " in five styles"
     return (f"**{world_of(stored)}.** Each policy learned {_learned(config, stored[0].folder.parent)}, then for "
-            f"{steps_of(stored)} from {config.data.episodes_per_task} others of each in five styles, at a "
+            f"{steps_of(stored)} from {config.data.episodes_per_task} others of each{styles}, at a "
             f"learning rate of {config.ptr.optimization.learning_rate:g}; "
             f"{span(seeds)} training "
             f"seed{'s' if seeds.max() > 1 else ''}, {len(episodes)} evaluation episodes ({len(stored)} runs, one by "

@@ -212,7 +212,8 @@ def steps_of(stored: Sequence[StoredRun]) -> str:
 
 
 def world_of(stored: Sequence[StoredRun]) -> str:
-    """:func:`ptrlib.report.charts.world_label` of runs in one world, as their evaluation recorded it.
+    """:func:`ptrlib.report.charts.world_label` of runs in one world, as their evaluation recorded it, and whose
+    demonstrations all of them learned from if not everybody's.
 
     Raises:
         ValueError: some were evaluated with other assets than the rest, so that no one name is true of them.
@@ -225,7 +226,14 @@ def world_of(stored: Sequence[StoredRun]) -> str:
         raise ValueError(f"{stored[0].name} and the runs beside it were evaluated with {' and '.join(kinds)} "
                          "assets; evaluate all of them with the same")
     evaluation = stored[0].setting.config.evaluation
-    return world_label(evaluation.world, evaluation.suite, kinds[0] if kinds else "")
+    return world_label(evaluation.world, evaluation.suite, kinds[0] if kinds else "") + _operators_of(stored)
+
+
+def _operators_of(stored: Sequence[StoredRun]) -> str:
+    """``, the precise demonstrator alone`` where all of these runs learned from some demonstrators only."""
+    operators = {run.setting.config.data.operators for run in stored}
+    names = operators.pop() if len(operators) == 1 else ()
+    return f", the {' and '.join(names)} demonstrator{'s' if len(names) > 1 else ''} alone" if names else ""
 
 
 def success_rates(episodes: pd.DataFrame, by: Sequence[str] = ("corruption", "method")) -> pd.DataFrame:

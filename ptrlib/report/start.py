@@ -15,9 +15,10 @@ from ptrlib.report.charts import corruption_label, method_label
 from ptrlib.report.statistics import Interval, wilson_interval
 from ptrlib.report.verdicts import answer, in_points
 
+# Comparison -> its start policy.
 STARTS = {"tabletop_claim": "tabletop_start", "tabletop_corruption": "tabletop_start",
           "tabletop_hard": "tabletop_hard_start", "libero_corruption": "libero_start",
-          "robocasa_corruption": "robocasa_start"}  # comparison -> its start policy
+          "robocasa_corruption": "robocasa_start", "robocasa_precise": "robocasa_start"}
 METHODS = ("sft", "ptr", "oracle", "crossfit_every_wide")
 
 
