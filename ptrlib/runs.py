@@ -110,7 +110,8 @@ def folder_name(config: RunConfig) -> str:
 def load_manifest(path: str | Path, changes: Mapping[str, Any] | None = None) -> Manifest:
     """Read ``experiments/NAME.yaml``; ``changes`` override dotted keys of every setting.
 
-    ``extends: OTHER`` takes the ``base`` of ``experiments/OTHER.yaml`` first, then the manifest's own.
+    ``extends: OTHER`` takes the ``base`` of ``experiments/OTHER.yaml`` first, then the manifest's own; methods, grid
+    and seeds are its own alone.
 
     Raises:
         ValueError: a key or value that is wrong, named with the file and the nearest valid one.
@@ -141,8 +142,11 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
             raise ValueError(f"{path}: unknown key '{key}'; the nearest valid key is '{near}'")
     extended = content.pop("extends", None)
     if extended is not None:
-        shared = read_manifest(EXPERIMENTS / f"{extended}.yaml").get("base", {})
-        content["base"] = _dotted(shared) | _dotted(content.get("base", {}))
+        other = read_manifest(EXPERIMENTS / f"{extended}.yaml")
+        if "methods" in other and "methods" not in content:
+            raise ValueError(f"{path}: it has no methods, and those of '{extended}' are not taken over with its base; "
+                             f"write those it is to have, of {', '.join(other['methods'])} or others")
+        content["base"] = _dotted(other.get("base", {})) | _dotted(content.get("base", {}))
     return content
 
 

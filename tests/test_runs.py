@@ -100,14 +100,19 @@ def test_every_manifest_passes_the_checks(monkeypatch):
         assert runs.load_manifest(path).settings  # ValueError for one that does not
 
 
-def test_a_manifest_extends_the_base_of_another(tmp_path, monkeypatch):
+def test_a_manifest_extends_the_base_of_another_and_no_more(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "EXPERIMENTS", tmp_path)
     write(tmp_path)
     other = tmp_path / "other.yaml"
-    other.write_text(yaml.safe_dump({"extends": "small", "base": {"ptr.warmup_steps": 7}, "seeds": [5]}))
+    other.write_text(yaml.safe_dump({"extends": "small", "base": {"ptr.warmup_steps": 7}, "seeds": [5],
+                                     "methods": {"sft": {"credit": "sft"}}}))
     (setting,) = runs.load_manifest(other).settings
     assert setting.config.data.episodes_per_task == 2  # small's
     assert setting.config.ptr.warmup_steps == 7 and setting.config.seed == 5  # its own
+    other.write_text("extends: small\n")
+    with pytest.raises(ValueError, match="other.yaml: it has no methods, and those of 'small' are not taken over .*, of "
+                                         f"{', '.join(MANIFEST['methods'])} or others$"):
+        runs.load_manifest(other)
     other.write_text("extends: smal\n")
     with pytest.raises(ValueError, match="no such manifest; there are: other, small"):
         runs.load_manifest(other)
