@@ -10,7 +10,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from ptrlib.config import CrossFitConfig, RunConfig, override
-from ptrlib.credit.crossfit import CrossFit, answered, read_evidence
+from ptrlib.credit.crossfit import CrossFit, Question, _judged, _nearest, answered, read_evidence
 from ptrlib.data.episodes import Episode
 from ptrlib.data.reading import read_episodes
 from ptrlib.simulators.tabletop import record
@@ -107,6 +107,47 @@ def test_the_rule_asks_what_it_is_told_to(episodes):
     for questions in (["consequence"], ["likelihood"], ["instruction", "ending"]):
         weight = rule(trainer(episodes, crossfit__questions=questions, crossfit__steps=5)).weight
         assert 0.25 <= weight.min() < weight.max() <= 4.0
+
+
+class Known(Question):
+    """Every answer is as sure as the others; candidates are the batch, and the second half of the chunks is right."""
+
+    def __init__(self) -> None:
+        torch.nn.Module.__init__(self)
+        self.unused = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, chunk: torch.Tensor) -> torch.Tensor:
+        wrong = torch.full((len(chunk), len(chunk)), -4.0) + 0 * self.unused
+        return torch.cat([torch.where(chunk < 5, -4.0, 4.0)[:, None], wrong], 1)
+
+
+@pytest.mark.parametrize("judged", [3, 8, 9, 15, 16])
+def test_answers_do_not_depend_on_how_full_the_last_batch_is(judged):
+    every = torch.ones(judged, dtype=torch.bool)
+    score = _judged(Known(), every, every, CrossFitConfig(steps=1, batch_size=8))
+    sure = score[5:]
+    assert (score[:5] == 0).all() and torch.equal(sure, sure[:1].expand(len(sure)))
+
+
+def test_a_scorer_that_diverged_is_an_error_and_not_a_weight():
+    class Lost(Known):
+        def forward(self, chunk: torch.Tensor) -> torch.Tensor:
+            return super().forward(chunk) * torch.nan
+
+    every = torch.ones(9, dtype=torch.bool)
+    with pytest.raises(ValueError, match="crossfit's Lost diverged; lower crossfit.learning_rate"):
+        _judged(Lost(), every, every, CrossFitConfig(steps=1, batch_size=8))
+
+
+def test_candidates_are_never_of_the_chunks_own_episode():
+    nearest = _nearest(torch.arange(5.0)[:, None], torch.tensor([0, 0, 0, 1, 1]), 16)
+    assert nearest.shape == (5, 2) and set(nearest[:3].flatten().tolist()) == {3, 4}
+    assert not set(nearest[3:].flatten().tolist()) & {3, 4}
+
+
+def test_folds_that_leave_a_scorer_nothing_are_refused(episodes):
+    with pytest.raises(ValueError, match="crossfit.folds=2 leaves a scorer none of the 1 episodes to learn from"):
+        trainer(episodes[:1], data__held_out_fraction=0.0)
 
 
 def with_short_ones(episodes: list[Episode]) -> list[Episode]:

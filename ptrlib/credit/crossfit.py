@@ -240,6 +240,9 @@ def _cross_fitted(question: Callable[[Evidence, CrossFitConfig], Question], evid
     score = torch.zeros(len(evidence))
     for held in range(crossfit.folds):
         learn = (evidence.episode < episodes) & ((fold != held) | (crossfit.folds == 1))
+        if not learn.any():
+            raise ValueError(f"crossfit.folds={crossfit.folds} leaves a scorer none of the {episodes} episodes to "
+                             "learn from; give it more demonstrations or, without cross-fitting, crossfit.folds=1")
         score += _judged(question(evidence, crossfit), learn, fold == held, crossfit)
     return score
 
@@ -255,7 +258,7 @@ def _likelihood(evidence: Evidence) -> Tensor:
 
 def _judged(question: Question, learn: Tensor, judge: Tensor, crossfit: CrossFitConfig) -> Tensor:
     """Train ``question`` by identification (Eq 31) on the chunks ``learn`` (n,) bool and score (Eq 14) the chunks
-    ``judge`` (n,) bool; 0 elsewhere."""
+    ``judge`` (n,) bool; 0 elsewhere. Candidates of a question can be the batch, so the last one is filled up."""
     rows, optimizer = learn.nonzero()[:, 0], torch.optim.AdamW(
         question.parameters(), lr=crossfit.learning_rate, weight_decay=crossfit.weight_decay)
     question.train()
@@ -267,9 +270,15 @@ def _judged(question: Question, learn: Tensor, judge: Tensor, crossfit: CrossFit
         optimizer.step()
     question.eval()
     score = torch.zeros(len(learn))
+    judged = judge.nonzero()[:, 0]
     with torch.no_grad():
-        for chunk in judge.nonzero()[:, 0].split(crossfit.batch_size):
-            score[chunk] = ptr_score(question(chunk))
+        for chunk in judged.split(crossfit.batch_size):
+            missing = min(crossfit.batch_size, len(judged)) - len(chunk)
+            filled = torch.cat([chunk, judged[:missing]])  # T grows with the number of candidates
+            score[chunk] = ptr_score(question(filled))[:len(chunk)]
+    if not score.isfinite().all():
+        raise ValueError(f"the scorer of crossfit's {type(question).__name__} diverged; lower crossfit.learning_rate, "
+                         "or raise crossfit.temperature")
     return score
 
 
@@ -357,11 +366,16 @@ def _recorded_first(logits: Tensor, recorded: Tensor) -> Tensor:
 
 
 def _nearest(motion: Tensor, episode: Tensor, count: int) -> Tensor:
-    """(n, count) the chunks of other episodes whose motion (n, m) is nearest."""
-    return torch.cat(list(_nearest_of_parts(motion, episode, count)))
+    """(n, count) the chunks of other episodes whose motion (n, m) is nearest; fewer where an episode leaves fewer."""
+    return torch.cat(list(_nearest_of_parts(motion, episode, min(count, _others(episode)))))
+
+
+def _others(episode: Tensor) -> int:
+    """How many chunks the longest episode leaves to the others."""
+    return len(episode) - int(torch.bincount(episode).max())
 
 
 def _nearest_of_parts(motion: Tensor, episode: Tensor, count: int) -> Iterator[Tensor]:
     for rows in torch.arange(len(motion)).split(512):
         distance = torch.cdist(motion[rows], motion).masked_fill(episode[rows, None] == episode, torch.inf)
-        yield distance.topk(min(count, len(motion)), largest=False).indices
+        yield distance.topk(count, largest=False).indices
