@@ -170,7 +170,7 @@ def benchmark_verdict(manifest: str, root: Path = runs.RUNS) -> pd.DataFrame:
 def _verdicts(clean: pd.DataFrame) -> Iterator[Verdict]:
     robocasa = published.success(published.SIMULATION).RoboCasa.Avg
     gains = {("hard", "sft"): ("PTR beats SFT where tasks are harder", robocasa.PTR - robocasa.SFT),
-             ("hard", "sft_belief"): ("reweighting adds to belief tokens (PTR against SFT+Belief)",
+             ("hard", "sft_belief"): ("losses and weights add to belief tokens (PTR against SFT+Belief)",
                                       robocasa.PTR - robocasa["SFT+Belief"])}
     for suite in clean.suite.unique():
         cells = clean[clean.suite == suite]

@@ -40,8 +40,8 @@ def success_verdicts(episodes: pd.DataFrame, corruption: str) -> pd.DataFrame:
 
 
 def headline(episodes: pd.DataFrame, corruption: str, *, benchmark: str = "LIBERO") -> str:
-    """A paragraph (Markdown): PTR against SFT and, where it was run, against SFT+Belief, which differs from
-    PTR by the reweighting alone. ``benchmark`` is the one of ``COMBINED_GAINS`` whose printed gain stands beside it."""
+    """A paragraph (Markdown): PTR against SFT and, where they were run, against SFT+Belief, which has neither its
+    weights nor its auxiliary losses, and against α = 0, which has the losses alone. ``benchmark`` is the one of ``COMBINED_GAINS`` whose printed gain stands beside it."""
     statement, average = COMBINED_GAINS[benchmark]
     published_gain = published.statement(statement)
     cells = {method: episodes[(episodes.method == method) & (episodes.corruption == corruption)]
@@ -60,15 +60,25 @@ def headline(episodes: pd.DataFrame, corruption: str, *, benchmark: str = "LIBER
             f"about {50 * (gain.high - gain.low):.0f} points.")
     if not cells["sft_belief"].empty:
         alone, where = _compared(episodes, {("ptr", corruption): 1.0, ("sft_belief", corruption): -1.0})
-        told = answer(alone.low, alone.high, f"reweighting helps{where}", f"reweighting hurts{where}",
-                      "what reweighting alone does cannot be told")
+        told = answer(alone.low, alone.high, f"losses and weights together help{where}",
+                      f"losses and weights together hurt{where}", "what losses and weights do together cannot be told")
         paired = alike(episodes, [("ptr", corruption), ("sft_belief", corruption)])
         fewer = paired[paired.method == "ptr"].success
         there = "" if len(fewer) == len(cells["ptr"]) else \
             f", PTR {100 * fewer.mean():.1f} % in the same {len(fewer)} episodes"
-        text += (f" Against SFT+Belief ({rates['sft_belief']}{there}), which has the same belief tokens and no "
-                 f"weights, the difference is {alone.text(100, sign=True)} points: **{told}**.")
-    return text
+        text += (f" Against SFT+Belief ({rates['sft_belief']}{there}), which has the same belief tokens and "
+                 f"neither auxiliary losses nor weights, the difference is {alone.text(100, sign=True)} points: **{told}**.")
+    return text + _weights_alone(episodes, corruption)
+
+
+def _weights_alone(episodes: pd.DataFrame, corruption: str) -> str:
+    """A sentence on PTR minus its auxiliary losses without weights; nothing where either was not run."""
+    terms = {("ptr", corruption): 1.0, ("ptr_alpha0", corruption): -1.0}
+    if not set(terms) <= set(zip(episodes.method, episodes.corruption, strict=True)):
+        return ""
+    gain, where = _compared(episodes, terms)
+    told = answer(gain.low, gain.high, f"they help{where}", f"they hurt{where}", "what they do cannot be told")
+    return f" The weights alone (PTR against α = 0, its losses without weights): {in_points(gain)}, **{told}**."
 
 
 def floor_warning(episodes: pd.DataFrame) -> str:

@@ -177,7 +177,7 @@ def test_with_one_training_seed_the_answer_is_about_these_runs_only(stored):
     assert "one training run" not in verdicts.headline(episodes, "combined")
     belief = episodes[episodes.method == "ptr"].assign(method="sft_belief")  # as good as PTR, to the scene
     text = verdicts.headline(pd.concat([episodes, belief]), "combined")
-    assert "+0.0 [+0.0, +0.0] points: **what reweighting alone does cannot be told**" in text
+    assert "+0.0 [+0.0, +0.0] points: **what losses and weights do together cannot be told**" in text
 
 
 def test_the_floor_warning_names_the_rate_and_goes_away_above_it(stored):
