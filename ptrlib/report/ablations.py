@@ -14,7 +14,7 @@ from ptrlib.report import published
 from ptrlib.report.charts import corruption_label, method_label, training_chart
 from ptrlib.report.results import compare, intervals
 from ptrlib.report.statistics import SHARE, Interval, effective_sample_size, mean_over_runs
-from ptrlib.report.verdicts import Verdict, answer, scope
+from ptrlib.report.verdicts import Verdict, answer, in_points, scope
 
 # The manifest's methods and Table 5's rows, in its order.
 ROWS = {"ptr": "PTR (full)", "no_belief": "w/o belief tokens", "no_gather": "w/o cross-rank gather",
@@ -79,7 +79,7 @@ def table(rates: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
     printed, drops = published.success(published.ABLATION), published_drops()
     rows = []
     for method in [name for name in (*ROWS, *REFERENCES) if name in set(rates.method)]:
-        row = {"configuration": ROWS.get(method, method_label(method))}
+        row = {"configuration": _shown(method)}
         for benchmark in BENCHMARKS:
             row[f"paper: {benchmark}"] = (
                 f"{printed.loc[ROWS[method], (benchmark, 'Avg')]:.1f}"
@@ -88,6 +88,12 @@ def table(rates: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
             row |= _ours(rates, measured, method, corruption)
         rows.append(row)
     return pd.DataFrame(rows).fillna("")
+
+
+def _shown(method: str) -> str:
+    """A row's name: Table 5's, but for α = 0, which the paper takes for SFT+Belief and which keeps the losses here."""
+    return f"{method_label(method)} (paper: {ROWS[method]})" if method == "ptr_alpha0" else \
+        ROWS.get(method, method_label(method))
 
 
 def _ours(rates: pd.DataFrame, measured: pd.DataFrame, method: str, corruption: str) -> dict[str, str]:
@@ -213,8 +219,8 @@ def _verdicts(episodes: pd.DataFrame) -> Iterator[Verdict]:
         if row["method"] in ROWS:
             printed = " and ".join(f"{drops.loc[row['method'], name]:+.1f} on {name}" for name in BENCHMARKS)
             interval = Interval(row["estimate"], row["low"], row["high"], row["count"])
-            yield Verdict(f"{ROWS[row['method']]}, {corruption_label(row['corruption'])} (paper: {printed})",
-                          f"{interval.text(100, sign=True)} points",
+            yield Verdict(f"{_shown(row['method'])}, {corruption_label(row['corruption'])} (paper: {printed})",
+                          in_points(interval),
                           answer(-interval.high, -interval.low, f"costs success{where}",
                                  f"raises success{where}"), interval.estimate, interval.low, interval.high)
 
@@ -227,7 +233,7 @@ def headline(episodes: pd.DataFrame) -> str:
         rows = measured[(measured.corruption == corruption) & measured.method.isin(ROWS)]
         groups = {"costs success": rows[rows.high < 0], "raises success": rows[rows.low > 0],
                   "makes no difference that can be told": rows[(rows.low <= 0) & (rows.high >= 0)]}
-        told = [f"**{words}** for {', '.join(ROWS[method] for method in part.method)}"
+        told = [f"**{words}** for {', '.join(map(_shown, part.method))}"
                 for words, part in groups.items() if len(part)]
         if told:
             lines.append(f"- With {corruption_label(corruption)}, taking the part away " + "; ".join(told) + ".")

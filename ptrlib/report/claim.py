@@ -25,6 +25,7 @@ from ptrlib.report.results import (
     compare,
     intervals,
     is_stored,
+    last_snapshot,
     manifest_path,
     runs_of,
     success_rates,
@@ -192,10 +193,12 @@ def memory(weights: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def truth_auroc(weights: pd.DataFrame, method: str) -> Interval | None:
+def truth_auroc(weights: pd.DataFrame, method: str, *, every: bool = False) -> Interval | None:
     """Chance that the score of ``method`` puts an untouched training chunk above a corrupted one, of those with a
-    recorded consequence; None where the runs hold no chunks of both kinds."""
-    chunks = weights[(weights.method == method) & (weights.split == "train") & weights.valid].dropna(subset=["score"])
+    recorded consequence or, for rules that judge the others too, of ``every`` one; None where the runs hold no chunks
+    of both kinds."""
+    chunks = weights[(weights.method == method) & (weights.split == "train")].dropna(subset=["score"])
+    chunks = chunks if every else chunks[chunks.valid]
     chunks = chunks[chunks.groupby("run").corrupted.transform("nunique") == 2]
     return auroc(chunks.score, ~chunks.corrupted, chunks.episode, chunks.run) if len(chunks) else None
 
@@ -274,14 +277,21 @@ def _by_truth(chunks: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 
 def score_table(weights: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
-    """What the distributions overlap by, a row per rule and moment, as text: AUROC with 95 % interval."""
+    """What the distributions overlap by, a row per rule and moment, as text: AUROC with 95 % interval and how many
+    chunks of training and of held-out episodes it is of. Our rules also score chunks without a recorded consequence."""
     rows = []
     for method, words, chunks in moments(weights, methods):
         told, remembered = truth_auroc(chunks, method), memory_auroc(chunks, method)
-        rows.append({"score": alone(method), "when": words, "chunks": len(chunks),
+        own = truth_auroc(last_snapshot(weights), method, every=True) if method.startswith(OWN) else None
+        trained = int((chunks.split == "train").sum())
+        rows.append({"score": alone(method), "when": words, "n, training": trained,
+                     "n, held-out": len(chunks) - trained,
                      "untouched above corrupted": told.text(digits=3) if told else "–",
+                     "the same, of all training chunks": own.text(digits=3) if own else "–",
                      "training above held-out": remembered.text(digits=3) if remembered else "–"})
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    column = "the same, of all training chunks"
+    return table if not len(table) or (table[column] != "–").any() else table.drop(columns=column)
 
 
 def over_phase(weights: pd.DataFrame, methods: Sequence[str], bins: int = 8) -> tuple[Figure, pd.DataFrame]:

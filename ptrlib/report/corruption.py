@@ -428,6 +428,17 @@ def auroc_groups(study: Study) -> pd.DataFrame:
         pd.DataFrame()
 
 
+def auroc_table(groups: pd.DataFrame) -> pd.DataFrame:
+    """:func:`auroc_groups` as text, a row per panel, kind of data and corruption, a column per score."""
+    cells = groups.assign(cell=[f"{row.estimate:.3f} [{row.low:.3f}, {row.high:.3f}]" for row in groups.itertuples()],
+                          score=groups.method.map(method_label), hit=groups.corruption.map(corruption_label),
+                          data=groups.data.map(corruption_label))
+    table = cells.pivot(index=["kind", "data", "hit"], columns="score", values="cell").fillna("–")
+    rows = list(dict.fromkeys(zip(cells.kind, cells.data, cells.hit, strict=True)))
+    return table.loc[rows, list(dict.fromkeys(cells.score))].rename_axis(None, axis=1).rename_axis(
+        ["trained", "data", "chunks with"]).reset_index().drop(columns="trained")
+
+
 def held_out_groups(study: Study) -> pd.DataFrame:
     """Mean score (nats) of untouched chunks: of episodes trained on, and of held-out ones; a panel per kind of data."""
     chunks = study.weights.query("valid and not corrupted")

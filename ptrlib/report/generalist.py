@@ -25,7 +25,7 @@ from ptrlib.report.charts import in_order, method_label
 from ptrlib.report.correspondence import ALL, in_robot_order, robot_label
 from ptrlib.report.results import StoredRun, contrast, last_snapshot, manifest_path, narrow, success_rates, world_of
 from ptrlib.report.statistics import Interval, source_ratios
-from ptrlib.report.verdicts import Verdict, answer
+from ptrlib.report.verdicts import Verdict, answer, in_points
 
 SPECIALIST, GENERALIST, EVERY = "specialist", "generalist", "all seeds"
 BY = ("method", "setting")
@@ -256,7 +256,7 @@ def success_verdicts(found: pd.DataFrame, where: str = "", robot: str = ALL) -> 
     for name, (question, more, less) in QUESTIONS.items():
         if interval := _of_robot(found, name, robot):
             rows.append(asdict(Verdict(question if robot == ALL else f"{robot}: {question}",
-                                       f"{interval.text(100, sign=True)} points",
+                                       in_points(interval),
                                        answer(interval.low, interval.high, more + where, less + where),
                                        interval.estimate, interval.low, interval.high)))
     return pd.DataFrame(rows)

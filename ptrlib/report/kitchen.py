@@ -187,7 +187,7 @@ def gentler_note(stored: Sequence[StoredRun]) -> str:
     (rate, steps, demonstrations, drawn), most = max(kept.items(), key=lambda item: item[1])
     told = "which is enough" if most >= ENOUGH else "**which is not enough**"
     return (f"Of these runs on several demonstrators the one at {rate} for {steps} steps on demonstrations "
-            f"({demonstrations} a task), {drawn}, keeps most Door/Drawer episodes, {most}; the protocol asks for "
+            f"({demonstrations} a task), {drawn}, keeps the most Door/Drawer episodes, {most}; the protocol asks for "
             f"{ENOUGH} of 30 in these scenes, {told}.")
 
 
@@ -263,8 +263,8 @@ def chart(rates: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     """Success (%) of every task with its interval, coloured by category; tasks without attempts stay empty."""
     drawn = rates.assign(**{name: 100 * rates[name] for name in ("success", "low", "high")})
     figure, axes = plt.subplots(figsize=(5.2, 0.19 * len(drawn) + 0.9))
-    for threshold in (GOOD, BEST):
-        axes.axvline(100 * threshold, color=COLOURS["grey"], linestyle="--", linewidth=0.8)
+    for threshold, dashes in ((GOOD, "--"), (BEST, ":")):
+        axes.axvline(100 * threshold, color=COLOURS["grey"], linestyle=dashes, linewidth=1, label=f"{threshold:.0%}")
     for label, colour in CATEGORIES.values():
         part = drawn[(drawn.category == label) & drawn.success.notna()]
         errors = [(part.success - part.low).clip(0), (part.high - part.success).clip(0)]
@@ -273,7 +273,7 @@ def chart(rates: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     axes.set(yticks=range(len(drawn)), yticklabels=drawn.task, ylim=(len(drawn) - 0.5, -0.5), xlim=(-3, 103),
              xlabel="success of the demonstrator (%), 95 % interval")
     axes.tick_params(axis="y", labelsize=7)
-    figure.legend(loc="outside upper center", ncols=3)
+    figure.legend(loc="outside upper center", ncols=5, columnspacing=1.0, handlelength=1.2)
     return figure, drawn
 
 
@@ -308,8 +308,9 @@ def still_open(attempts: pd.DataFrame) -> str:
         failed = mine[~mine.success]
         late, phases = int((failed.steps == mine.steps.max()).sum()), failed.phase.value_counts()
         by_style = failed["style"].value_counts()
+        whose = "all" if late == len(failed) else f"{late} of them"
         lines.append(
-            f"- {task}: {len(failed)} of {len(mine)} attempts fail, {late} of them because the library's time ran out "
+            f"- {task}: {len(failed)} of {len(mine)} attempts fail, {whose} because the library's time ran out "
             f"({mine.steps.max():.0f} steps). By style: {_counted(by_style)}. What the demonstrator was at: "
             f"{_counted(phases)}.")
     return "\n".join(lines)

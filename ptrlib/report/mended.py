@@ -60,14 +60,22 @@ def every_setting() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def as_text(settings: pd.DataFrame) -> pd.DataFrame:
+    """:func:`every_setting` as a page shows it."""
+    change = [f"{row.change:+.1f} [{row.low:.1f}, {row.high:.1f}]" for row in settings.itertuples()]
+    first, mended = (settings[column].map("{:.1f}".format) for column in ("first", "mended"))
+    return pd.DataFrame({"method": settings.method, "n": settings.n, "as first run (%)": first, "mended (%)": mended,
+                         "change (points)": change})
+
+
 def told_apart(settings: pd.DataFrame) -> str:
     """A sentence: in how many of ``settings`` (:func:`every_setting`) the change can be told."""
     changed = settings[(settings.low > 0) | (settings.high < 0)]
     named = ", ".join(f"{row.method} {row.change:+.1f} [{row.low:.1f}, {row.high:.1f}]" for row in changed.itertuples())
     return (f"Of the {len(settings)} settings that were made again, success changes by an amount that can be told in "
             f"{len(changed)}{f' ({named})' if named else ''}; the largest change is {settings.change.abs().max():.1f} "
-            f"points. Of {len(settings)} intervals of 95 % on nothing at all {0.05 * len(settings):.1f} leave out zero "
-            "on average.")
+            f"points. Were every true change zero, {0.05 * len(settings):.1f} of {len(settings)} intervals of 95 % "
+            "would leave it out on average.")
 
 
 def _mended(run: StoredRun) -> StoredRun:

@@ -20,6 +20,7 @@ SETS = {"sft": ALL, "precise": "the precise one’s alone", "without_slow": "wit
         "without_hesitant": "without the hesitant one’s", "without_noisy": "without the noisy one’s",
         "without_recovery": "without the recovering one’s", "fifth": "a fifth of everybody’s",
         "one_by_one": "everybody’s, chunks drawn one by one"}  # method of the manifests -> whose demonstrations
+SCRATCH = "tabletop_operators_scratch"  # the same question where no start policy knows the precise demonstrator
 COMPARED = {"tabletop_operators": "tabletop_corruption", "tabletop_operators_hard": "tabletop_hard"}
 
 
@@ -67,4 +68,18 @@ def verdict(table: pd.DataFrame, clean: pd.DataFrame) -> str:
         lines.append(f"- On the {suite} suite the precise demonstrator's alone differ from everybody's by "
                      f"{precise['minus everybody’s']}: **{told}**. The start policy, left alone, differs by "
                      f"{alone['minus everybody’s']}, PTR by {in_points(ptr)}.")
+    return "\n".join(lines)
+
+
+def without_start(episodes: pd.DataFrame) -> str:
+    """Markdown: the precise demonstrator's alone against everybody's, and as many of everybody's, from scratch
+    (``episodes``: those of SCRATCH). The start policy learned from the precise demonstrator, which this leaves out."""
+    rates = {method: wilson_interval(int(part.success.sum()), len(part)).text(100)
+             for method, part in episodes.astype({"method": str}).groupby("method")}
+    lines = []
+    for method, baseline in (("precise", "sft"), ("precise", "fifth"), ("fifth", "sft")):
+        gain = compare(episodes, {(method, "none"): 1.0, (baseline, "none"): -1.0})
+        told = answer(gain.low, gain.high, "ahead", "behind", "which is ahead cannot be told")
+        lines.append(f"- {SETS[method]} ({rates[method]} %) minus {SETS[baseline]} "
+                     f"({rates[baseline]} %): {in_points(gain)}: **{told}**")
     return "\n".join(lines)

@@ -17,8 +17,8 @@ from ptrlib.report.figures import COLOURS, save_figure
 Point = tuple[float, float]
 FILL = {"data": "#F2F2F2", "policy": "#D6EAF8", "ptr": "#FCE5C0"}
 EDGE = {"data": COLOURS["grey"], "policy": COLOURS["blue"], "ptr": COLOURS["orange"]}
-LEGEND = {"data": "one recorded chunk", "policy": "the policy, as it was", "ptr": "what PTR adds (training "
-          "only)"}
+LEGEND = {"data": "one recorded chunk", "policy": "the policy, as it was", "ptr": "what PTR adds (all but $B$ in "
+          "training only)"}
 
 
 @dataclass(frozen=True)

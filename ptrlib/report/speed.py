@@ -38,7 +38,7 @@ COMPARED = (("ptr", "sft_belief"), ("ptr_half_targets", "sft_belief"), ("ptr_qua
             ("ptr", "sft"), ("sft_belief", "sft"))
 OVERHEAD_GOALS = {"tabletop": 1.15, "libero": 1.05}  # at most, PTR's step over that of SFT
 RATE_GOALS = {"simulator with images": 30_000, "simulator": 400_000}  # at least, control steps a second
-PARTS = {"loader": "grey", "vision tower": "blue", "backbone": "sky", "action head": "green",
+PARTS = {"loader": "purple", "vision tower": "blue", "backbone": "sky", "action head": "green",
          "belief tokenizer": "yellow", "backward pass": "orange", "optimiser": "black", "target encoder": "vermillion",
          "candidate pool": "purple", "scorer and losses": "blue", "after the step": "sky", "all else": "grey"}
 ADDED_BY_PTR = ("target encoder", "candidate pool", "scorer and losses", "after the step")  # wholly or mostly; hatched

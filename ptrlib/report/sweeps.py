@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from ptrlib.config import RunConfig
 from ptrlib.report.figures import COLOURS
@@ -22,7 +23,7 @@ from ptrlib.report.results import (
     metrics_frame,
 )
 from ptrlib.report.statistics import POSITIVE, Interval, mean_over_runs, wilson_interval
-from ptrlib.report.verdicts import Verdict, answer, scope
+from ptrlib.report.verdicts import Verdict, answer, in_points, scope
 from ptrlib.runs import read_manifest
 
 # A key of the configuration and its symbol, in the order of Figure 10.
@@ -138,6 +139,8 @@ def raw_chart(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
             axes.label_outer()
         row[0].set_ylabel(label)
     panels[-1, 0].set_yscale("log")  # of the stability: without a spread it has no end
+    panels[-1, 0].yaxis.set_major_formatter(LogFormatter(labelOnlyBase=False))
+    panels[-1, 0].yaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 1)))
     return figure, drawn
 
 
@@ -201,7 +204,7 @@ def _best(runs: pd.DataFrame, episodes: pd.DataFrame) -> Iterator[Verdict]:
         for value in sorted(set(runs[runs.parameter == parameter].value) - {default(parameter)}):
             gain = value_contrast(episodes, parameter, value)
             yield Verdict(f"{WORDS[parameter]}: does the default ({default(parameter):g}) succeed more often than "
-                          f"{value:g}?", f"{gain.text(100, sign=True)} points for {value:g}",
+                          f"{value:g}?", f"{in_points(gain)}, for {value:g}",
                           answer(-gain.high, -gain.low, f"yes{where}", f"no, {value:g} does{where}"),
                           gain.estimate, gain.low, gain.high)
 
@@ -216,7 +219,7 @@ def _account(runs: pd.DataFrame) -> Iterator[Verdict]:
         low, high = (change.low, change.high) if direction == "higher" else (-change.high, -change.low)
         what = "the score T" if name == "score" else "1 / Std(w)"
         yield Verdict(f"{WORDS[parameter]}: {claim} ({what} at {value:g}, minus the default's)",
-                      change.text(digits=2, sign=True),
+                      f"{change.text(digits=2, sign=True)}, {change.count} runs each",
                       answer(low, high, "holds", "does not hold, the opposite does"),
                       change.estimate, change.low, change.high)
 

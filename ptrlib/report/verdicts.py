@@ -41,7 +41,9 @@ def success_verdicts(episodes: pd.DataFrame, corruption: str) -> pd.DataFrame:
 
 def headline(episodes: pd.DataFrame, corruption: str, *, benchmark: str = "LIBERO") -> str:
     """A paragraph (Markdown): PTR against SFT and, where they were run, against SFT+Belief, which has neither its
-    weights nor its auxiliary losses, and against α = 0, which has the losses alone. ``benchmark`` is the one of ``COMBINED_GAINS`` whose printed gain stands beside it."""
+    weights nor its auxiliary losses, and against α = 0, which has the losses alone.
+
+    ``benchmark`` is the one of ``COMBINED_GAINS`` whose printed gain stands beside it."""
     statement, average = COMBINED_GAINS[benchmark]
     published_gain = published.statement(statement)
     cells = {method: episodes[(episodes.method == method) & (episodes.corruption == corruption)]
@@ -67,7 +69,8 @@ def headline(episodes: pd.DataFrame, corruption: str, *, benchmark: str = "LIBER
         there = "" if len(fewer) == len(cells["ptr"]) else \
             f", PTR {100 * fewer.mean():.1f} % in the same {len(fewer)} episodes"
         text += (f" Against SFT+Belief ({rates['sft_belief']}{there}), which has the same belief tokens and "
-                 f"neither auxiliary losses nor weights, the difference is {alone.text(100, sign=True)} points: **{told}**.")
+                 f"neither auxiliary losses nor weights, the difference is {alone.text(100, sign=True)} points: "
+                 f"**{told}**.")
     return text + _weights_alone(episodes, corruption)
 
 

@@ -222,7 +222,7 @@ def _answers(measured: pd.DataFrame, reduction: pd.DataFrame) -> Iterator[tuple[
             yield "weights spread as the scorer matures", str(setting), wider.text(digits=2, sign=True), _told(wider, 0)
         yield ("much of the late weight lies at the upper bound (at least a third)", str(setting),
                f"{(top := mean_over_runs(seeds['at w_max'].late, within=SHARE)).text(100)} %", _told(top, MUCH))
-        gap = mean_over_runs(seeds["at w_max"].late - seeds["at w_min"].late)
+        gap = mean_over_runs(seeds["at w_max"].late - seeds["at w_min"].late, within=(-1.0, 1.0))
         yield ("more late weights at the upper bound than at the lower one", str(setting),
                f"{gap.text(100, sign=True)} points", _told(gap, 0))
     generalist = [name for name in dict.fromkeys(measured.setting) if "(generalist)" in name]

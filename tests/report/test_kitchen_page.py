@@ -183,7 +183,7 @@ def test_gentler_training_is_told_beside_the_start_in_its_scenes():
     assert table["learning rate"].tolist() == ["none: the start policy"] * 2 + ["0.0001"] * 2 + ["3e-05"] * 2
     assert table["succeeds in"].tolist() == ["36 of 60", "18 of 30", "26 of 60", "14 of 30", "23 of 60", "12 of 30"]
     told = kitchen.gentler_note(stored)
-    assert "the one at 0.0001 for 400 steps on demonstrations (20 a task), in segments of 4, keeps most" in told
+    assert "the one at 0.0001 for 400 steps on demonstrations (20 a task), in segments of 4, keeps the most" in told
     assert "Door/Drawer episodes, 14;" in told and "**which is not enough**" in told
     assert kitchen.of_demonstrators(stored) == ""
     elsewhere = results.runs_of("robocasa_corruption")[:1]
