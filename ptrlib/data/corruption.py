@@ -12,7 +12,8 @@ read it: neither ``success`` nor any other field that a learner sees is adjusted
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,8 @@ CORRUPTIONS = ("action_noise", "truncation", "label_noise")  # keys of Episode.t
 FEW_VALUES = 3  # open, closed and at rest
 STILL = 0.02  # the corrections of an axis that is held: normalised to unit size, noise would be many times its range
 _DEFAULTS = DataConfig()
+
+_Change = Callable[[Episode, np.random.Generator], Episode]  # an episode that is hit -> what becomes of it
 
 
 def corrupt(episodes: Sequence[Episode], kind: str, *, seed: int, noise_sigma: float = _DEFAULTS.noise_sigma,
@@ -44,6 +47,21 @@ def corrupt(episodes: Sequence[Episode], kind: str, *, seed: int, noise_sigma: f
     switch) or never leave a range of ``STILL`` (an unused axis) get no noise, and noisy actions are not clipped (the
     controller does that).
     """
+    _check(kind, noise_sigma, noise_bias, truncation_keep)
+    changes: dict[str, tuple[float, _Change]] = {
+        "action_noise": (noise_fraction, partial(_add_noise, sigma=noise_sigma, bias_sigma=noise_bias,
+                                                 continuous=_continuous_dimensions(episodes))),
+        "truncation": (truncation_fraction, partial(_truncate, keep=truncation_keep)),
+        "label_noise": (label_fraction, partial(_relabel, instructions=_instructions_of(episodes)))}
+    corrupted = list(episodes)
+    for number, (name, (fraction, change)) in enumerate(changes.items()):
+        if kind in (name, "combined"):
+            generator = np.random.default_rng((seed, number))
+            corrupted = _apply(corrupted, name, fraction, change, generator)
+    return corrupted
+
+
+def _check(kind: str, noise_sigma: float, noise_bias: float, truncation_keep: tuple[float, float]) -> None:
     known = (*CORRUPTIONS, "combined", "none")
     if kind not in known:
         raise ValueError(f"corruption {kind!r} is unknown; choose among {', '.join(known)}")
@@ -53,45 +71,9 @@ def corrupt(episodes: Sequence[Episode], kind: str, *, seed: int, noise_sigma: f
     if noise_sigma < 0 or noise_bias < 0:
         raise ValueError(f"noise_sigma and noise_bias are standard deviations and must be 0 or more, got {noise_sigma} "
                          f"and {noise_bias}")
-    continuous = _continuous_dimensions(episodes)
-    instructions = _instructions_of(episodes)
-
-    def add_noise(episode: Episode, generator: np.random.Generator) -> Episode:
-        bias = noise_bias * generator.spawn(1)[0].standard_normal(episode.actions.shape[1])
-        noise = noise_sigma * generator.standard_normal(episode.actions.shape) + bias
-        noisy = episode.actions + noise * continuous[episode.embodiment]
-        return dataclasses.replace(episode, actions=noisy.astype(np.float32))
-
-    def truncate(episode: Episode, generator: np.random.Generator) -> Episode:
-        steps = len(episode)
-        kept = round(generator.uniform(low, high) * steps)
-        # rounding must not leave the range; an episode always keeps one action
-        return _first_steps(episode, max(1, min(max(kept, int(np.ceil(low * steps))), int(high * steps))))
-
-    def relabel(episode: Episode, generator: np.random.Generator) -> Episode:
-        others = [text for text in instructions if text not in instructions_of_task(episode)]
-        if not others:
-            raise ValueError(f"label noise needs the instruction of another task than {episode.task!r}; "
-                             "give episodes of at least two tasks")
-        text = others[generator.integers(len(others))]
-        return dataclasses.replace(episode, instruction=text, claimed_task=min(instructions[text]))
-
-    def instructions_of_task(episode: Episode) -> set[str]:
-        return {text for text, tasks in instructions.items() if episode.task in tasks} | {episode.instruction}
-
-    changes: dict[str, tuple[float, Callable[[Episode, np.random.Generator], Episode]]] = {
-        "action_noise": (noise_fraction, add_noise), "truncation": (truncation_fraction, truncate),
-        "label_noise": (label_fraction, relabel)}
-    corrupted = list(episodes)
-    for number, (name, (fraction, change)) in enumerate(changes.items()):
-        if kind in (name, "combined"):
-            generator = np.random.default_rng((seed, number))
-            corrupted = _apply(corrupted, name, fraction, change, generator)
-    return corrupted
 
 
-def _apply(episodes: list[Episode], name: str, fraction: float,
-           change: Callable[[Episode, np.random.Generator], Episode], generator: np.random.Generator
+def _apply(episodes: list[Episode], name: str, fraction: float, change: _Change, generator: np.random.Generator
            ) -> list[Episode]:
     if not 0 <= fraction <= 1:
         raise ValueError(f"the fraction of episodes with {name} must lie in [0, 1], got {fraction}")
@@ -102,6 +84,31 @@ def _apply(episodes: list[Episode], name: str, fraction: float,
     # a recording may have been marked already: Tabletop can execute noise while it records
     return [dataclasses.replace(episode, truth={**episode.truth, name: chosen | episode.truth.get(
         name, np.zeros(len(episode), bool))}) for episode, chosen in zip(changed, hit, strict=True)]
+
+
+def _add_noise(episode: Episode, generator: np.random.Generator, *, sigma: float, bias_sigma: float,
+               continuous: Mapping[str, NDArray[np.bool_]]) -> Episode:
+    bias = bias_sigma * generator.spawn(1)[0].standard_normal(episode.actions.shape[1])
+    noise = sigma * generator.standard_normal(episode.actions.shape) + bias
+    noisy = episode.actions + noise * continuous[episode.embodiment]
+    return dataclasses.replace(episode, actions=noisy.astype(np.float32))
+
+
+def _truncate(episode: Episode, generator: np.random.Generator, *, keep: tuple[float, float]) -> Episode:
+    (low, high), steps = keep, len(episode)
+    kept = round(generator.uniform(low, high) * steps)
+    # rounding must not leave the range; an episode always keeps one action
+    return _first_steps(episode, max(1, min(max(kept, int(np.ceil(low * steps))), int(high * steps))))
+
+
+def _relabel(episode: Episode, generator: np.random.Generator, *, instructions: Mapping[str, set[str]]) -> Episode:
+    own = {text for text, tasks in instructions.items() if episode.task in tasks} | {episode.instruction}
+    others = [text for text in instructions if text not in own]
+    if not others:
+        raise ValueError(f"label noise needs the instruction of another task than {episode.task!r}; "
+                         "give episodes of at least two tasks")
+    text = others[generator.integers(len(others))]
+    return dataclasses.replace(episode, instruction=text, claimed_task=min(instructions[text]))
 
 
 def _first_steps(episode: Episode, steps: int) -> Episode:
