@@ -68,8 +68,8 @@ def recorded_in(path: str | Path) -> list[dict[str, str]]:
     once; files of others, which do not say in our way, give none."""
     found: list[dict[str, str]] = []
     for file in _files_of(Path(path)):
-        with _opened(file) as handle:
-            told = handle["data"].attrs.get("provenance", "")
+        with opened(file) as handle:
+            told = data_of(file, handle).attrs.get("provenance", "")
         try:
             place = {key: value for key, value in json.loads(told).items() if key in ("world", "assets", "kitchen")}
         except (ValueError, TypeError, AttributeError):
@@ -93,7 +93,8 @@ def _files_of(path: Path) -> list[Path]:
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[h5py.File]:
+def opened(file: Path) -> Iterator[h5py.File]:
+    """An HDF5 file to read from. Raises DataError if ``file``, which is there, is none or cannot be opened."""
     try:
         handle = h5py.File(file, "r")
     except OSError as error:
@@ -109,21 +110,29 @@ def _opened(file: Path) -> Iterator[h5py.File]:
         yield handle
 
 
+def data_of(file: Path, handle: h5py.File) -> h5py.Group:
+    """The group that holds the demos. Raises DataError if ``file``, open as ``handle``, has none."""
+    data = handle.get("data")
+    if not isinstance(data, h5py.Group):
+        raise DataError(file, "has no group 'data'", "give a file that LIBERO, robomimic or ptrlib wrote", key="data")
+    return data
+
+
 def _read_file(file: Path, image_size: int | None, cameras: Sequence[str] | None, limit: int | None,
                filter_key: str | None, embodiment: str) -> list[Episode]:
-    with _opened(file) as handle:
+    with opened(file) as handle:
+        data = data_of(file, handle)
         try:
             names = _demo_names(file, handle, filter_key)[:limit]
-            common = _common_fields(file, handle["data"], embodiment)
-        except (OSError, RuntimeError, KeyError) as error:
+            common = _common_fields(file, data, embodiment)
+        except DataError:
+            raise
+        except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
             raise DataError(file, f"cannot be read ({error})", "copy or record it again") from None
-        return [_read_demo(file, handle["data"], name, common, image_size, cameras) for name in names]
+        return [_read_demo(file, data, name, common, image_size, cameras) for name in names]
 
 
 def _demo_names(file: Path, handle: h5py.File, filter_key: str | None) -> list[str]:
-    if "data" not in handle:
-        raise DataError(file, "has no group 'data'", "give a file that LIBERO, robomimic or ptrlib wrote",
-                        key="data")
     if filter_key is None:
         names = list(handle["data"])
     else:
@@ -448,21 +457,28 @@ class EpisodeWriter:
     def take_up(self) -> None:
         """Begin with the episodes of the finished file at ``path``, if there is one.
 
-        It stays as it is until ``close`` replaces it.
+        It stays as it is until ``close`` replaces it. Raises DataError if it cannot be read.
         """
         if not self.path.exists():
             return
-        with h5py.File(self.path, "r") as whole:
-            for index in range(len(whole["data"])):
+        with opened(self.path) as whole:
+            data = data_of(self.path, whole)
+            for index in range(len(data)):
                 piece = self.partial / f"demo_{index:06d}.hdf5"
-                if piece.exists():  # taken up before an interruption
-                    continue
-                unfinished = piece.with_suffix(".tmp")
-                with h5py.File(unfinished, "w") as handle:
-                    whole.copy(f"data/demo_{index}", handle, "demo")
-                os.replace(unfinished, piece)
+                if not piece.exists():  # else taken up before an interruption
+                    self._copy(data, f"demo_{index}", piece)
         self._pieces = sorted(self.partial.glob("demo_*.hdf5"))
         self.recorded = [_identity(piece) for piece in self._pieces]
+
+    def _copy(self, data: h5py.Group, demo: str, piece: Path) -> None:
+        unfinished = piece.with_suffix(".tmp")
+        try:
+            with h5py.File(unfinished, "w") as handle:
+                data.copy(demo, handle, "demo")
+        except (OSError, RuntimeError, KeyError) as error:
+            raise DataError(self.path, f"cannot be copied, to go on from it ({error})",
+                            "make room on the disk, or delete the file to record it anew", demo=demo) from None
+        os.replace(unfinished, piece)
 
     def close(self) -> None:
         """Join the episodes into ``path`` (replacing it in one step) and remove the partial folder."""
@@ -561,7 +577,7 @@ def _set_attributes(group: h5py.Group, attributes: Mapping[str, Any]) -> None:
 
 
 def _identity(piece: Path) -> tuple[int, str]:
-    with _opened(piece) as handle:
+    with opened(piece) as handle:
         return int(handle["demo"].attrs["seed"]), str(handle["demo"].attrs["operator"])
 
 

@@ -15,12 +15,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from tqdm import tqdm
 
 from ptrlib.data.episodes import Episode
-from ptrlib.data.hdf5 import EpisodeWriter
+from ptrlib.data.errors import DataError
+from ptrlib.data.hdf5 import EpisodeWriter, data_of, opened
 from ptrlib.runs import code_version
 from ptrlib.simulators.demonstrators import demonstrate
 from ptrlib.simulators.demonstrators.styles import style_named
@@ -157,11 +157,15 @@ def settings_of(recording: Recording) -> dict:
 
 
 def is_recorded(recording: Recording, file: Path) -> bool:
-    """True if ``file`` is there with these settings, False if it is not there or has fewer episodes."""
+    """True if ``file`` is there with these settings, False if it is not there or has fewer episodes.
+
+    Raises:
+        ValueError: it was recorded with others.
+        DataError: it cannot be read.
+    """
     if not file.exists():
         return False
-    with h5py.File(file, "r") as handle:
-        found = json.loads(handle["data"].attrs.get("recording", "{}"))
+    found = _settings_in(file)
     wanted = settings_of(recording)
     if found.get("episodes", 0) < recording.episodes and found | {"episodes": recording.episodes} == wanted:
         return False
@@ -171,6 +175,17 @@ def is_recorded(recording: Recording, file: Path) -> bool:
         raise ValueError(f"{file} was recorded with {', '.join(differing)}; "
                          "choose another folder or delete it")
     return True
+
+
+def _settings_in(file: Path) -> dict[str, Any]:
+    """What the attribute ``recording`` of ``file`` says; nothing if there is none, as in files of others."""
+    with opened(file) as handle:
+        told = data_of(file, handle).attrs.get("recording", "{}")
+    try:
+        return dict(json.loads(told))
+    except (ValueError, TypeError):
+        raise DataError(file, "does not say with which settings it was recorded", "choose another folder or delete it",
+                        key="data.attrs[recording]") from None
 
 
 def _hand_out(pool: Workers, missing: deque[TaskSpec], episodes: int) -> None:

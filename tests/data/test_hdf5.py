@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -362,6 +363,8 @@ def replace(handle: h5py.File, key: str, values: np.ndarray) -> None:
 
 BROKEN = {
     "no data group": (lambda h: h.move("data", "stuff"), "data", "has no group 'data'"),
+    "data is a table": (lambda h: (h.__delitem__("data"), h.__setitem__("data", np.zeros(3))), "data",
+                        "has no group 'data'"),
     "no demos": (lambda h: (h.__delitem__("data"), h.create_group("data")), "data", "holds no episodes"),
     "no actions": (lambda h: h.__delitem__("data/demo_1/actions"), "demo_1/actions", "is missing"),
     "no obs": (lambda h: h.__delitem__("data/demo_1/obs"), "demo_1/obs",
@@ -415,6 +418,34 @@ def assert_one_sentence(file: Path, place: str, problem: str) -> None:
     assert caught.value.__context__ is None or caught.value.__suppress_context__  # no h5py traceback
 
 
+def test_a_filter_key_that_is_no_list_is_one_sentence(file: Path) -> None:
+    with h5py.File(file, "r+") as handle:
+        handle["mask/best"] = 3
+    with pytest.raises(DataError, match=r"bowl_demo\.hdf5 cannot be read \(.*\); copy or record it again"):
+        read_episodes(file, filter_key="best")
+
+
+@pytest.mark.parametrize(("change", "sentence"), [
+    (lambda file: file.write_bytes(file.read_bytes()[:300]), "is cut short; copy"),
+    (lambda file: replace_data(file, None), "data has no group 'data'; give"),
+    (lambda file: replace_data(file, np.zeros(2)), "data has no group 'data'; give"),
+    (lambda file: replace_data(file, {}), "demo_0 cannot be copied, to go on from it .*; make room")])
+def test_a_finished_file_that_cannot_be_taken_up_is_named(file: Path, change: Callable, sentence: str) -> None:
+    change(file)
+    with pytest.raises(DataError, match=rf"bowl_demo\.hdf5.*{sentence}"), EpisodeWriter(file, {}) as writer:
+        writer.take_up()
+
+
+def replace_data(file: Path, new: np.ndarray | dict | None) -> None:
+    """No 'data', a table of that name, or a group with a demo of another name."""
+    with h5py.File(file, "r+") as handle:
+        del handle["data"]
+        if isinstance(new, np.ndarray):
+            handle["data"] = new
+        elif new is not None:
+            handle.create_group("data/somebody_s")
+
+
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.98])
 def test_a_file_cut_short(file: Path, share: float) -> None:
     content = file.read_bytes()
@@ -450,6 +481,9 @@ def test_files_say_where_they_were_recorded_once_each_and_others_do_not(tmp_path
     for name, told in (("e", "in our laboratory"), ("f", "[1]"), ("g", 3)):
         write_episodes(tmp_path / "own" / f"{name}.hdf5", tiny_episodes(1, 20, 16), {"provenance": told})
     assert recorded_in(tmp_path / "own") == []
+    replace_data(tmp_path / "own" / "d.hdf5", None)
+    with pytest.raises(DataError, match=r"d\.hdf5: data has no group 'data'"):
+        recorded_in(tmp_path / "own")
 
 
 def test_missing_paths_and_folders_without_files(tmp_path: Path) -> None:

@@ -9,7 +9,11 @@ import h5py
 import numpy as np
 import pytest
 
+from ptrlib.data.errors import DataError
+from ptrlib.data.hdf5 import write_episodes
 from ptrlib.data.reading import read_episodes
+from ptrlib.simulators.recording import Recording, is_recorded
+from tests.factories import tiny_episodes
 from tests.simulators.conftest import SUITE, TASK
 
 STYLES = ("precise", "recovery")
@@ -17,8 +21,6 @@ STYLES = ("precise", "recovery")
 
 @pytest.fixture(scope="module")
 def recording(libero):
-    from ptrlib.simulators.recording import Recording
-
     return Recording("libero", SUITE, episodes=2, styles=STYLES, seed=0, image_size=64, images=False)
 
 
@@ -82,7 +84,7 @@ def test_an_interrupted_recording_goes_on_to_the_same_file(simulator, recording,
 
 
 def test_asked_for_more_episodes_a_recording_goes_on_to_the_same_file(simulator, recording, recorded, tmp_path):
-    from ptrlib.simulators.recording import is_recorded, record_task, settings_of
+    from ptrlib.simulators.recording import record_task, settings_of
 
     fewer = replace(recording, episodes=1)
     record_task(simulator, fewer, tmp_path)
@@ -154,6 +156,20 @@ def test_workers_record_the_same_file_and_finished_files_are_left_alone(libero, 
     assert record(episodes=2, **settings) == [file] and file.stat().st_mtime_ns == before
     with pytest.raises(ValueError, match="episodes 2 instead of 1; choose another folder or delete it"):
         record(episodes=1, **settings)
+
+
+@pytest.mark.parametrize(("told", "sentence"), [
+    (None, r"task_demo\.hdf5 is cut short; copy or record it again"),
+    ("{broken", "does not say with which settings it was recorded; choose another folder or delete it"),
+    (3, "does not say with which settings it was recorded; choose another folder or delete it")])
+def test_a_file_in_the_way_that_is_none_of_ours_is_named(told, sentence, tmp_path):
+    file = tmp_path / "task_demo.hdf5"
+    if told is None:
+        file.touch()
+    else:
+        write_episodes(file, tiny_episodes(1, 5, 4), {"recording": told})
+    with pytest.raises(DataError, match=sentence):
+        is_recorded(Recording("libero", SUITE, 2, STYLES, 0, 64, False), file)
 
 
 def test_bad_settings_are_named(libero, tmp_path):
