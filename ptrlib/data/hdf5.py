@@ -382,11 +382,17 @@ def axis_angle_of(quaternion: NDArray) -> NDArray:
 
 
 def write_episodes(path: str | Path, episodes: Iterable[Episode],
-                   attrs: Mapping[str, Any] | None = None) -> None:
-    """Write one file in LIBERO's layout; it appears under its name only when it is whole."""
-    path = Path(path)
-    _remove(_partial_of(path))
-    with EpisodeWriter(path, attrs or {}) as writer:
+                   attrs: Mapping[str, Any] | None = None, *, compression: str | None = None) -> None:
+    """Write one file in LIBERO's layout; it appears under its name only when it is whole.
+
+    What an interrupted recording of ``path`` left is dropped. ``attrs`` and ``compression`` are those of
+    :class:`EpisodeWriter`.
+
+    Raises:
+        ValueError: an episode that :func:`check_episode` refuses, or none at all; nothing is left behind.
+        DataError: another process is recording ``path``.
+    """
+    with EpisodeWriter(path, attrs or {}, compression=compression, anew=True) as writer:
         for episode in episodes:
             writer.append(episode)
         if not len(writer):
@@ -415,18 +421,23 @@ class EpisodeWriter:
     ``attrs`` become attributes of the group ``data`` (dictionaries and lists as JSON): upstream's are
     env_name, problem_info, bddl_file_name, bddl_file_content, env_args; ``compression`` is h5py's.
     Used in a ``with`` block, an exception leaves the partial folder for the next attempt. Without any
-    episode, ``close`` writes no file.
+    episode, ``close`` writes no file. ``anew`` drops what an interrupted recording left, and leaves nothing itself.
+
+    Raises DataError if another process is recording ``path``.
     """
 
-    def __init__(self, path: str | Path, attrs: Mapping[str, Any], *, compression: str | None = None) -> None:
+    def __init__(self, path: str | Path, attrs: Mapping[str, Any], *, compression: str | None = None,
+                 anew: bool = False) -> None:
         self.path = Path(path)
         self.attrs = dict(attrs)
         self.compression = compression
         self.partial = _partial_of(self.path)
         self.partial.mkdir(parents=True, exist_ok=True)
-        self._lock = _locked(self.partial / "lock", self.path)
-        for unfinished in self.partial.glob("*.tmp"):
-            unfinished.unlink()
+        self._anew = anew
+        self._lock = _locked(self.partial / "lock", self.path)  # before anything is removed: it may be another's
+        for left_over in self.partial.iterdir():
+            if left_over.name != "lock" and (anew or left_over.suffix == ".tmp"):
+                left_over.unlink()
         self._pieces = sorted(self.partial.glob("demo_*.hdf5"))
         self.recorded: list[tuple[int, str]] = [_identity(piece) for piece in self._pieces]
 
@@ -437,9 +448,13 @@ class EpisodeWriter:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None:
-            self.close()
-        self._lock.close()
+        try:
+            if kind is None:
+                self.close()
+        finally:
+            if self._anew and not self._lock.closed:  # it failed
+                shutil.rmtree(self.partial)
+            self._lock.close()
 
     def append(self, episode: Episode, attrs: Mapping[str, Any] | None = None) -> None:
         """Add an episode; ``attrs`` are further attributes of its group, such as ``model_file``."""
@@ -487,7 +502,7 @@ class EpisodeWriter:
             with h5py.File(whole, "w") as handle:
                 self._join(handle.create_group("data"))
             os.replace(whole, self.path)
-        _remove(self.partial)
+        shutil.rmtree(self.partial)
         self._lock.close()
 
     def _join(self, data: h5py.Group) -> None:
@@ -583,10 +598,3 @@ def _identity(piece: Path) -> tuple[int, str]:
 
 def _partial_of(path: Path) -> Path:
     return path.with_name(path.name + ".partial")
-
-
-def _remove(folder: Path) -> None:
-    if folder.is_dir():
-        shutil.rmtree(folder)
-    else:
-        folder.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -321,6 +322,38 @@ def test_a_recording_without_episodes_leaves_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ValueError, match="no episodes to write"):
         write_episodes(tmp_path / "a.hdf5", [])
+
+
+def test_a_file_that_is_refused_leaves_nothing_and_one_that_is_written_keeps_nothing_older(tmp_path: Path) -> None:
+    path, episodes = tmp_path / "a.hdf5", tiny_episodes(3, steps=4, size=4)
+    with pytest.raises(KeyboardInterrupt), EpisodeWriter(path, {}) as writer:
+        writer.append(episodes[2])
+        raise KeyboardInterrupt
+    write_episodes(path, episodes[:2])
+    assert [episode.seed for episode in read_episodes(path)] == [0, 1]
+    for refused in ([], [episodes[0], dataclasses.replace(episodes[1], state=episodes[1].state[1:])]):
+        with pytest.raises(ValueError, match=r"no episodes to write|state has"):
+            write_episodes(path, refused)
+    assert list(tmp_path.iterdir()) == [path] and len(read_episodes(path)) == 2
+
+
+def test_a_file_that_cannot_be_joined_leaves_nothing_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(EpisodeWriter, "_join", full)
+    with pytest.raises(OSError, match="no space left"):
+        write_episodes(tmp_path / "a.hdf5", tiny_episodes(1, steps=4, size=4))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_being_recorded_is_not_written_over(tmp_path: Path) -> None:
+    path, episodes = tmp_path / "a.hdf5", tiny_episodes(2, steps=4, size=4)
+    with EpisodeWriter(path, {}) as writer:
+        writer.append(episodes[0])
+        with pytest.raises(DataError, match="recorded by another process"):
+            write_episodes(path, episodes[1:])
+    assert [episode.seed for episode in read_episodes(path)] == [0]
 
 
 def test_compression_changes_nothing_but_the_size(tmp_path: Path) -> None:
