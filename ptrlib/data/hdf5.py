@@ -25,7 +25,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -423,11 +423,14 @@ class EpisodeWriter:
     Used in a ``with`` block, an exception leaves the partial folder for the next attempt. Without any
     episode, ``close`` writes no file. ``anew`` drops what an interrupted recording left, and leaves nothing itself.
 
-    Raises DataError if another process is recording ``path``.
+    ``settings``, names and JSON values, are all that its episodes depend on: the partial folder keeps them, and
+    only a recording with the same goes on there.
+
+    Raises DataError if another process is recording ``path``, or one with other settings was interrupted.
     """
 
     def __init__(self, path: str | Path, attrs: Mapping[str, Any], *, compression: str | None = None,
-                 anew: bool = False) -> None:
+                 settings: Mapping[str, Any] | None = None, anew: bool = False) -> None:
         self.path = Path(path)
         self.attrs = dict(attrs)
         self.compression = compression
@@ -435,11 +438,40 @@ class EpisodeWriter:
         self.partial.mkdir(parents=True, exist_ok=True)
         self._anew = anew
         self._lock = _locked(self.partial / "lock", self.path)  # before anything is removed: it may be another's
-        for left_over in self.partial.iterdir():
-            if left_over.name != "lock" and (anew or left_over.suffix == ".tmp"):
-                left_over.unlink()
+        self._pieces: list[Path] = []
+        self.recorded: list[tuple[int, str]] = []
+        try:
+            for left_over in self.partial.iterdir():
+                if left_over.name != "lock" and (anew or left_over.suffix == ".tmp"):
+                    left_over.unlink()
+            self._find_pieces()
+            self._note(dict(settings or {}))
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def _find_pieces(self) -> None:
         self._pieces = sorted(self.partial.glob("demo_*.hdf5"))
-        self.recorded: list[tuple[int, str]] = [_identity(piece) for piece in self._pieces]
+        self.recorded = [_identity(piece) for piece in self._pieces]
+
+    def _note(self, settings: dict[str, Any]) -> None:
+        """Write down what the episodes depend on, or compare it with those that are there. Raises DataError."""
+        noted = self.partial / "settings.json"
+        try:
+            found = json.loads(noted.read_text())
+        except (FileNotFoundError, ValueError):
+            found = {}
+        if found == settings:
+            return
+        if self._pieces:
+            differing = [f"{key} {found.get(key)} instead of {settings.get(key)}" for key in found | settings
+                         if found.get(key) != settings.get(key)]
+            raise DataError(self.path, f"was begun with {', '.join(differing) if found else 'settings not noted'}",
+                            f"delete the .partial folder {self.partial} to begin anew"
+                            + (", or go on with those settings" if found else ""))
+        unfinished = noted.with_suffix(".tmp")
+        unfinished.write_text(json.dumps(settings))
+        os.replace(unfinished, noted)
 
     def __len__(self) -> int:
         return len(self._pieces)
@@ -482,8 +514,14 @@ class EpisodeWriter:
                 piece = self.partial / f"demo_{index:06d}.hdf5"
                 if not piece.exists():  # else taken up before an interruption
                     self._copy(data, f"demo_{index}", piece)
-        self._pieces = sorted(self.partial.glob("demo_*.hdf5"))
-        self.recorded = [_identity(piece) for piece in self._pieces]
+        self._find_pieces()
+
+    def keep(self, wanted: Collection[tuple[int, str]]) -> None:
+        """Drop the last episodes until the last one is in ``wanted``, as ``recorded`` lists them: those of an
+        interrupted recording that was asked for more."""
+        while self.recorded and self.recorded[-1] not in wanted:
+            self._pieces.pop().unlink()
+            self.recorded.pop()
 
     def _copy(self, data: h5py.Group, demo: str, piece: Path) -> None:
         unfinished = piece.with_suffix(".tmp")

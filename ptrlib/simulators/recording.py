@@ -11,6 +11,7 @@ import json
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,10 @@ class Recording:
     seed: int
     image_size: int
     images: bool
+
+    def style(self, number: int) -> str:
+        """Of the episode ``number`` of a file."""
+        return self.styles[number % len(self.styles)]
 
     def file(self, out: Path, task: TaskSpec) -> Path:
         """LIBERO's name for the demonstrations of ``task``."""
@@ -88,19 +93,25 @@ def record(world: str = "libero", suite: str = "libero_spatial", episodes: int =
 
 def record_task(simulator: Simulator, recording: Recording, out: Path,
                 report: Callable[[bool], None] = lambda success: None) -> None:
-    """Record every episode of the simulator's task.
+    """Record every episode of the simulator's task, going on with what an interrupted recording left.
 
     ``report`` hears of each episode that is in the file (True) and of each failed attempt (False).
+
+    Raises:
+        DataError: what is there was recorded with other settings than ``recording``, the number of episodes apart.
+        RuntimeError: the demonstrator failed in every scene that was tried for an episode.
     """
     task = simulator.task
     attributes = simulator.file_attributes() | {"recording": settings_of(recording), "code": code_version()}
-    with EpisodeWriter(recording.file(out, task), attributes, compression=COMPRESSION) as demonstrations, \
-            EpisodeWriter(recording.failures(out, task), attributes, compression=COMPRESSION) as failures:
-        demonstrations.take_up()
-        failures.take_up()
+    begin = partial(EpisodeWriter, attrs=attributes, compression=COMPRESSION, settings=_of_an_episode(recording))
+    with begin(recording.file(out, task)) as demonstrations, begin(recording.failures(out, task)) as failures:
+        wanted = _attempts(recording, task)
+        for writer in (demonstrations, failures):
+            writer.take_up()
+            writer.keep(wanted)  # an interrupted recording may have been asked for more
         done, failed = set(demonstrations.recorded), set(failures.recorded)
         for number in range(recording.episodes):
-            style = recording.styles[number % len(recording.styles)]
+            style = recording.style(number)
             for attempt in range(ATTEMPTS):
                 scene = scene_seed(recording.seed, task.index, number, attempt)
                 if (scene, style) in done:
@@ -154,6 +165,17 @@ def scene_seed(seed: int, task: int, number: int, attempt: int) -> int:
 def settings_of(recording: Recording) -> dict:
     """As a file's attribute ``recording`` holds them."""
     return json.loads(json.dumps(asdict(recording)))
+
+
+def _of_an_episode(recording: Recording) -> dict:
+    """The settings that one episode depends on: all but how many there are."""
+    return {key: value for key, value in settings_of(recording).items() if key != "episodes"}
+
+
+def _attempts(recording: Recording, task: TaskSpec) -> set[tuple[int, str]]:
+    """(scene, style) of every attempt that may be made for the episodes asked for."""
+    return {(scene_seed(recording.seed, task.index, number, attempt), recording.style(number))
+            for number in range(recording.episodes) for attempt in range(ATTEMPTS)}
 
 
 def is_recorded(recording: Recording, file: Path) -> bool:

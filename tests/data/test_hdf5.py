@@ -281,6 +281,40 @@ def test_two_recordings_of_one_file_do_not_mix(tmp_path: Path) -> None:
     EpisodeWriter(path, {}).close()  # free again
 
 
+def test_an_interrupted_recording_goes_on_with_its_own_settings_alone(tmp_path: Path) -> None:
+    path, episodes = tmp_path / "a_demo.hdf5", tiny_episodes(3, steps=4, size=4)
+    settings = {"seed": 0, "styles": ["precise"]}
+    with pytest.raises(KeyboardInterrupt), EpisodeWriter(path, {}, settings={"seed": 3}) as writer:
+        raise KeyboardInterrupt  # nothing was recorded: others may begin
+    for number in (0, 1):
+        with pytest.raises(KeyboardInterrupt), EpisodeWriter(path, {}, settings=settings) as writer:
+            assert len(writer) == number
+            writer.append(episodes[number])
+            raise KeyboardInterrupt
+    for other, told in (({"seed": 1, "styles": ["precise"]}, "seed 0 instead of 1"),
+                        ({"seed": 0, "styles": ["slow"]}, r"styles \['precise'\] instead of \['slow'\]")):
+        for _ in range(2):  # a refusal holds no lock and changes nothing
+            with pytest.raises(DataError, match=rf"a_demo\.hdf5 was begun with {told}; delete the \.partial folder "
+                                                rf"{path}\.partial to begin anew, or go on with those settings\.$"):
+                EpisodeWriter(path, {}, settings=other)
+    with EpisodeWriter(path, {}, settings=settings) as writer:
+        assert len(writer) == 2
+    assert [episode.seed for episode in read_episodes(path)] == [0, 1] and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("noted", [None, "{cut"])
+def test_a_recording_that_was_begun_without_noting_its_settings_is_refused(tmp_path: Path, noted: str | None) -> None:
+    path = tmp_path / "a_demo.hdf5"
+    with pytest.raises(KeyboardInterrupt), EpisodeWriter(path, {}) as writer:  # as older versions began it
+        writer.append(tiny_episodes(1, steps=4, size=4)[0])
+        (writer.partial / "settings.json").unlink(missing_ok=True)
+        if noted is not None:
+            (writer.partial / "settings.json").write_text(noted)
+        raise KeyboardInterrupt
+    with pytest.raises(DataError, match=r"was begun with settings not noted; delete the \.partial folder .* anew\.$"):
+        EpisodeWriter(path, {}, settings={"seed": 0})
+
+
 def _record_until_killed(path: Path) -> None:
     writer = EpisodeWriter(path, {})
     first, second = tiny_episodes(2, steps=4, size=4)

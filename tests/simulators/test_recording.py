@@ -12,8 +12,10 @@ import pytest
 from ptrlib.data.errors import DataError
 from ptrlib.data.hdf5 import write_episodes
 from ptrlib.data.reading import read_episodes
-from ptrlib.simulators.recording import Recording, is_recorded
-from tests.factories import tiny_episodes
+from ptrlib.simulators import recording as module
+from ptrlib.simulators.protocol import TaskSpec
+from ptrlib.simulators.recording import Recording, is_recorded, record_task
+from tests.factories import tiny_episode, tiny_episodes
 from tests.simulators.conftest import SUITE, TASK
 
 STYLES = ("precise", "recovery")
@@ -156,6 +158,67 @@ def test_workers_record_the_same_file_and_finished_files_are_left_alone(libero, 
     assert record(episodes=2, **settings) == [file] and file.stat().st_mtime_ns == before
     with pytest.raises(ValueError, match="episodes 2 instead of 1; choose another folder or delete it"):
         record(episodes=1, **settings)
+
+
+class MadeUp:
+    """A simulator of which only the names are asked: :func:`made_up_episode` stands in for what happens in it."""
+
+    task = TaskSpec("push_the_plate", "push the plate", 0, 0)
+
+    def file_attributes(self):
+        return {}
+
+
+def made_up_episode(simulator, style, seed, images):
+    """From its seed alone; one in three fails."""
+    episode = tiny_episode(np.random.default_rng(seed), 5, 4, 3, seed, style)
+    return replace(episode, success=seed % 3 > 0)
+
+
+class Killed(Exception):
+    pass
+
+
+def interrupted(recording, out, episodes):
+    """Record until so many episodes are in the file."""
+    reports = []
+
+    def report(success):
+        reports.append(success)
+        if sum(reports) == episodes:
+            raise Killed
+
+    with pytest.raises(Killed):
+        record_task(MadeUp(), recording, out, report)
+
+
+@pytest.fixture
+def made_up(monkeypatch):
+    monkeypatch.setattr(module, "record_episode", made_up_episode)
+    return Recording("libero", SUITE, 6, STYLES, 0, 64, True)
+
+
+@pytest.mark.parametrize("episodes", [4, 6, 9])
+def test_an_interrupted_recording_goes_on_to_as_many_episodes_as_are_asked_for(made_up, episodes, tmp_path):
+    wanted = replace(made_up, episodes=episodes)
+    interrupted(made_up, tmp_path / "cut", 5)
+    record_task(MadeUp(), wanted, tmp_path / "cut")
+    record_task(MadeUp(), wanted, tmp_path / "whole")
+    for name in (Recording.file, Recording.failures):
+        cut, whole = (name(wanted, tmp_path / folder, MadeUp.task) for folder in ("cut", "whole"))
+        assert contents(cut) == contents(whole)
+    assert len(read_episodes(wanted.file(tmp_path / "cut", MadeUp.task))) == episodes
+    assert is_recorded(wanted, wanted.file(tmp_path / "cut", MadeUp.task))
+
+
+def test_an_interrupted_recording_does_not_go_on_with_other_settings(made_up, tmp_path):
+    interrupted(made_up, tmp_path, 2)
+    for change, told in (({"seed": 1}, "seed 0 instead of 1"), ({"image_size": 32}, "image_size 64 instead of 32"),
+                         ({"styles": ("slow",), "episodes": 3}, r"styles \['precise', 'recovery'\] instead of")):
+        with pytest.raises(DataError, match=rf"plate_demo\.hdf5 was begun with {told}.*delete the \.partial folder"):
+            record_task(MadeUp(), replace(made_up, **change), tmp_path)
+    record_task(MadeUp(), made_up, tmp_path)
+    assert len(read_episodes(made_up.file(tmp_path, MadeUp.task))) == 6
 
 
 @pytest.mark.parametrize(("told", "sentence"), [

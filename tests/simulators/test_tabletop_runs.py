@@ -12,6 +12,7 @@ from ptrlib.agent import PolicyAgent
 from ptrlib.batched_evaluation import rollout_batch
 from ptrlib.config import EvaluationConfig, RunConfig, override
 from ptrlib.data.corruption import corrupt
+from ptrlib.data.hdf5 import EpisodeWriter
 from ptrlib.data.reading import read_episodes
 from ptrlib.evaluation import COLUMNS, episode_seed, evaluate, evaluate_many
 from ptrlib.experiment import run_manifest
@@ -19,6 +20,7 @@ from ptrlib.policy.action_space import EMBODIMENTS
 from ptrlib.simulators.recording import record
 from ptrlib.simulators.tabletop import SUITES, TabletopBatch, recording
 from ptrlib.training import Trainer, prepare_data
+from tests.factories import tiny_episodes
 
 CONFIG = EvaluationConfig(world="tabletop", suite="generalist", episodes_per_task=2, first_init_state=3, max_steps=21)
 TINY = {"network.image_size": 32, "network.width": 32, "network.vision_channels": (8, 16, 16),
@@ -78,6 +80,19 @@ def test_recording_again_changes_nothing_and_other_settings_are_refused(recorded
         record(*arguments, tasks=[2], image_size=32, seed=1)
     with pytest.raises(ValueError, match="'libero' has no executed_noise; leave it out"):
         record("libero", executed_noise=0.5)
+
+
+def test_what_an_interrupted_recording_left_is_not_taken_for_a_later_one_s(tmp_path):
+    arguments = {"world": "tabletop", "suite": "slider", "styles": ("precise",), "tasks": [0], "images": False}
+    [file] = record(episodes=2, seed=1, out=tmp_path, **arguments)
+    wanted = read_episodes(file)
+    file.unlink()
+    with pytest.raises(KeyboardInterrupt), EpisodeWriter(file, {}) as writer:  # as if it was killed with seed 0
+        writer.append(tiny_episodes(1)[0])
+        raise KeyboardInterrupt
+    record(episodes=2, seed=1, out=tmp_path, **arguments)
+    assert [episode.seed for episode in read_episodes(file)] == [episode.seed for episode in wanted]
+    assert not list(tmp_path.glob("*.partial"))
 
 
 def test_executed_noise_is_in_actions_and_states_and_marked_whatever_comes_of_it(tmp_path):

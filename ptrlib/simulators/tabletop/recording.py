@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from ptrlib.data.episodes import Episode
-from ptrlib.data.hdf5 import EpisodeWriter
+from ptrlib.data.hdf5 import write_episodes
 from ptrlib.runs import code_version
 from ptrlib.simulators.demonstrators.styles import STYLES, style_named
 from ptrlib.simulators.protocol import TaskSpec, choose_tasks, world_named
@@ -104,7 +104,7 @@ def record_for(path: str | Path, episodes: int) -> None:
 def _record_task(recording: TabletopRecording, task: TaskSpec, out: Path) -> None:
     """All episodes of one task; a failed one is tried again in another scene, and kept apart without images."""
     noisy = _noisy_episodes(recording, task)
-    missing = [_Attempt(task, number, recording.styles[number % len(recording.styles)],
+    missing = [_Attempt(task, number, recording.style(number),
                         scene_seed(recording.seed, 0, number, 0), number in noisy)
                for number in range(recording.episodes)]
     found: dict[int, Episode] = {}
@@ -128,14 +128,9 @@ def _record_task(recording: TabletopRecording, task: TaskSpec, out: Path) -> Non
                   | {"recording": settings_of(recording), "code": code_version()})
     if failed:
         (out / "failed").mkdir(exist_ok=True)
-        _write(recording.failures(out, task), failed, attributes)
-    _write(recording.file(out, task), [found[number] for number in range(recording.episodes)], attributes)
-
-
-def _write(path: Path, episodes: list[Episode], attributes: dict) -> None:
-    with EpisodeWriter(path, attributes, compression=COMPRESSION) as writer:
-        for episode in episodes[len(writer):]:  # an interrupted recording goes on
-            writer.append(episode)
+        write_episodes(recording.failures(out, task), failed, attributes, compression=COMPRESSION)
+    write_episodes(recording.file(out, task), [found[number] for number in range(recording.episodes)], attributes,
+                   compression=COMPRESSION)
 
 
 def _noisy_episodes(recording: TabletopRecording, task: TaskSpec) -> set[int]:
