@@ -37,7 +37,7 @@ from ptrlib.credit import credit_class, make_credit
 from ptrlib.credit.interface import ChunkFeatures, Credit, CreditOutput, FeatureSizes
 from ptrlib.credit.ptr import PTR
 from ptrlib.credit.storage import save_credit
-from ptrlib.data.chunks import Batch, ChunkDataset, SegmentSampler, Statistics, hold_out
+from ptrlib.data.chunks import Batch, ChunkDataset, SegmentSampler, Statistics, common_cameras, hold_out
 from ptrlib.data.corruption import CORRUPTIONS, corrupt
 from ptrlib.data.episodes import Episode
 from ptrlib.data.errors import DataError
@@ -241,10 +241,16 @@ def prepare_data(config: RunConfig, episodes: list[Episode], statistics: Statist
     """:func:`load_data` for episodes that are in memory already.
 
     Raises:
-        ValueError: the rule weighs chunks by what followed them, and nothing was recorded after any.
+        ValueError: every episode is held out, or the rule weighs chunks by what followed them, and nothing was
+            recorded after any.
+        DataError: an episode, held out or not, has other cameras than the first.
     """
     data, chunk_length = config.data, config.ptr.base_policy.chunk_length
+    cameras = common_cameras(episodes)  # of all: the network takes as many in the episodes that are held out
     train, held_out = hold_out(episodes, data.held_out_fraction, seed=config.seed)
+    if not train:
+        raise ValueError(f"data.held_out_fraction = {data.held_out_fraction} leaves no episode of {_paths(config)} to "
+                         f"learn from (of {len(episodes)}); lower it, or record more of each task")
     train = corrupt(train, data.corruption, seed=config.seed, noise_sigma=data.noise_sigma,
                     noise_bias=data.noise_bias, noise_fraction=data.noise_fraction,
                     truncation_fraction=data.truncation_fraction, truncation_keep=data.truncation_keep,
@@ -254,7 +260,7 @@ def prepare_data(config: RunConfig, episodes: list[Episode], statistics: Statist
     chunks = ChunkDataset(kept, data, chunk_length, statistics)
     _check_consequences(config, int(chunks.lengths.max()))
     return TrainingData(chunks, ChunkDataset(held_out, data, chunk_length, statistics, len(kept)) if held_out else None,
-                        statistics, tuple(episodes[0].images), fingerprint_episodes(episodes))
+                        statistics, cameras, fingerprint_episodes(episodes))
 
 
 def _check_consequences(config: RunConfig, longest: int) -> None:

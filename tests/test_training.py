@@ -523,6 +523,24 @@ def test_some_demonstrators_alone_are_learned_from(tmp_path, episodes):
         load_data(tiny_config(**here, **{"data.operators": ["slow", "quick"]}))
 
 
+def test_an_episode_with_other_cameras_is_named_before_training_whether_it_is_held_out_or_not(episodes):
+    config = tiny_config(credit="sft", **{"data.held_out_fraction": 0.25})
+    held_out = prepare_data(config, episodes).held_out.episodes
+    for odd in episodes:
+        lacking = replace(odd, file="odd.hdf5", name="demo_3", images={"agentview": odd.images["agentview"]})
+        with pytest.raises(DataError, match=r"has images .* where the first episode has .* \(data\.cameras\)") as said:
+            prepare_data(config, [lacking if episode is odd else episode for episode in episodes])
+        assert odd is episodes[0] or str(said.value).startswith("odd.hdf5: demo_3 has images")
+    assert any(odd is episode for odd in episodes for episode in held_out)
+
+
+def test_data_of_which_everything_is_held_out_are_one_sentence(episodes):
+    config = tiny_config(**{"data.path": "mine", "data.held_out_fraction": 0.6})
+    with pytest.raises(ValueError, match=r"^data\.held_out_fraction = 0\.6 leaves no episode of mine to learn from "
+                                         r"\(of 1\); lower it"):
+        prepare_data(config, episodes[:1])
+
+
 def test_two_robots_with_cameras_of_their_own_train_one_policy(tmp_path):
     """What each sees is looked for under all names of a view, in training and when the policy acts."""
     write_episodes(tmp_path / "first.hdf5", tiny_episodes(4, 30, 32))

@@ -184,7 +184,7 @@ class ChunkDataset:
         self.data = data
         self.chunk_length = chunk_length
         self.statistics = statistics
-        self.cameras = _common_cameras(self.episodes)
+        self.cameras = common_cameras(self.episodes)
         self.lengths = np.array([len(episode) for episode in self.episodes])
         self.tasks, self.task_ids = np.unique(
             [episode.task if data.true_tasks else episode.claimed_task or episode.task for episode in self.episodes],
@@ -339,7 +339,13 @@ class SegmentSampler:
         self.generator.bit_generator.state = state["generator"]
 
 
-def _common_cameras(episodes: Sequence[Episode]) -> tuple[str, ...]:
+def common_cameras(episodes: Sequence[Episode]) -> tuple[str, ...]:
+    """The cameras of every episode, in the first one's order.
+
+    Raises:
+        ValueError: there are no episodes.
+        DataError: one has no images, or other cameras or sizes of images than the first.
+    """
     if not episodes:
         raise ValueError("there are no episodes to cut chunks from; "
                          "check data.path and data.held_out_fraction")
