@@ -399,18 +399,6 @@ def write_episodes(path: str | Path, episodes: Iterable[Episode],
             raise ValueError(f"there are no episodes to write to {path}; give at least one")
 
 
-def write_filter_key(path: str | Path, key: str, demos: Sequence[str]) -> None:
-    """Add robomimic's ``mask/<key>`` to a file: the demos that ``filter_key=key`` then selects."""
-    with h5py.File(path, "r+") as handle:
-        unknown = sorted(set(demos) - set(handle["data"]))
-        if unknown:
-            raise DataError(path, f"has no demos {unknown}", "name demos of this file", key=f"mask/{key}")
-        masks = handle.require_group("mask")
-        if key in masks:
-            del masks[key]
-        masks[key] = np.array(demos, dtype="S")
-
-
 class EpisodeWriter:
     """Write a LIBERO file one episode at a time, safe against being killed.
 
