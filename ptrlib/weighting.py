@@ -8,6 +8,7 @@ in training. The weights of credit "crossfit" are those it was trained with.
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -27,18 +28,31 @@ def write_weights(folder: str | Path, path: Path) -> None:
     """Write :func:`weigh` of a run folder to a .csv or .parquet file under a temporary name, then rename it.
 
     Raises:
-        ValueError: ``path`` is neither, or one that :func:`weigh` raises.
+        ValueError: ``path`` is neither or cannot be a file, or one that :func:`weigh` raises.
     """
-    if path.suffix not in SUFFIXES:
-        raise ValueError(f"{path}: weights are written to {' or '.join(SUFFIXES)} files; give --out such a name")
+    _check_out(path)
     table = weigh(folder)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
-    if path.suffix == ".csv":
-        table.to_csv(temporary, index=False)
-    else:
-        table.to_parquet(temporary, index=False, compression="zstd")
-    temporary.replace(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        if path.suffix == ".csv":
+            table.to_csv(temporary, index=False)
+        else:
+            table.to_parquet(temporary, index=False, compression="zstd")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _check_out(path: Path) -> None:
+    """Before all the chunks are scored, which takes long."""
+    if path.suffix not in SUFFIXES:
+        raise ValueError(f"{path}: weights are written to {' or '.join(SUFFIXES)} files; give --out such a name")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; give --out the name of a file")
+    above = next(folder for folder in path.parents if folder.exists())
+    if not above.is_dir():
+        raise ValueError(f"{above} is a file, and {path} cannot lie in it; give --out a name in a folder")
 
 
 def weigh(folder: str | Path) -> pd.DataFrame:

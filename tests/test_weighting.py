@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from ptrlib import runs
+from ptrlib import runs, weighting
 from ptrlib.cli import main
 from ptrlib.config import RunConfig
 from ptrlib.credit.crossfit import CrossFit
@@ -89,6 +90,35 @@ def test_the_table_is_a_file_that_a_command_writes(dataset: Path, start: Path, t
     assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == ["weights.csv", "weights.parquet"]
     assert main(["weights", str(folder), "--out", "weights.txt"]) == 2
     assert "written to .csv or .parquet files; give --out such a name" in capsys.readouterr().err
+
+
+def test_where_weights_cannot_be_written_is_said_before_any_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+                                                                       ) -> None:
+    monkeypatch.setattr(weighting, "weigh", lambda _: pytest.fail("it was computed"))
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "file").touch()
+    for name, sentence in (("folder.csv", r"folder\.csv is a folder; give --out the name of a file"),
+                           ("file/deep/weights.csv", r"file is a file, and .*weights\.csv cannot lie in it; give")):
+        with pytest.raises(ValueError, match=sentence):
+            write_weights(tmp_path, tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["weights.csv", "weights.parquet"])
+def test_weights_that_cannot_be_written_leave_nothing_and_the_older_file_as_it_was(tmp_path: Path, name: str,
+                                                                                  monkeypatch: pytest.MonkeyPatch
+                                                                                  ) -> None:
+    def full(_: object, path: Path, **__: object) -> None:
+        assert str(os.getpid()) in path.name  # two commands do not write into one file
+        path.write_text("half")
+        raise OSError("no space left on device")
+
+    for method in ("to_csv", "to_parquet"):
+        monkeypatch.setattr(pd.DataFrame, method, full)
+    monkeypatch.setattr(weighting, "weigh", lambda _: pd.DataFrame())
+    (tmp_path / name).write_text("older")
+    with pytest.raises(OSError, match="no space left"):
+        write_weights(tmp_path, tmp_path / name)
+    assert list(tmp_path.iterdir()) == [tmp_path / name] and (tmp_path / name).read_text() == "older"
 
 
 def test_what_cannot_be_weighed_is_said_in_a_sentence(dataset: Path, start: Path, tmp_path: Path) -> None:
