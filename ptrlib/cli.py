@@ -47,9 +47,10 @@ class Demos:
 
         folder = Path("data") / self.world if self.out is None else self.out
         options: dict[str, Any] = {"executed_noise": self.executed_noise} if self.executed_noise else {}
+        image_size = world_named(self.world).image_size if self.image_size is None else self.image_size
         record(world=self.world, suite=self.suite, episodes=self.episodes, styles=list(self.styles),
                out=folder / self.suite, workers=self.workers, seed=self.seed, tasks=list(self.tasks) or None,
-               image_size=self.image_size or world_named(self.world).image_size, **options)
+               image_size=image_size, **options)
 
 
 @dataclass

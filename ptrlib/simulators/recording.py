@@ -44,6 +44,16 @@ class Recording:
     image_size: int
     images: bool
 
+    def check(self) -> None:
+        """Raise ValueError for values that nothing can be recorded with."""
+        for key, lowest in (("episodes", 1), ("seed", 0), ("image_size", 1)):
+            if getattr(self, key) < lowest:
+                raise ValueError(f"{key} must be {lowest} or more to record, got {getattr(self, key)}")
+        if not self.styles:
+            raise ValueError("record needs at least one style")
+        for style in self.styles:
+            style_named(style)
+
     def style(self, number: int) -> str:
         """Of the episode ``number`` of a file."""
         return self.styles[number % len(self.styles)]
@@ -65,11 +75,13 @@ def record(world: str = "libero", suite: str = "libero_spatial", episodes: int =
 
     Styles are taken in turn. The scene of each episode is drawn from ``seed``, the task and the episode's
     number; after a failure another one is drawn, and the failed attempt is kept in ``<out>/failed`` without
-    images. Files that are there already with the same settings are left alone, or continued if they have
-    fewer episodes. ``options`` are for worlds that have a recorder, and options, of their own.
+    images. A task that is named twice is recorded once. Files that are there already with the same settings are left
+    alone, or continued if they have fewer episodes. ``options`` are for worlds that have a recorder, and options, of
+    their own.
 
     Raises:
-        ValueError: no such world, suite, task or style, or a file with other settings is in the way.
+        ValueError: no such world, suite, task or style, a number out of its range, or a file with other settings is
+            in the way.
         RuntimeError: a task failed ten times over for one episode, or a worker was killed.
     """
     recorder = world_named(world).record
@@ -78,11 +90,10 @@ def record(world: str = "libero", suite: str = "libero_spatial", episodes: int =
     if options:
         raise ValueError(f"world {world!r} has no {', '.join(options)}; leave it out")
     recording = Recording(world, suite, episodes, tuple(styles), seed, image_size, images)
-    if episodes < 1 or workers < 1 or not styles:
-        raise ValueError("record needs at least one episode, one worker and one style")
-    for style in styles:
-        style_named(style)
-    chosen = choose_tasks(world_named(world), suite, tasks)
+    recording.check()
+    if workers < 1:
+        raise ValueError(f"workers must be 1 or more to record, got {workers}")
+    chosen = choose_tasks(world_named(world), suite, each_once(tasks))
     missing = deque(task for task in chosen if not is_recorded(recording, recording.file(Path(out), task)))
     if missing:
         (Path(out) / "failed").mkdir(parents=True, exist_ok=True)
@@ -160,6 +171,11 @@ def record_episode(simulator: Simulator, style: str, seed: int, images: bool = T
 def scene_seed(seed: int, task: int, number: int, attempt: int) -> int:
     """An unsigned 32-bit seed of its own for every attempt at every episode."""
     return int(np.random.SeedSequence([seed, task, number, attempt]).generate_state(1)[0])
+
+
+def each_once(tasks: Sequence[int] | None) -> list[int] | None:
+    """The tasks in their order: two processes must not record one."""
+    return None if tasks is None else list(dict.fromkeys(tasks))
 
 
 def settings_of(recording: Recording) -> dict:

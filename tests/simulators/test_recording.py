@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
+from ptrlib.cli import main
 from ptrlib.data.errors import DataError
 from ptrlib.data.hdf5 import write_episodes
 from ptrlib.data.reading import read_episodes
@@ -233,6 +235,35 @@ def test_a_file_in_the_way_that_is_none_of_ours_is_named(told, sentence, tmp_pat
         write_episodes(file, tiny_episodes(1, 5, 4), {"recording": told})
     with pytest.raises(DataError, match=sentence):
         is_recorded(Recording("libero", SUITE, 2, STYLES, 0, 64, False), file)
+
+
+@pytest.mark.parametrize(("world", "words", "sentence"), [
+    *((world, *case) for world in ("libero", "tabletop") for case in (
+    (["--image-size", "0"], "image_size must be 1 or more to record, got 0"),
+    (["--image-size", "-4"], "image_size must be 1 or more to record, got -4"),
+    (["--seed", "-1"], "seed must be 0 or more to record, got -1"),
+    (["--episodes", "0"], "episodes must be 1 or more to record, got 0"),
+    (["--styles"], "record needs at least one style"))),
+    ("libero", ["--workers", "0"], "workers must be 1 or more to record, got 0"),
+    ("tabletop", ["--executed-noise", "-1"],
+     "executed_noise is a standard deviation and must be 0 or more to record, got -1.0")])
+def test_numbers_that_nothing_can_be_recorded_with_are_named(world, words, sentence, tmp_path, capsys):
+    assert main(["demos", "--world", world, "--out", str(tmp_path / "new"), *words]) == 2
+    assert capsys.readouterr().err == f"ptrlib: {sentence}\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_task_that_is_named_twice_is_recorded_once(tmp_path, monkeypatch):
+    handed_out = []
+    monkeypatch.setattr(module, "Workers", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(module, "_hand_out", lambda pool, missing, episodes: handed_out.extend(missing))
+    monkeypatch.setattr(module, "choose_tasks", lambda world, suite, tasks: [
+        TaskSpec(f"task {index}", "", index, 0) for index in tasks])
+    files = module.record(tasks=[3, 0, 3], out=tmp_path)
+    assert [task.index for task in handed_out] == [3, 0]
+    assert [file.name for file in files] == ["task 3_demo.hdf5", "task 0_demo.hdf5"]
+    files = module.record("tabletop", "slider", 1, out=tmp_path, tasks=[0, 0], image_size=32, images=False)
+    assert len(files) == 1
 
 
 def test_bad_settings_are_named(libero, tmp_path):

@@ -15,9 +15,17 @@ from numpy.typing import NDArray
 from ptrlib.data.episodes import Episode
 from ptrlib.data.hdf5 import write_episodes
 from ptrlib.runs import code_version
-from ptrlib.simulators.demonstrators.styles import STYLES, style_named
+from ptrlib.simulators.demonstrators.styles import STYLES
 from ptrlib.simulators.protocol import TaskSpec, choose_tasks, world_named
-from ptrlib.simulators.recording import ATTEMPTS, COMPRESSION, Recording, is_recorded, scene_seed, settings_of
+from ptrlib.simulators.recording import (
+    ATTEMPTS,
+    COMPRESSION,
+    Recording,
+    each_once,
+    is_recorded,
+    scene_seed,
+    settings_of,
+)
 from ptrlib.simulators.tabletop.demonstrators import Demonstrators
 from ptrlib.simulators.tabletop.robots import MOTORS
 from ptrlib.simulators.tabletop.world import CAMERAS, TabletopBatch, file_attributes, scene_states
@@ -39,6 +47,14 @@ class TabletopRecording(Recording):
 
     executed_noise: float = 0.0  # standard deviation, of a full action, added to what the robot executes
     noisy_fraction: float = 0.0  # of each task's episodes
+
+    def check(self) -> None:
+        super().check()
+        if self.executed_noise < 0:
+            raise ValueError("executed_noise is a standard deviation and must be 0 or more to record, got "
+                             f"{self.executed_noise}")
+        if not 0 <= self.noisy_fraction <= 1:
+            raise ValueError(f"noisy_fraction must lie in [0, 1], got {self.noisy_fraction}")
 
 
 @dataclass(frozen=True)
@@ -63,11 +79,8 @@ def record(world: str = "tabletop", suite: str = "easy", episodes: int = 50, sty
     """
     recording = TabletopRecording(world, suite, episodes, tuple(styles), seed, image_size, images, executed_noise,
                                   noisy_fraction if executed_noise else 0.0)
-    if episodes < 1 or not styles:
-        raise ValueError("record needs at least one episode and one style")
-    for style in styles:
-        style_named(style)
-    chosen = choose_tasks(world_named(world), suite, tasks)
+    recording.check()
+    chosen = choose_tasks(world_named(world), suite, each_once(tasks))
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     for task in chosen:
