@@ -67,6 +67,7 @@ class Statistics:
 
         A slot that hardly moved when these were measured has a scale of 0.01. Where it does move in the data that a
         policy goes on with, actions of unit size would be normalised to a hundred and drown every other error.
+        ``episodes`` are the recorded ones: noise that a run adds to their labels can still exceed 4.
         """
         return dataclasses.replace(
             self, state_scale=_widened(self.state_centre, self.state_scale, episodes, "state"),
