@@ -145,14 +145,37 @@ def test_without_weights_and_auxiliary_losses_ptr_is_sft_with_belief(episodes):
     assert tracks[0] == pytest.approx(tracks[1], rel=1e-5)
 
 
-def test_the_detached_scorer_leaves_the_policy_alone(episodes):
-    config = tiny_config(credit="ptr", detach_scorer=True, **{"ptr.lambda_ent": 0.0, "ptr.lambda_div": 0.0})
+@pytest.mark.parametrize("detached", [True, False])
+def test_the_detached_scorer_leaves_the_policy_alone(detached, episodes):
+    config = tiny_config(credit="ptr", detach_scorer=detached, **{"ptr.lambda_ent": 0.0, "ptr.lambda_div": 0.0})
     trainer = Trainer(config, prepare_data(config, episodes))
     _, features = trainer.learner.features(trainer.sampler.next(), trainer.generator)
     trainer.learner.credit(features).auxiliary_loss.backward()
-    learner = trainer.learner
-    assert all(p.grad is None or not p.grad.any() for p in learner.policy.vision_tower.parameters())
-    assert any(p.grad is not None and p.grad.any() for p in learner.credit.parameters())
+    reached = {name for name, p in trainer.learner.policy.named_parameters() if p.grad is not None and p.grad.any()}
+    assert any(p.grad is not None and p.grad.any() for p in trainer.learner.credit.parameters())
+    if detached:
+        assert not reached
+    else:  # through the context and through the action tokens
+        assert any(name.startswith("vision_tower.") for name in reached)
+        assert any(name.startswith("head.expert.projector.") for name in reached)
+
+
+def test_random_weights_are_the_rules_own_dealt_to_other_chunks(episodes):
+    outs = []
+    for credit in ("ptr", "random"):
+        config = tiny_config(credit=credit, **{"ptr.warmup_steps": 0, "data.offset": 16})
+        trainer = Trainer(config, prepare_data(config, episodes))
+        trainer.run(6)
+        _, features = trainer.learner.features(trainer.sampler.next(), torch.Generator().manual_seed(0))
+        outs.append((trainer, features))
+    (own, features), (dealt, _) = outs
+    dealt.learner.credit.load_state_dict({**own.learner.credit.state_dict(),
+                                          "_extra_state": dealt.learner.credit.get_extra_state()})
+    weight, shuffled = own.learner.credit.eval()(features).weight, dealt.learner.credit.eval()(features).weight
+    valid = features.valid
+    assert valid.any() and not valid.all()
+    assert torch.equal(weight[valid].sort().values, shuffled[valid].sort().values)
+    assert not torch.equal(weight[valid], shuffled[valid]) and (shuffled[~valid] == 1).all()
 
 
 def test_training_resumed_from_a_checkpoint_is_bitwise_the_same(episodes):

@@ -1,0 +1,57 @@
+"""A trained policy as it acts: what it is given and what comes out, by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from ptrlib.agent import PolicyAgent
+from ptrlib.data.images import area_average
+from ptrlib.policy.action_space import EMBODIMENTS
+from ptrlib.policy.instruction import hash_words
+from ptrlib.simulators.protocol import Observation
+from ptrlib.storage import SavedPolicy
+from ptrlib.training import Trainer, prepare_data
+from tests.factories import tiny_episodes
+from tests.test_training import tiny_config
+
+
+@pytest.fixture(scope="module")
+def saved() -> SavedPolicy:
+    config = tiny_config(credit="sft", **{"data.held_out_fraction": 0.0})
+    trainer = Trainer(config, prepare_data(config, tiny_episodes(8, 40, 32)))
+    trainer.run(12)
+    learner, data = trainer.learner.eval(), trainer.data
+    return SavedPolicy(learner.policy, learner.tokenizer, data.train.statistics, data.cameras, config, data.fingerprint)
+
+
+@torch.no_grad()
+def test_two_chunks_of_an_episode_are_what_the_formulas_give(saved):
+    """State normalised, noise drawn anew, raw actions, and the belief tokens of the first chunk in the second."""
+    rng, robot = np.random.default_rng(0), EMBODIMENTS["libero"]
+    seen = [Observation({"agentview": rng.integers(0, 256, (64, 64, 3), dtype=np.uint8),
+                         "eye_in_hand": rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)},
+                        rng.normal(0, 0.1, 8).astype(np.float32)) for _ in range(2)]
+    agent = PolicyAgent(saved, 5)
+    agent.begin(3, "open the drawer", 7)
+    acted = [agent.act([(3, observation)])[0] for observation in seen]
+
+    policy, base, generator = saved.policy, saved.config.ptr.base_policy, torch.Generator().manual_seed(7)
+    tokens = policy.z_init[None]
+    for observation, chunk in zip(seen, acted, strict=True):
+        images = torch.stack([torch.from_numpy(area_average(observation.images[camera], 32))
+                              for camera in ("agentview", "eye_in_hand")])[None]
+        state = saved.statistics.normalise_state(robot.to_unified_state(observation.state)) * robot.state_mask
+        context = policy.contextualise(policy.vision(images), torch.from_numpy(hash_words("open the drawer"))[None],
+                                       tokens)
+        noise = torch.randn(base.chunk_length, base.action_dim, generator=generator)[None]
+        actions, hidden = policy.head.sample(context, torch.from_numpy(state)[None],
+                                             torch.from_numpy(robot.action_mask)[None], noise, base.denoising_steps)
+        raw = robot.from_unified_action(saved.statistics.restore_actions(actions[0, :5].numpy()))
+        np.testing.assert_allclose(chunk, raw, rtol=1e-5, atol=1e-6)
+        tokens = saved.tokenizer(hidden, policy.action_tokens(actions), torch.ones(1, base.chunk_length,
+                                                                                   dtype=torch.bool)).tokens
+    agent.begin(3, "open the drawer", 7)
+    again = agent.act([(3, seen[1])])[0]  # without the first chunk: other belief tokens, other noise
+    assert not np.allclose(again, acted[1])
