@@ -262,12 +262,12 @@ LOOKING_BACK = ("ptr", "random", "ptr_neutral")  # the rules that look at what f
 
 def stored(values: Mapping[str, Any]) -> RunConfig:
     """The configuration in a run folder; what it does not know of is as it was when the run was made."""
-    return override(override(RunConfig(), MENDED_LATER), _flatten(values))
+    return override(override(RunConfig(), MENDED_LATER), flatten(values))
 
 
 def fingerprint(config: RunConfig) -> str:
     """Eight hexadecimal digits that name a full configuration."""
-    values, made_with = to_dict(config), _flatten(_defaults()) | MENDED_LATER
+    values, made_with = to_dict(config), flatten(_defaults()) | MENDED_LATER
     unread = MENDED_LATER.keys() - touched(config)
     for key in (*ADDED_LATER, *MENDED_LATER):
         *groups, name = key.split(".")
@@ -295,11 +295,12 @@ def touched(config: RunConfig) -> set[str]:
         "data.true_tasks": looks and data.corruption in ("label_noise", "combined")}.items() if matters}
 
 
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested and dotted keys alike, as dotted ones; a dotted key may itself hold a mapping."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
-            flat.update(_flatten(value, f"{prefix}{key}."))
+            flat.update(flatten(value, f"{prefix}{key}."))
         else:
             flat[f"{prefix}{key}"] = value
     return flat

@@ -41,7 +41,17 @@ from typing import Any
 
 import yaml
 
-from ptrlib.config import LOOKING_BACK, BasePolicyConfig, RunConfig, fingerprint, keys, override, stored, to_dict
+from ptrlib.config import (
+    LOOKING_BACK,
+    BasePolicyConfig,
+    RunConfig,
+    fingerprint,
+    flatten,
+    keys,
+    override,
+    stored,
+    to_dict,
+)
 from ptrlib.credit import check_credit
 from ptrlib.data.corruption import CORRUPTIONS
 
@@ -146,12 +156,12 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
         if "methods" in other and "methods" not in content:
             raise ValueError(f"{path}: it has no methods, and those of '{extended}' are not taken over with its base; "
                              f"write those it is to have, of {', '.join(other['methods'])} or others")
-        content["base"] = _dotted(other.get("base", {})) | _dotted(content.get("base", {}))
+        content["base"] = flatten(other.get("base", {})) | flatten(content.get("base", {}))
     return content
 
 
 def _settings(content: Mapping[str, Any], changes: Mapping[str, Any]) -> Iterator[Setting]:
-    base = override(RunConfig(), _dotted(content.get("base", {})))
+    base = override(RunConfig(), flatten(content.get("base", {})))
     grid = content.get("grid", {})
     for key, values in grid.items():
         if not isinstance(values, list) or not values:
@@ -162,7 +172,7 @@ def _settings(content: Mapping[str, Any], changes: Mapping[str, Any]) -> Iterato
                 cell = dict(zip(grid, values, strict=True))
                 if any(_matches(rule, {"method": method, "seed": seed, **cell}) for rule in content.get("skip", [])):
                     continue
-                config = override(base, {**_dotted(method_changes or {}), **cell, "seed": seed, **changes})
+                config = override(base, {**flatten(method_changes or {}), **cell, "seed": seed, **changes})
                 check(config)
                 yield Setting(method, config)
 
@@ -207,17 +217,6 @@ def _matches(rule: Mapping[str, Any], cell: Mapping[str, Any]) -> bool:
         if key not in cell:
             raise ValueError(f"skip key '{key}' is none of 'method', 'seed' and the grid's keys")
     return all(cell[key] == value for key, value in rule.items())
-
-
-def _dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested and dotted keys alike, flattened; a dotted key may itself hold a mapping."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat.update(_dotted(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def parse_changes(words: list[str]) -> dict[str, Any]:
