@@ -99,8 +99,13 @@ class PTRConfig:
     gamma: float = 1.0
 
     def __post_init__(self) -> None:
-        _require(self.tau > 0, f"tau must be positive, got {self.tau}")
-        _require(self.beta > 0, f"beta must be positive, got {self.beta}")
+        for name in ("tau", "beta", "logit_clamp", "norm_eps", "tau_tok", "scale_up", "scale_down", "tau_min",
+                     "beta_min"):
+            _require(getattr(self, name) > 0, f"{name} must be positive, got {getattr(self, name)}")
+        for name in ("lambda_id", "lambda_ent", "lambda_div", "lambda_rank"):
+            _require(getattr(self, name) >= 0, f"{name} must be 0 or more, got {getattr(self, name)}")
+        for name in ("controller_decay", "hard_ratio_min", "hard_ratio_max"):
+            _require(0 <= getattr(self, name) <= 1, f"{name} must lie in [0, 1], got {getattr(self, name)}")
         _require(0 <= self.alpha <= 1, f"alpha must lie in [0, 1], got {self.alpha}")
         _require(0 < self.w_min <= 1 <= self.w_max,
                  f"the clip must satisfy 0 < w_min <= 1 <= w_max, got [{self.w_min}, {self.w_max}]")

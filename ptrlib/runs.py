@@ -41,19 +41,8 @@ from typing import Any
 
 import yaml
 
-from ptrlib.config import (
-    LOOKING_BACK,
-    BasePolicyConfig,
-    RunConfig,
-    fingerprint,
-    flatten,
-    keys,
-    override,
-    stored,
-    to_dict,
-)
-from ptrlib.credit import check_credit
-from ptrlib.data.corruption import CORRUPTIONS
+from ptrlib.checks import check
+from ptrlib.config import RunConfig, fingerprint, flatten, keys, override, stored, to_dict
 
 EXPERIMENTS = Path("experiments")
 RUNS = EXPERIMENTS / "runs"
@@ -67,11 +56,6 @@ class _Written(_LOADER):  # type: ignore[misc, valid-type]
 _Written.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(
     r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"), [*"-+.0123456789"])
 
-LOWEST = {"seed": 0, "log_every": 1, "ranks": 1, "ptr.optimization.steps": 0, "ptr.optimization.batch_size": 1,
-          "ptr.optimization.lr_warmup_steps": 0, "ptr.base_policy.chunk_length": 1, "ptr.warmup_steps": 0,
-          "ptr.queue_size": 1, "ptr.queue_negatives": 0, "data.episodes_per_task": 0, "data.offset": 1,
-          "data.segment_chunks": 1, "data.chunk_stride": 1, "data.random_shift": 0, "crossfit.folds": 1,
-          "crossfit.every": 1, "crossfit.recorded_steps": 0}
 MANIFEST_KEYS = ("name", "description", "extends", "base", "methods", "grid", "seeds", "skip")
 RECORDED_PACKAGES = ("ptrlib", "torch", "numpy", "pandas", "h5py", "mujoco", "praxis-robosuite", "robosuite",
                      "praxis-libero", "libero", "praxis-robocasa", "robocasa")
@@ -175,41 +159,6 @@ def _settings(content: Mapping[str, Any], changes: Mapping[str, Any]) -> Iterato
                 config = override(base, {**flatten(method_changes or {}), **cell, "seed": seed, **changes})
                 check(config)
                 yield Setting(method, config)
-
-
-def check(config: RunConfig) -> None:
-    """Raise ValueError for values that only fail later: unknown credit, corruption, head or sizes."""
-    for key, lowest in LOWEST.items():
-        value = operator.attrgetter(key)(config)
-        if value < lowest:
-            raise ValueError(f"'{key}' must be {lowest} or more, got {value}")
-    check_credit(config.credit)
-    _one_of("data.corruption", config.data.corruption, ("none", *CORRUPTIONS, "combined"))
-    _one_of("network.head", config.network.head, ("flow", "diffusion"))
-    _one_of("network.fusion", config.network.fusion, ("attention", "film"))
-    batch, segment = config.ptr.optimization.batch_size, config.data.segment_chunks
-    if batch % segment:
-        raise ValueError(f"ptr.optimization.batch_size ({batch}) must be a multiple of data.segment_chunks ({segment})")
-    if batch // segment % config.ranks:
-        raise ValueError(f"ranks ({config.ranks}) must divide the {batch // segment} segments of a batch; "
-                         "change ranks or ptr.optimization.batch_size")
-    if config.data.random_shift >= config.network.image_size:
-        raise ValueError(f"data.random_shift ({config.data.random_shift}) must be below network.image_size "
-                         f"({config.network.image_size})")
-    warmup, steps = config.ptr.warmup_steps, config.ptr.optimization.steps
-    if config.credit in LOOKING_BACK and config.ptr.alpha > 0 and 0 < steps <= warmup:
-        raise ValueError(f"ptr.warmup_steps ({warmup}) must be below ptr.optimization.steps ({steps}, a page's "
-                         "`steps`), or every weight stays 1; lower the one or raise the other")
-    slots = BasePolicyConfig.action_dim
-    if config.ptr.base_policy.action_dim != slots:
-        raise ValueError(f"'ptr.base_policy.action_dim' must be {slots}, the slots of ptrlib/policy/action_space.py, "
-                         f"got {config.ptr.base_policy.action_dim}")
-
-
-def _one_of(key: str, value: str, valid: tuple[str, ...]) -> None:
-    if value not in valid:
-        near = difflib.get_close_matches(value, valid, n=1, cutoff=0.0)[0]
-        raise ValueError(f"'{key}' is '{value}'; the nearest valid value is '{near}' (of {', '.join(valid)})")
 
 
 def _matches(rule: Mapping[str, Any], cell: Mapping[str, Any]) -> bool:

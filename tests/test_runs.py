@@ -6,14 +6,17 @@ import multiprocessing
 import os
 import signal
 import time
+from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 import yaml
 
-from ptrlib import runs
+from ptrlib import checks, runs
 from ptrlib.config import PTRConfig, RunConfig, fingerprint, keys, override, stored, to_dict
+from ptrlib.credit import crossfit
 from ptrlib.experiment import evaluate_runs
 
 ROOT = Path(__file__).parents[1]
@@ -87,11 +90,60 @@ def test_a_wrong_key_or_value_names_itself_and_the_nearest(tmp_path, change, wor
     assert "small.yaml" in str(error.value) and all(word in str(error.value) for word in words)
 
 
-@pytest.mark.parametrize("key", runs.LOWEST)
+@pytest.mark.parametrize("key", checks.LOWEST)
 def test_what_counts_has_a_lowest_value(key):
-    lowest = runs.LOWEST[key]
+    lowest = checks.LOWEST[key]
     with pytest.raises(ValueError, match=f"^'{key}' must be {lowest} or more, got {lowest - 1}$"):
         runs.check(override(RunConfig(), {key: lowest - 1}))
+
+
+def test_every_whole_number_has_a_lowest_value_or_is_one_of_a_few():
+    numbers = {key for key in keys(RunConfig()) if type(attrgetter(key)(RunConfig())) is int}
+    assert numbers == {*checks.LOWEST, *checks.CHOSEN}
+
+
+@pytest.mark.parametrize(("changes", "sentence"), [
+    ({"evaluation.execute_steps": 0}, "'evaluation.execute_steps' must be 1 or more, got 0"),
+    ({"evaluation.execute_steps": 17}, r"evaluation.execute_steps \(17\) must not be above ptr.base_policy.chunk_"
+     r"length \(16\), the steps that are predicted at a time"),
+    ({"network.heads": 3}, r"network.width \(128\) must be a multiple of network.heads \(3\)"),
+    ({"network.width": 6, "network.heads": 3}, "'network.width' must be a multiple of 4, got 6"),
+    ({"network.vision_channels": [8]}, r"'network.vision_channels' must be three numbers of 1 or more, got \[8\]"),
+    ({"network.vision_channels": [8, 0, 8]}, "'network.vision_channels' must be three .*"),
+    ({"network.image_size": 100}, r"network.image_size \(100\) must be a multiple of network.token_size \(16\)"),
+    ({"network.token_size": 4}, "'network.token_size' must be 8 or 16, got 4"),
+    ({"network.target_size": 48}, r"network.target_size \(48\) must be 0, or divide network.image_size \(64\) and .*"),
+    ({"network.precision": "half"}, "'network.precision' is 'half'; the nearest valid value is .*"),
+    ({"network.diffusion_clip": 0.0}, "'network.diffusion_clip' must be above 0, got 0.0"),
+    ({"ptr.optimization.weight_decay": -0.1}, "'ptr.optimization.weight_decay' must be 0 or more, got -0.1"),
+    ({"ptr.tau_tok": 0.0}, "tau_tok must be positive, got 0.0"),
+    ({"ptr.logit_clamp": -1.0}, "logit_clamp must be positive, got -1.0"),
+    ({"ptr.logit_clamp": float("nan")}, "logit_clamp must be positive, got nan"),
+    ({"ptr.lambda_id": -1.0}, "lambda_id must be 0 or more, got -1.0"),
+    ({"ptr.hard_ratio_max": 1.5}, r"hard_ratio_max must lie in \[0, 1\], got 1.5"),
+    ({"ptr.hard_accuracy_high": 0.1}, r"ptr.hard_accuracy_low \(0.1\) must be below ptr.hard_accuracy_high \(0.1\)"),
+    ({"ptr.tau_min": 0.3}, r"ptr.tau_min \(0.3\) must not be above ptr.tau_max \(0.2\)"),
+    ({"data.held_out_fraction": 1.0}, r"'data.held_out_fraction' must lie in \[0, 1\), got 1.0"),
+    ({"data.label_fraction": 1.5}, r"'data.label_fraction' must lie in \[0, 1\], got 1.5"),
+    ({"data.truncation_keep": [0.7, 0.4]}, r"'data.truncation_keep' must be \[low, high\] with .* got \[0.7, 0.4\]"),
+    ({"crossfit.questions": []}, "'crossfit.questions' is empty; name one or several of action, .*"),
+    ({"crossfit.questions": ["actoin"]}, "'crossfit.questions' is 'actoin'; the nearest valid value is 'action' .*"),
+    ({"crossfit.full_weight_quantile": 2.0}, r"'crossfit.full_weight_quantile' must lie in \[0, 1\], got 2.0"),
+    ({"crossfit.pooling": "batch"}, "'crossfit.pooling' is 'batch'; .*")])
+def test_a_value_that_cannot_work_is_refused_before_anything_is_read(changes, sentence):
+    with pytest.raises(ValueError, match=f"^{sentence}$"):
+        runs.check(override(RunConfig(), changes))
+
+
+def test_values_at_the_edges_that_work_are_let_through():
+    runs.check(override(RunConfig(), {
+        "ptr.w_min": 1e-6, "ptr.w_max": 1e6, "ptr.ema_decay": 0.0, "ptr.alpha": 0.0, "ptr.optimization.steps": 0,
+        "ptr.hard_ratio_max": 0.0, "ptr.scale_up": 1.0, "ptr.lambda_id": 0.0, "ptr.optimization.learning_rate": 0.0,
+        "data.noise_sigma": 0.0, "evaluation.execute_steps": 16, "evaluation.max_steps": 0}))
+
+
+def test_the_questions_that_a_configuration_may_name_are_those_there_are():
+    assert set(checks.QUESTIONS) == {*crossfit.QUESTIONS, "likelihood"}
 
 
 def test_every_manifest_passes_the_checks(monkeypatch):
@@ -123,13 +175,31 @@ def test_a_missing_manifest_names_those_there_are(tmp_path):
         runs.load_manifest(tmp_path / "absent.yaml")
 
 
-def test_configurations_survive_a_file_and_every_key_changes_the_fingerprint(tmp_path):
+def test_configurations_survive_a_file(tmp_path):
     config = override(RunConfig(), {"seed": 3, "data.truncation_keep": [0.5, 0.6]})
     folder = runs.partial_folder(config, tmp_path)
     assert runs.read_config(folder) == config
     assert stored(to_dict(config)) == config
-    assert fingerprint(config) != fingerprint(RunConfig())
-    assert "data.corruption" in keys(config)
+
+
+def other_than(value: Any) -> Any:
+    """A value of the same kind that is not ``value``."""
+    if isinstance(value, tuple):
+        return [*map(other_than, value)] if value else ["another"]
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, str):
+        return f"{value}another"
+    return value + 1 if isinstance(value, int) else value * 0.999 or 0.25
+
+
+@pytest.mark.parametrize("key", keys(RunConfig()))
+def test_every_key_changes_the_fingerprint(key):
+    """Of a run that reads it: the crossfit keys alone are left out of the others' names."""
+    config = override(RunConfig(), {"data.corruption": "combined"} | (
+        {"credit": "crossfit"} if key.startswith("crossfit.") else {}))
+    changed = override(config, {key: other_than(attrgetter(key)(config))})
+    assert changed != config and fingerprint(changed) != fingerprint(config)
 
 
 def test_keys_that_came_later_do_not_rename_stored_runs():
@@ -166,10 +236,10 @@ def test_changes_on_the_command_line_are_checked():
 
 @pytest.mark.parametrize(("text", "number"), [("1e-3", 1e-3), ("1E4", 1e4), ("-2.5e1", -25.0), (".5e+1", 5.0)])
 def test_a_number_with_an_exponent_needs_no_point(tmp_path, text, number):
-    assert runs.parse_changes([f"ptr.optimization.learning_rate={text}"]) == {"ptr.optimization.learning_rate": number}
+    assert runs.parse_changes([f"ptr.margin_high={text}"]) == {"ptr.margin_high": number}
     manifest = tmp_path / "rates.yaml"
-    manifest.write_text(f"base: {{ptr.optimization.learning_rate: {text}}}\n")
-    assert runs.load_manifest(manifest).settings[0].config.ptr.optimization.learning_rate == number
+    manifest.write_text(f"base: {{ptr.margin_high: {text}}}\n")
+    assert runs.load_manifest(manifest).settings[0].config.ptr.margin_high == number
 
 
 def test_a_name_that_looks_like_a_number_stays_one(tmp_path):
