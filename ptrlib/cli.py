@@ -18,6 +18,7 @@ import tyro
 
 from ptrlib import runs
 from ptrlib.config import RunConfig, override
+from ptrlib.errors import Stopped
 
 
 @dataclass
@@ -163,7 +164,7 @@ def answered(call: Callable[[], object]) -> int:
     """Exit status of ``call``: what a user can mend is one sentence on stderr, or with PTRLIB_TRACEBACK the whole."""
     try:
         call()
-    except (ValueError, FloatingPointError, OSError, ImportError) as error:
+    except (ValueError, FloatingPointError, OSError, ImportError, Stopped) as error:
         if os.environ.get("PTRLIB_TRACEBACK"):
             raise
         print(f"ptrlib: {error}", file=sys.stderr)

@@ -18,11 +18,12 @@ import torch
 
 from ptrlib import runs, training
 from ptrlib.agent import PolicyAgent
-from ptrlib.cli import main
+from ptrlib.cli import answered, main
 from ptrlib.config import RunConfig, override
 from ptrlib.credit import CREDITS
 from ptrlib.data.errors import DataError
 from ptrlib.data.hdf5 import write_episodes
+from ptrlib.errors import Stopped
 from ptrlib.experiment import run_manifest, work
 from ptrlib.gallery import load_gallery
 from ptrlib.policy.precision import multiplies_bfloat16
@@ -483,6 +484,14 @@ def test_errors_of_a_program_keep_their_traceback(dataset, tmp_path, monkeypatch
     monkeypatch.setattr(training.Learner, "forward", lambda *_: torch.zeros(2) @ torch.zeros(3))
     with pytest.raises(RuntimeError, match="size"):
         main(words(root=tmp_path, credit="sft", **{"data.path": str(dataset)}))
+
+
+def test_work_that_stopped_for_a_reason_outside_is_one_sentence(capsys):
+    def stop() -> None:
+        raise Stopped("worker 0 was ended by the system; run the same command again")
+
+    assert answered(stop) == 2
+    assert capsys.readouterr().err == "ptrlib: worker 0 was ended by the system; run the same command again\n"
 
 
 @pytest.mark.parametrize(("arguments", "sentence"), [

@@ -26,6 +26,7 @@ from urllib.parse import unquote
 
 import yaml
 
+from ptrlib.errors import Stopped
 from ptrlib.report import REPOSITORY
 from ptrlib.report.explorer import PLOTLY, write_plotly
 from ptrlib.report.figures import FOLDER_VARIABLE
@@ -133,7 +134,7 @@ def run_notebook(name: str, parameters: Mapping[str, object] | None = None) -> P
 
     Raises:
         ValueError: a parameter that the notebook refuses, or a run that it misses.
-        RuntimeError: the notebook stopped for another reason; the sentence names the cell.
+        Stopped: the notebook stopped for another reason; the sentence names the cell.
     """
     import papermill
 
@@ -161,8 +162,8 @@ def run_notebook(name: str, parameters: Mapping[str, object] | None = None) -> P
                 target.parent.rmdir()
             raise ValueError(f"{full}: {error.evalue}") from error
         failed = temporary.replace(target.with_name(f"{target.stem}.failed.ipynb"))
-        raise RuntimeError(f"{full} stopped in cell {error.cell_index}: {error.ename}: {error.evalue} "
-                           f"(executed so far: {failed})") from error
+        raise Stopped(f"{full} stopped in cell {error.cell_index}: {error.ename}: {error.evalue} "
+                      f"(executed so far: {failed})") from error
     _drop_empty_outputs(temporary)
     return temporary.replace(target)
 

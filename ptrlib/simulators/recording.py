@@ -22,6 +22,7 @@ from tqdm import tqdm
 from ptrlib.data.episodes import Episode
 from ptrlib.data.errors import DataError
 from ptrlib.data.hdf5 import EpisodeWriter, data_of, opened
+from ptrlib.errors import Stopped
 from ptrlib.runs import code_version
 from ptrlib.simulators.demonstrators import demonstrate
 from ptrlib.simulators.demonstrators.styles import style_named
@@ -82,7 +83,7 @@ def record(world: str = "libero", suite: str = "libero_spatial", episodes: int =
     Raises:
         ValueError: no such world, suite, task or style, a number out of its range, or a file with other settings is
             in the way.
-        RuntimeError: a task failed ten times over for one episode, or a worker was killed.
+        Stopped: a task failed ten times over for one episode, or a worker was killed.
     """
     recorder = world_named(world).record
     if recorder is not None:
@@ -110,7 +111,7 @@ def record_task(simulator: Simulator, recording: Recording, out: Path,
 
     Raises:
         DataError: what is there was recorded with other settings than ``recording``, the number of episodes apart.
-        RuntimeError: the demonstrator failed in every scene that was tried for an episode.
+        Stopped: the demonstrator failed in every scene that was tried for an episode.
     """
     task = simulator.task
     attributes = simulator.file_attributes() | {"recording": settings_of(recording), "code": code_version()}
@@ -138,8 +139,8 @@ def record_task(simulator: Simulator, recording: Recording, out: Path,
                 failures.append(replace(episode, images={}))
                 report(False)
             else:
-                raise RuntimeError(f"task {task.name!r}: the {style!r} demonstrator failed in {ATTEMPTS} "
-                                   f"scenes for episode {number}; leave out the task or the style")
+                raise Stopped(f"task {task.name!r}: the {style!r} demonstrator failed in {ATTEMPTS} "
+                              f"scenes for episode {number}; leave out the task or the style")
 
 
 def record_episode(simulator: Simulator, style: str, seed: int, images: bool = True) -> Episode:

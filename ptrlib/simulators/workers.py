@@ -5,13 +5,17 @@ Processes are spawned, not forked: a graphics context and a torch thread pool do
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pickle
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing import connection, get_context
 from multiprocessing.connection import Connection
 from typing import Any, Self
+
+from ptrlib.errors import Stopped
 
 
 @dataclass(frozen=True)
@@ -51,8 +55,9 @@ class Workers:
         """(worker, message) as they come, until every worker has ended.
 
         Raises:
-            ValueError, ImportError: of a worker, with its own message.
-            RuntimeError: a worker failed in another way (with its traceback) or was killed.
+            ValueError, ImportError, OSError, Stopped: of a worker, with its own message.
+            Stopped: a worker was killed.
+            RuntimeError: a worker failed in another way; with its traceback.
         """
         running = set(range(len(self.pipes)))
         while running:
@@ -76,7 +81,7 @@ class Workers:
         process = self.processes[worker]
         process.join()
         if process.exitcode:
-            raise RuntimeError(
+            raise Stopped(
                 f"worker {worker} was ended by the system (exit status {process.exitcode}), perhaps for lack "
                 "of memory; run the same command again to continue, with fewer workers")
 
@@ -85,9 +90,19 @@ def _run(pipe: Connection, work: Callable[..., None], arguments: tuple) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"  # the processes themselves are what runs in parallel
     try:
         work(pipe, *arguments)
-    except (EOFError, BrokenPipeError, KeyboardInterrupt):
-        pass  # the parent is gone or is stopping
-    except (ValueError, ImportError) as error:
-        pipe.send(_Failure(error))
-    except Exception:
-        pipe.send(_Failure(RuntimeError(f"a worker failed:\n{traceback.format_exc()}")))
+    except KeyboardInterrupt:
+        pass  # the parent is stopping
+    except Exception as error:
+        with contextlib.suppress(OSError):  # the parent is gone, which is why the work found its pipe closed
+            pipe.send(_Failure(_told(error)))
+
+
+def _told(error: Exception) -> Exception:
+    """``error`` as the parent is to raise it: what its message alone explains as it is, anything else, the end of a
+    pipe or file that the work itself opened among it, with its traceback."""
+    if not isinstance(error, (ValueError, ImportError, OSError, Stopped)) or isinstance(error, ConnectionError):
+        return RuntimeError(f"a worker failed:\n{traceback.format_exc()}")
+    try:
+        return pickle.loads(pickle.dumps(error))
+    except Exception:  # one that holds what cannot be sent, or whose class asks for more than its message
+        return ValueError(str(error))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ptrlib.data.episodes import Episode
 from ptrlib.data.hdf5 import write_episodes
+from ptrlib.errors import Stopped
 from ptrlib.runs import code_version
 from ptrlib.simulators.demonstrators.styles import STYLES
 from ptrlib.simulators.protocol import TaskSpec, choose_tasks, world_named
@@ -135,8 +136,8 @@ def _record_task(recording: TabletopRecording, task: TaskSpec, out: Path) -> Non
         if not missing:
             break
     else:
-        raise RuntimeError(f"task {task.name!r}: the {missing[0].style!r} demonstrator failed in {ATTEMPTS} scenes "
-                           f"for episode {missing[0].number}; leave out the task or the style")
+        raise Stopped(f"task {task.name!r}: the {missing[0].style!r} demonstrator failed in {ATTEMPTS} scenes "
+                      f"for episode {missing[0].number}; leave out the task or the style")
     attributes = (file_attributes(recording.suite, task)
                   | {"recording": settings_of(recording), "code": code_version()})
     if failed:
