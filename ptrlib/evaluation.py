@@ -24,6 +24,8 @@ from tqdm import tqdm
 
 from ptrlib.batched_evaluation import evaluate_batched
 from ptrlib.config import EvaluationConfig
+from ptrlib.errors import Stopped
+from ptrlib.runs import write_text
 from ptrlib.simulators.protocol import Observation, Simulator, TaskSpec, choose_tasks, world_named
 from ptrlib.simulators.workers import Workers
 
@@ -94,6 +96,7 @@ def evaluate_many(agents: Mapping[str, Agent], config: EvaluationConfig, *,
 
     Raises:
         ValueError: no such world, suite, task or init state, or a partial file of another evaluation.
+        Stopped: a worker ended before its episodes did.
         SimulatorMissing: the world's packages are not installed.
     """
     world = world_named(config.world)
@@ -228,7 +231,7 @@ class _Ledger:
         if file is not None and file.exists():
             self._read(file, header)
         elif file is not None:
-            file.write_text(json.dumps(header) + "\n")
+            write_text(file, json.dumps(header) + "\n")
 
     @property
     def done(self) -> set[tuple[int, int]]:
@@ -244,8 +247,11 @@ class _Ledger:
         self._write(row)
 
     def table(self, tasks: list[TaskSpec]) -> pd.DataFrame:
-        """The rows that were asked for, in order."""
+        """The rows that were asked for, in order. Stopped if some of them are missing."""
         wanted = {(task.index, state) for task in tasks for state in self.states}
+        if missing := sorted(wanted - self.done):
+            raise Stopped(f"{len(missing)} of {len(wanted)} episodes have not been rolled out, the first of task "
+                          f"{missing[0][0]} from init state {missing[0][1]}; run the same command again to continue")
         rows = [row for row in self.rows if (row["task_index"], row["init_state"]) in wanted]
         table = pd.DataFrame(rows, columns=list(COLUMNS))
         table.attrs["simulators"] = self.simulators
@@ -257,13 +263,19 @@ class _Ledger:
                 handle.write(json.dumps(line) + "\n")
 
     def _read(self, file: Path, header: dict[str, Any]) -> None:
-        """Take over whole lines; the last one may have been cut off when the evaluation was killed."""
+        """Take over whole lines, of an episode the first; the last one may have been cut off when the evaluation was
+        killed."""
         whole = [line for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")]
         if not whole or json.loads(whole[0]) != header:
             raise ValueError(f"{file} is part of an evaluation with other settings; delete it to start anew")
-        for line in map(json.loads, whole[1:]):
+        kept = whole[:1]
+        for text in whole[1:]:
+            line = json.loads(text)
             if "simulator" in line:
                 self.simulators.append(line["simulator"])
-            else:
+            elif (line["task_index"], line["init_state"]) not in self.done:
                 self.rows.append(line)
-        file.write_text("".join(whole))
+            else:  # two processes wrote here, when nothing kept them apart
+                continue
+            kept.append(text)
+        write_text(file, "".join(kept))

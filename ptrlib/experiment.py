@@ -7,6 +7,7 @@ face the same scenes.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import subprocess
@@ -116,14 +117,43 @@ def train_setting(config: RunConfig, root: Path = runs.RUNS, position: int = 0) 
 
 
 def evaluate_runs(folders: list[Path], *, workers: int = 2) -> None:
-    """Write ``episodes.parquet`` and ``done`` into run folders, all runs of one evaluation setting together."""
+    """Write ``episodes.parquet`` and ``done`` into run folders, all runs of one evaluation setting together.
+
+    Raises:
+        ValueError: what is no run folder or holds no policy that can be judged, or one that another process judges.
+        Stopped: a worker was ended; the episodes that were rolled out are kept, and the same call continues.
+    """
     _check_workers(workers)
-    groups: dict[Any, list[Path]] = {}
-    for folder in folders:
-        evaluation = runs.read_config(folder).evaluation
+    groups: dict[EvaluationConfig, list[Path]] = {}
+    for folder in dict.fromkeys(folders):
+        evaluation = _checked_evaluation(folder)
         _check_robots(folder, evaluation)
         _check_kitchen(folder, evaluation)
         groups.setdefault(evaluation, []).append(folder)
+    with contextlib.ExitStack() as held:
+        for folder in itertools.chain(*groups.values()):
+            _hold(folder, held)
+        _evaluate_groups(groups, workers)
+
+
+def _checked_evaluation(folder: Path) -> EvaluationConfig:
+    """How a run is to be judged. Raises ValueError for values that cannot work, which were not always refused."""
+    config = runs.read_config(folder)
+    try:
+        runs.check(config)
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}; mend its config.yaml") from None
+    return config.evaluation
+
+
+def _hold(folder: Path, held: contextlib.ExitStack) -> None:
+    """Keep other evaluations off ``folder``: two would write one file of episodes between them."""
+    place = folder.resolve()
+    if not held.enter_context(runs.claimed(f"{place.name}.evaluation", place.parent)):
+        raise ValueError(f"{folder} is being evaluated by another process; wait for it, or stop it")
+
+
+def _evaluate_groups(groups: Mapping[EvaluationConfig, list[Path]], workers: int) -> None:
     for evaluation, group in groups.items():
         agents = {str(folder): PolicyAgent(load_policy(folder), evaluation.execute_steps) for folder in group}
         started, clock = datetime.now(UTC), time.perf_counter()

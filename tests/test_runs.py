@@ -275,6 +275,28 @@ def test_a_policy_is_not_judged_in_a_world_without_its_robot(tmp_path, robot, wo
         evaluate_runs([folder])
 
 
+def made_run(root: Path, **changes: object) -> Path:
+    """A run folder of a configuration, without anything that training adds."""
+    config = override(RunConfig(), {key.replace("__", "."): value for key, value in changes.items()})
+    return runs.partial_folder(config, root).rename(root / "run")
+
+
+def test_two_processes_do_not_evaluate_one_run(tmp_path):
+    folder = made_run(tmp_path, evaluation__world="tabletop", evaluation__suite="wipe")
+    with runs.claimed("run.evaluation", tmp_path), pytest.raises(
+            ValueError, match=f"^{folder} is being evaluated by another process; wait for it, or stop it$"):
+        evaluate_runs([folder])
+    with pytest.raises(ValueError, match="no trained policy here"):  # the next check
+        evaluate_runs([folder])
+
+
+def test_a_run_whose_evaluation_would_never_end_is_not_evaluated(tmp_path):
+    folder = made_run(tmp_path, evaluation__world="tabletop", evaluation__suite="wipe", evaluation__execute_steps=0)
+    with pytest.raises(ValueError, match=f"^{folder}: 'evaluation.execute_steps' must be 1 or more, got 0; mend its "
+                                         "config.yaml$"):
+        evaluate_runs([folder])
+
+
 def test_changes_of_a_configuration_make_it_again():
     config = override(RunConfig(), {"seed": 3, "ptr.w_min": 1e-6, "ptr.ema_decay": 1.0, "ranks": 2,
                                     "data.path": "a b/c", "network.vision_channels": [8, 16, 16],

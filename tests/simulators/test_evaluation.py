@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 
 import numpy as np
 import pytest
 
+from ptrlib import evaluation
 from ptrlib.config import EvaluationConfig
-from ptrlib.evaluation import _jobs, _Ledger, episode_seed, evaluate, evaluate_many, rollout
-from ptrlib.simulators.protocol import TaskSpec
+from ptrlib.errors import Stopped
+from ptrlib.evaluation import _End, _jobs, _Ledger, episode_seed, evaluate, evaluate_many, rollout
+from ptrlib.simulators.protocol import TaskSpec, World
 from tests.simulators.conftest import SUITE, TASK
 
 CONFIG = EvaluationConfig(suite=SUITE, episodes_per_task=2, first_init_state=1, max_steps=20, workers=2)
@@ -112,9 +115,39 @@ def test_a_ledger_survives_a_kill_in_the_middle_of_a_line(tmp_path):
     found = _Ledger(CONFIG, file)
     assert found.done == {(1, 2), (0, 1)}
     found.add(row(0, 2))
+    with pytest.raises(Stopped, match="^1 of 4 episodes have not been rolled out, the first of task 1 from init state 1"
+                                      "; run the same command again to continue$"):
+        _Ledger(CONFIG, file).table(TASKS)
+    found.add(row(1, 1))
     table = _Ledger(CONFIG, file).table(TASKS)
-    assert list(zip(table["task_index"], table["init_state"], strict=True)) == [(0, 1), (0, 2), (1, 2)]
-    assert table["success"].tolist() == [False, True, True]
+    assert list(zip(table["task_index"], table["init_state"], strict=True)) == [(0, 1), (0, 2), (1, 1), (1, 2)]
+    assert table["success"].tolist() == [False, True, True, True]
+
+
+def test_an_episode_that_two_processes_wrote_counts_once(tmp_path):
+    file = tmp_path / "partial.jsonl"
+    ledger = _Ledger(CONFIG, file)
+    for success in (True, False):
+        ledger.add(row(0, 1, success))
+    for _ in range(2):
+        assert [entry["success"] for entry in _Ledger(CONFIG, file).rows] == [True]
+    assert len(file.read_text().splitlines()) == 2 and list(tmp_path.iterdir()) == [file]
+
+
+def test_workers_that_end_early_leave_no_short_table(tmp_path, monkeypatch):
+    class Early(contextlib.nullcontext):
+        def __init__(self, *_):
+            super().__init__(self)
+
+        def messages(self):
+            yield 0, _End("agent", row(0, 1), {"version": 1})
+
+    monkeypatch.setattr(evaluation, "world_named", lambda name: World(name, lambda: [SUITE], lambda suite: TASKS, None))
+    monkeypatch.setattr(evaluation, "Workers", Early)
+    partial = tmp_path / "partial.jsonl"
+    with pytest.raises(Stopped, match="^3 of 4 episodes have not been rolled out"):
+        evaluate(Wanderer(), CONFIG, partial=partial, progress=False)
+    assert _Ledger(CONFIG, partial).done == {(0, 1)}
 
 
 def test_a_ledger_keeps_every_simulator_its_rows_ran_in(tmp_path):
@@ -123,10 +156,11 @@ def test_a_ledger_keeps_every_simulator_its_rows_ran_in(tmp_path):
     for state, version in ((1, "3.3"), (2, "3.3")):
         ledger.add(row(0, state), {"versions": {"mujoco": version}})
     later = _Ledger(CONFIG, file)  # the evaluation goes on after an upgrade
-    later.add(row(1, 1), {"versions": {"mujoco": "3.4"}})
+    for state in (1, 2):
+        later.add(row(1, state), {"versions": {"mujoco": "3.4"}})
     found = _Ledger(CONFIG, file).table(TASKS)
     assert [entry["versions"]["mujoco"] for entry in found.attrs["simulators"]] == ["3.3", "3.4"]
-    assert len(found) == 3
+    assert len(found) == 4
 
 
 def test_a_ledger_of_other_settings_is_refused(tmp_path):
