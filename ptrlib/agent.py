@@ -29,9 +29,16 @@ class PolicyAgent:
 
     A *slot* is one simulator. Belief tokens recur from chunk to chunk within an episode: z_{t+1} is made
     from the predicted chunk, as no recorded one exists at inference.
+
+    Raises:
+        ValueError: ``execute_steps`` is not 1 or more, or more than the policy predicts at a time.
     """
 
     def __init__(self, saved: SavedPolicy, execute_steps: int) -> None:
+        predicted = saved.config.ptr.base_policy.chunk_length
+        if not 1 <= execute_steps <= predicted:
+            raise ValueError(f"execute_steps must lie in 1 to {predicted}, the steps that this policy predicts at a "
+                             f"time, got {execute_steps}")
         self.saved = saved
         self.execute_steps = execute_steps
         self.episodes: dict[int, _Episode] = {}
@@ -39,13 +46,26 @@ class PolicyAgent:
     def begin(self, slot: int, instruction: str, seed: int, embodiment: str | None = None) -> None:
         """Forget ``slot``'s episode and start one; ``seed`` fixes all of its randomness.
 
-        ``embodiment`` is the robot's, by default that of the configuration's data.
+        ``embodiment`` is the robot's, by default the one whose demonstrations the policy learned from.
+
+        Raises:
+            ValueError: there is no such robot, or it must be named as the policy learned from several.
         """
-        saved = self.saved
+        saved, robot = self.saved, embodiment or self._robot()
+        if robot not in EMBODIMENTS:
+            raise ValueError(f"there is no robot {robot!r}; give begin() an embodiment of {', '.join(EMBODIMENTS)}")
         belief = saved.policy.z_init.detach() if saved.tokenizer is not None else None
-        self.episodes[slot] = _Episode(torch.from_numpy(hash_words(instruction)),
-                                       torch.Generator().manual_seed(seed), belief,
-                                       EMBODIMENTS[embodiment or saved.config.data.embodiment])
+        words = hash_words(instruction, saved.config.network.instruction_length)
+        self.episodes[slot] = _Episode(torch.from_numpy(words), torch.Generator().manual_seed(seed), belief,
+                                       EMBODIMENTS[robot])
+
+    def _robot(self) -> str:
+        """The robot that the policy learned from; what data.embodiment says where its run does not know."""
+        learned = self.saved.embodiments or (self.saved.config.data.embodiment,)
+        if len(learned) > 1:
+            raise ValueError(f"this policy learned from the robots {' and '.join(learned)}; say which one is to act: "
+                             f"begin(..., embodiment={learned[0]!r})")
+        return learned[0]
 
     @torch.no_grad()
     def act(self, requests: list[tuple[int, Observation]]) -> list[NDArray[np.float32]]:
@@ -86,5 +106,10 @@ class PolicyAgent:
         return np.stack(seen)
 
     def _state(self, slot: _Episode, observation: Observation) -> NDArray[np.float32]:
-        unified = slot.embodiment.to_unified_state(observation.state)
+        robot = slot.embodiment
+        numbers, expected = observation.state.shape[-1], len(robot.state_slots)
+        if numbers != expected:
+            raise ValueError(f"a state of the robot {robot.name!r} has {expected} numbers, not {numbers}; if another "
+                             "robot acts, name it: begin(..., embodiment=...)")
+        unified = robot.to_unified_state(observation.state)
         return self.saved.statistics.normalise_state(unified) * slot.embodiment.state_mask

@@ -19,15 +19,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-import pyarrow.parquet as pq
-
 from ptrlib import runs
 from ptrlib.agent import PolicyAgent
 from ptrlib.config import EvaluationConfig, RunConfig, override
 from ptrlib.evaluation import evaluate_many
 from ptrlib.simulators.protocol import WORLDS, SimulatorMissing, world_named
-from ptrlib.storage import load_policy
+from ptrlib.storage import learned_robots, load_policy
 from ptrlib.training import train
 
 
@@ -142,7 +139,7 @@ def _checked_evaluation(folder: Path) -> EvaluationConfig:
     try:
         runs.check(config)
     except ValueError as error:
-        raise ValueError(f"{folder}: {error}; mend its config.yaml") from None
+        raise ValueError(f"{folder}: {error}; train it again with a value that can work") from None
     return config.evaluation
 
 
@@ -175,10 +172,7 @@ def _evaluate_groups(groups: Mapping[EvaluationConfig, list[Path]], workers: int
 def _check_robots(folder: Path, evaluation: EvaluationConfig) -> None:
     """Raise ValueError if a run learned none of the robots of the world that it is to be judged in. What it learned
     stands in its weights.parquet; runs made before that said so pass."""
-    chunks = folder / "weights.parquet"
-    if not chunks.is_file() or "embodiment" not in pq.read_schema(chunks).names:
-        return
-    learned = set(pd.read_parquet(chunks, columns=["embodiment"]).embodiment)
+    learned = set(learned_robots(folder))
     there = world_named(evaluation.world).embodiments
     if not learned or not learned.isdisjoint(there):
         return

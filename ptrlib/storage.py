@@ -11,6 +11,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+import pyarrow.parquet as pq
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -33,6 +35,7 @@ class SavedPolicy:
     cameras: tuple[str, ...]
     config: RunConfig
     fingerprint: str  # of the file's bytes
+    embodiments: tuple[str, ...]  # the robots whose demonstrations it learned from; () where the run does not say
 
 
 def make_policy(config: RunConfig, cameras: int) -> Policy:
@@ -61,9 +64,11 @@ def load_policy(folder: str | Path) -> SavedPolicy:
     """The policy of a run folder, in evaluation mode.
 
     Raises:
-        ValueError: the folder holds no policy, or one that cannot be read.
+        ValueError: there is no such folder, or it holds no policy, or one that cannot be read.
     """
     path = Path(folder) / FILE
+    if not path.parent.is_dir():
+        raise ValueError(f"{folder}: there is no such folder; give one that training made")
     if not path.is_file():
         raise ValueError(f"{path}: no trained policy here; train the run again (policies are not stored with all runs)")
     try:
@@ -79,7 +84,16 @@ def load_policy(folder: str | Path) -> SavedPolicy:
         tokenizer.load_state_dict(_part(tensors, "tokenizer."))
         tokenizer.eval()
     return SavedPolicy(policy.eval(), tokenizer, Statistics.from_dict(json.loads(about["statistics"])), cameras,
-                       config, hashlib.sha256(path.read_bytes()).hexdigest()[:16])
+                       config, hashlib.sha256(path.read_bytes()).hexdigest()[:16], learned_robots(path.parent))
+
+
+def learned_robots(folder: Path) -> tuple[str, ...]:
+    """The robots whose demonstrations the run in ``folder`` learned from, sorted; () of a run that was made before
+    its weights.parquet said so."""
+    chunks = folder / "weights.parquet"
+    if not chunks.is_file() or "embodiment" not in pq.read_schema(chunks).names:
+        return ()
+    return tuple(sorted(set(pd.read_parquet(chunks, columns=["embodiment"]).embodiment)))
 
 
 def _part(tensors: dict, prefix: str) -> dict:

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ptrlib import distributed, runs
-from ptrlib.config import NetworkConfig, RunConfig, to_dict
+from ptrlib.config import RunConfig, to_dict
 from ptrlib.correspondence import Correspondence, make_correspondence, save_correspondence
 from ptrlib.credit import credit_class, make_credit
 from ptrlib.credit.interface import ChunkFeatures, Credit, CreditOutput, FeatureSizes
@@ -257,10 +257,12 @@ def prepare_data(config: RunConfig, episodes: list[Episode], statistics: Statist
                     label_fraction=data.label_fraction)
     statistics = statistics.covering(episodes) if statistics else Statistics.of(train)
     kept = [episode for episode in train if credit_class(config.credit).keeps(episode)]
-    chunks = ChunkDataset(kept, data, chunk_length, statistics)
+    words = config.network.instruction_length
+    chunks = ChunkDataset(kept, data, chunk_length, statistics, instruction_length=words)
     _check_consequences(config, int(chunks.lengths.max()))
-    return TrainingData(chunks, ChunkDataset(held_out, data, chunk_length, statistics, len(kept)) if held_out else None,
-                        statistics, cameras, fingerprint_episodes(episodes))
+    judged = ChunkDataset(held_out, data, chunk_length, statistics, len(kept),
+                          instruction_length=words) if held_out else None
+    return TrainingData(chunks, judged, statistics, cameras, fingerprint_episodes(episodes))
 
 
 def _check_consequences(config: RunConfig, longest: int) -> None:
@@ -447,6 +449,9 @@ def train(config: RunConfig, *, root: Path = runs.RUNS, progress: bool = True, p
     if runs.is_trained(config, root):
         _check_finished(config, final)
         return final
+    if final.exists():
+        raise ValueError(f"{final} is in the way: it holds no finished training (metrics.parquet is missing); "
+                         "delete it, or give another --root")
     started = datetime.now(UTC)
     trainer, source = _prepare(config, root)
     places = _places(config)
@@ -465,9 +470,9 @@ def train(config: RunConfig, *, root: Path = runs.RUNS, progress: bool = True, p
         _write_results(trainer, folder, runs.provenance(
             config, started, data=_paths(config), demonstrated_in=places,
             data_fingerprint=trainer.data.fingerprint, initial_policy=source, resumed=resumed, ranks=config.ranks))
-        for left_over in folder.glob("checkpoint-*"):
-            left_over.unlink()
         folder.rename(final)
+        for left_over in final.glob("checkpoint-*"):  # not before: without them the training would be lost
+            left_over.unlink()
     return final
 
 
@@ -526,10 +531,15 @@ def _prepare(config: RunConfig, root: Path) -> tuple[Trainer, str]:
     if not config.initial_policy:
         return Trainer(config, load_data(config)), ""
     folder = root / config.initial_policy
+    if not folder.is_dir():
+        raise ValueError(f"initial_policy '{config.initial_policy}' is no folder under {root}; train that run first, "
+                         "or give the name alone of a folder under --root")
     saved = load_policy(folder)
-    if _shapes(saved.config.network) != _shapes(config.network):
-        raise ValueError(f"initial_policy '{config.initial_policy}' has another network; "
-                         f"give the run the network of {folder / 'config.yaml'}")
+    theirs, ours = _shapes(saved.config), _shapes(config)
+    if differing := [key for key in ours if theirs[key] != ours[key]]:
+        values = ", ".join(f"{key} is {theirs[key]} there and {ours[key]} here" for key in differing)
+        raise ValueError(f"initial_policy '{config.initial_policy}' has another network ({values}); "
+                         f"give the run the values of {folder / 'config.yaml'}")
     data = load_data(config, saved.statistics)
     if len(data.cameras) != len(saved.cameras) or (set(data.cameras) == set(saved.cameras)
                                                    and data.cameras != saved.cameras):
@@ -538,9 +548,12 @@ def _prepare(config: RunConfig, root: Path) -> tuple[Trainer, str]:
     return Trainer(config, data, saved), saved.fingerprint
 
 
-def _shapes(network: NetworkConfig) -> dict[str, Any]:
-    """What two policies must share for one to start from the other."""
-    return {key: value for key, value in to_dict(network).items() if key not in ("use_belief", "target_size")}
+def _shapes(config: RunConfig) -> dict[str, Any]:
+    """What two policies must share for one to start from the other, by key."""
+    network = {f"network.{key}": value for key, value in to_dict(config.network).items()
+               if key not in ("use_belief", "target_size")}
+    return network | {"ptr.belief_tokens": config.ptr.belief_tokens,
+                      "ptr.base_policy.chunk_length": config.ptr.base_policy.chunk_length}
 
 
 def _show(bar: tqdm, row: Mapping[str, Any]) -> None:

@@ -292,8 +292,8 @@ def test_two_processes_do_not_evaluate_one_run(tmp_path):
 
 def test_a_run_whose_evaluation_would_never_end_is_not_evaluated(tmp_path):
     folder = made_run(tmp_path, evaluation__world="tabletop", evaluation__suite="wipe", evaluation__execute_steps=0)
-    with pytest.raises(ValueError, match=f"^{folder}: 'evaluation.execute_steps' must be 1 or more, got 0; mend its "
-                                         "config.yaml$"):
+    with pytest.raises(ValueError, match=f"^{folder}: 'evaluation.execute_steps' must be 1 or more, got 0; train it "
+                                         "again with a value that can work$"):
         evaluate_runs([folder])
 
 

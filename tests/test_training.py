@@ -30,6 +30,7 @@ from ptrlib.policy.precision import multiplies_bfloat16
 from ptrlib.simulators.protocol import Observation
 from ptrlib.storage import load_policy
 from ptrlib.training import Trainer, learning_rate_factor, load_data, overview, prepare_data, train
+from ptrlib.weighting import weigh
 from tests.data.lerobot_files import write_lerobot
 from tests.factories import tiny_episodes
 
@@ -287,8 +288,71 @@ def test_every_method_can_start_from_one_policy(dataset, tmp_path):
     before, after = load_policy(first).policy.state_dict(), load_policy(second).policy.state_dict()
     assert all(torch.equal(before[key], after[key]) for key in before)
     other = tiny_config(credit="ptr", initial_policy=first.name, **{"data.path": str(dataset), "network.width": 64})
-    with pytest.raises(ValueError, match="another network"):
+    with pytest.raises(ValueError, match=r"another network \(network.width is 32 there and 64 here\); give the run"):
         train(other, root=tmp_path, progress=False)
+
+
+@pytest.mark.parametrize(("key", "theirs", "ours"), [("ptr.belief_tokens", 4, 8),
+                                                     ("ptr.base_policy.chunk_length", 16, 12)])
+def test_a_start_of_other_shapes_is_refused(key, theirs, ours, dataset, tmp_path):
+    here = {"data.path": str(dataset), "ptr.optimization.steps": 0}
+    first = train(tiny_config(credit="sft", **here), root=tmp_path, progress=False)
+    other = tiny_config(credit="sft", initial_policy=first.name, **here, **{key: ours})
+    with pytest.raises(ValueError, match=rf"another network \({key} is {theirs} there and {ours} here\); give the run "
+                                         f"the values of {first}/config.yaml$"):
+        train(other, root=tmp_path, progress=False)
+
+
+def test_a_start_that_is_no_folder_is_told_from_one_without_a_policy(dataset, tmp_path):
+    here = {"data.path": str(dataset), "ptr.optimization.steps": 0}
+    first = train(tiny_config(credit="sft", **here), root=tmp_path / "runs", progress=False)
+    (tmp_path / "runs" / "empty").mkdir()
+    for start, sentence in ((f"runs/{first.name}", f"^initial_policy 'runs/{first.name}' is no folder under {tmp_path}"
+                             "/runs; train that run first, or give the name alone of a folder under --root$"),
+                            ("empty", "empty/policy.safetensors: no trained policy here")):
+        with pytest.raises(ValueError, match=sentence):
+            train(tiny_config(credit="sft", initial_policy=start, **here), root=tmp_path / "runs", progress=False)
+    with pytest.raises(ValueError, match="^nowhere: there is no such folder; give one that training made$"):
+        load_policy("nowhere")
+
+
+@pytest.mark.parametrize("length", [4, 32])
+def test_instructions_are_as_long_as_they_are_configured(length, tmp_path):
+    long = [replace(episode, instruction=" ".join(f"{episode.task}{n}" for n in range(40)))
+            for episode in tiny_episodes(4, 20, 32)]
+    write_episodes(tmp_path / "a.hdf5", long)
+    config = tiny_config(**{"data.path": str(tmp_path), "network.instruction_length": length, "ptr.warmup_steps": 0,
+                            "data.held_out_fraction": 0.5, "ptr.optimization.steps": 1})
+    data = load_data(config)
+    assert data.held_out is not None
+    for dataset in (data.train, data.held_out):
+        assert dataset.instructions.shape[1] == length and dataset.instructions.all()
+    folder = train(config, root=tmp_path, progress=False)
+    agent = PolicyAgent(load_policy(folder), 4)
+    agent.begin(0, long[0].instruction, 0)
+    images = {camera: frames[0] for camera, frames in long[0].images.items()}
+    assert agent.act([(0, Observation(images, long[0].state[0]))])[0].shape == (4, 7)
+    assert len(weigh(folder)) == sum(map(len, long))
+
+
+def test_what_is_in_the_way_of_a_run_is_said_before_it_is_trained(dataset, tmp_path):
+    config = tiny_config(credit="sft", **{"data.path": str(dataset)})
+    final = tmp_path / runs.folder_name(config)
+    final.mkdir()
+    with pytest.raises(ValueError, match=f"^{final} is in the way: it holds no finished training .*; delete it, or"):
+        train(config, root=tmp_path, progress=False)
+    assert list(tmp_path.iterdir()) == [final]
+
+
+def test_checkpoints_outlast_a_run_that_cannot_take_its_name(dataset, tmp_path, monkeypatch):
+    config = tiny_config(credit="sft", **{"data.path": str(dataset)})
+    monkeypatch.setattr(training, "CHECKPOINT_EVERY", 6)
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="no room"):
+        patch.setattr(Path, "rename", lambda *_: (_ for _ in ()).throw(OSError("no room")))
+        train(config, root=tmp_path, progress=False)
+    assert (tmp_path / f".partial-{runs.folder_name(config)}" / "checkpoint-0.pt").is_file()
+    folder = train(config, root=tmp_path, progress=False)
+    assert not list(folder.glob("checkpoint-*")) and json.loads((folder / "provenance.json").read_text())["resumed"]
 
 
 def test_a_run_of_no_steps_is_the_policy_it_starts_from(dataset, tmp_path):
@@ -454,7 +518,7 @@ def test_a_rule_that_needs_consequences_says_that_none_was_recorded(credit, epis
 def test_weights_that_would_stay_one_are_refused(dataset, tmp_path):
     never = {"data.path": str(dataset), "ptr.warmup_steps": 12}
     for credit in ("ptr", "random"):
-        with pytest.raises(ValueError, match=r"^ptr.warmup_steps \(12\) must be below ptr.optimization.steps \(12\)"):
+        with pytest.raises(ValueError, match=r"^ptr.warmup_steps \(12\) must be below ptr.optimization.steps \(12, "):
             train(tiny_config(credit=credit, **never), root=tmp_path, progress=False)
     assert train(tiny_config(credit="ptr", **never | {"ptr.alpha": 0.0}), root=tmp_path, progress=False).is_dir()
 
@@ -601,11 +665,30 @@ def test_two_robots_with_cameras_of_their_own_train_one_policy(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
     for robot, views, dims in (("libero", ("agentview", "eye_in_hand"), (8, 7)),
                                ("robocasa", ("agentview_left", "agentview_right", "eye_in_hand"), (11, 12))):
+        with pytest.raises(ValueError, match="from the robots libero and robocasa; say which one is to act: begin"):
+            agent.begin(0, "open the drawer", 0)
         agent.begin(0, "open the drawer", 0, robot)
         seen = Observation(dict(zip(views, pixels, strict=False)), np.zeros(dims[0], np.float32))
         assert agent.act([(0, seen)])[0].shape == (4, dims[1])
     with pytest.raises(ValueError, match=r"'agentview\|agentview_left' and the simulator has top; train it with"):
         agent.act([(0, Observation({"top": pixels[0]}, np.zeros(11, np.float32)))])
+    with pytest.raises(ValueError, match="there is no robot 'robocsa'; give begin.. an embodiment of libero, robocasa"):
+        agent.begin(0, "open the drawer", 0, "robocsa")
+    second_alone = override(config, {"data.path": str(tmp_path / "second.hdf5"), "data.further_paths": []})
+    agent = PolicyAgent(load_policy(train(second_alone, root=tmp_path / "runs", progress=False)), 4)
+    agent.begin(0, "open the drawer", 0)  # of the robot that the file named; data.embodiment says libero
+    views = dict(zip(("agentview_left", "eye_in_hand"), pixels, strict=False))
+    assert agent.act([(0, Observation(views, np.zeros(11, np.float32)))])[0].shape == (4, 12)
+    with pytest.raises(ValueError, match="a state of the robot 'robocasa' has 11 numbers, not 8; if another"):
+        agent.act([(0, Observation(views, np.zeros(8, np.float32)))])
+
+
+@pytest.mark.parametrize("steps", [0, 17])
+def test_an_agent_executes_what_was_predicted_or_less(steps, dataset, tmp_path):
+    folder = train(tiny_config(credit="sft", **{"data.path": str(dataset), "ptr.optimization.steps": 0}),
+                   root=tmp_path, progress=False)
+    with pytest.raises(ValueError, match=f"^execute_steps must lie in 1 to 16, .* at a time, got {steps}$"):
+        PolicyAgent(load_policy(folder), steps)
 
 
 @pytest.mark.parametrize("robot", ["libero", "so100"])

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ptrlib.config import DataConfig
+from ptrlib.config import DataConfig, NetworkConfig
 from ptrlib.data.episodes import Episode
 from ptrlib.data.errors import WITHOUT_IMAGES, DataError
 from ptrlib.data.images import shift
@@ -178,8 +178,10 @@ class ChunkDataset:
     """
 
     def __init__(self, episodes: Sequence[Episode], data: DataConfig, chunk_length: int,
-                 statistics: Statistics, first_id: int = 0) -> None:
-        """``first_id`` is the first episode's, where episodes of several data sets must be told apart."""
+                 statistics: Statistics, first_id: int = 0, *,
+                 instruction_length: int = NetworkConfig.instruction_length) -> None:
+        """``first_id`` is the first episode's, where episodes of several data sets must be told apart;
+        ``instruction_length`` is the number of words that instructions are padded or cut to."""
         self.episodes = list(episodes)
         self.first_id = first_id
         self.data = data
@@ -192,7 +194,7 @@ class ChunkDataset:
             return_inverse=True)
         self.sources, self.source_ids = np.unique([episode.source for episode in self.episodes],
                                                   return_inverse=True)
-        self.instructions = np.stack([hash_words(episode.instruction) for episode in self.episodes])
+        self.instructions = np.stack([hash_words(episode.instruction, instruction_length) for episode in self.episodes])
         self._action_masks = np.stack([_mask(episode.embodiment, "action") for episode in self.episodes])
         self._first_action = np.concatenate([[0], np.cumsum(self.lengths)])
         self._first_state = np.concatenate([[0], np.cumsum(self.lengths + 1)])
