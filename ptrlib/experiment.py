@@ -72,7 +72,7 @@ def _train_missing(path: Path, configs: list[RunConfig], changes: Mapping[str, A
     if len(missing) <= 1 or workers <= 1:
         work(configs, root)
         return
-    words = [f"{key}={value}" for key, value in changes.items()]
+    words = [runs.change_word(key, value) for key, value in changes.items()]
     command = [sys.executable, "-m", "ptrlib.experiment", str(path), str(root), *words]
     environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
     processes = [subprocess.Popen([*command, f"--position={index}"], env=environment)

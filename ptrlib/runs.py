@@ -56,7 +56,11 @@ class _Written(_LOADER):  # type: ignore[misc, valid-type]
 _Written.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(
     r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"), [*"-+.0123456789"])
 
-MANIFEST_KEYS = ("name", "description", "extends", "base", "methods", "grid", "seeds", "skip")
+_MAPPING = "a mapping of keys to values"
+MANIFEST_KEYS = {"name": (str, "text"), "description": (str, "text"), "extends": (str, "a manifest's name"),
+                 "base": (dict, _MAPPING), "methods": (dict, "a mapping of names to what they change"),
+                 "grid": (dict, "a mapping of keys to lists of values"), "seeds": (list, "a list, such as [0, 1]"),
+                 "skip": (list, "a list of mappings, such as {method: ptr, seed: 1}")}
 RECORDED_PACKAGES = ("ptrlib", "torch", "numpy", "pandas", "h5py", "mujoco", "praxis-robosuite", "robosuite",
                      "praxis-libero", "libero", "praxis-robocasa", "robocasa")
 
@@ -112,14 +116,21 @@ def load_manifest(path: str | Path, changes: Mapping[str, Any] | None = None) ->
     """
     content = read_manifest(path)
     try:
-        return Manifest(content.get("name", Path(path).stem), content.get("description", ""),
-                        tuple(_settings(content, changes or {})))
+        settings = tuple(_settings(content, changes or {}))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+    if not settings:
+        raise ValueError(f"{path}: no setting is left of its methods, grid and seeds; give each at least one value, "
+                         "and skip fewer")
+    return Manifest(content.get("name", Path(path).stem), content.get("description", ""), settings)
 
 
 def read_manifest(path: str | Path) -> dict[str, Any]:
-    """A manifest as it is written, with the ``base`` that it extends, as dotted keys, put before its own."""
+    """A manifest as it is written, with the ``base`` that it extends, as dotted keys, put before its own.
+
+    Raises:
+        ValueError: there is no such file, or it is not YAML, or a key of it is unknown or holds what it cannot hold.
+    """
     path = Path(path)
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in EXPERIMENTS.glob("*.yaml"))) or "none"
@@ -134,6 +145,10 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
         if key not in MANIFEST_KEYS:
             near = difflib.get_close_matches(str(key), MANIFEST_KEYS, n=1, cutoff=0.0)[0]
             raise ValueError(f"{path}: unknown key '{key}'; the nearest valid key is '{near}'")
+    try:
+        _check_kinds(content)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
     extended = content.pop("extends", None)
     if extended is not None:
         other = read_manifest(EXPERIMENTS / f"{extended}.yaml")
@@ -142,6 +157,23 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
                              f"write those it is to have, of {', '.join(other['methods'])} or others")
         content["base"] = flatten(other.get("base", {})) | flatten(content.get("base", {}))
     return content
+
+
+def _check_kinds(content: Mapping[str, Any]) -> None:
+    """Raise ValueError for a key of a manifest that holds another kind of thing than it must."""
+    for key, value in content.items():
+        _check_kind(f"'{key}'", value, *MANIFEST_KEYS[key])
+    for method, changes in content.get("methods", {}).items():
+        if changes is not None:  # a method may change nothing
+            _check_kind(f"method '{method}'", changes, dict, _MAPPING)
+    for rule in content.get("skip", []):
+        _check_kind("each entry of 'skip'", rule, dict, _MAPPING)
+
+
+def _check_kind(what: str, value: Any, kind: type, words: str) -> None:
+    if not isinstance(value, kind):
+        found = "nothing; fill it in or leave it out" if value is None else repr(value)
+        raise ValueError(f"{what} must be {words}, got {found}")
 
 
 def _settings(content: Mapping[str, Any], changes: Mapping[str, Any]) -> Iterator[Setting]:
@@ -202,8 +234,13 @@ def changes_of(config: RunConfig) -> list[str]:
         value, default = (operator.attrgetter(key)(tree) for tree in (config, defaults))
         if value != default:
             plain = list(value) if isinstance(value, tuple) else value
-            words.append(f"{key}={json.dumps(plain, ensure_ascii=False)}")  # every JSON value is YAML
+            words.append(change_word(key, plain))
     return words
+
+
+def change_word(key: str, value: Any) -> str:
+    """The word of which :func:`parse_word` makes ``key`` and ``value``."""
+    return f"{key}={json.dumps(value, ensure_ascii=False)}"  # every JSON value is YAML
 
 
 def read_config(folder: Path) -> RunConfig:

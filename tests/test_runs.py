@@ -83,7 +83,17 @@ def test_a_seed_may_be_skipped_for_some_of_the_settings(tmp_path):
     ({"base": {"ptr.optimization.batch_size": 64, "ranks": 3}}, ("ranks (3)", "16 segments")),
     ({"base": {"data.random_shift": 64}}, ("data.random_shift (64)", "network.image_size (64)")),
     ({"base": {"ptr.base_policy.action_dim": 100}}, ("'ptr.base_policy.action_dim' must be 200", "got 100")),
-    ({"skip": [{"methd": "ptr"}]}, ("methd",))])
+    ({"skip": [{"methd": "ptr"}]}, ("methd",)),
+    ({"skip": ["ptr"]}, ("each entry of 'skip' must be a mapping", "got 'ptr'")),
+    ({"base": None}, ("'base' must be a mapping", "got nothing; fill it in or leave it out")),
+    ({"grid": None}, ("'grid' must be a mapping", "got nothing")),
+    ({"methods": None}, ("'methods' must be a mapping", "got nothing")),
+    ({"methods": ["ptr"]}, ("'methods' must be a mapping", "got ['ptr']")),
+    ({"methods": {"ptr": "credit"}}, ("method 'ptr' must be a mapping", "got 'credit'")),
+    ({"seeds": 3}, ("'seeds' must be a list, such as [0, 1], got 3",)),
+    ({"extends": 5}, ("'extends' must be a manifest's name, got 5",)),
+    ({"seeds": []}, ("no setting is left",)), ({"methods": {}}, ("no setting is left",)),
+    ({"skip": [{"seed": 0}, {"seed": 1}]}, ("no setting is left",))])
 def test_a_wrong_key_or_value_names_itself_and_the_nearest(tmp_path, change, words):
     with pytest.raises(ValueError) as error:
         runs.load_manifest(write(tmp_path, **change))
@@ -144,6 +154,10 @@ def test_values_at_the_edges_that_work_are_let_through():
 
 def test_the_questions_that_a_configuration_may_name_are_those_there_are():
     assert set(checks.QUESTIONS) == {*crossfit.QUESTIONS, "likelihood"}
+
+
+def test_a_method_may_change_nothing(tmp_path):
+    assert len(runs.load_manifest(write(tmp_path, methods={"run": None}, skip=[])).settings) == 4
 
 
 def test_every_manifest_passes_the_checks(monkeypatch):

@@ -713,3 +713,13 @@ def test_workers_that_lack_demonstrations_say_so_in_a_sentence_each(tmp_path, ca
         run_manifest(manifest, workers=2, stage="train", root=tmp_path / "runs")
     said = [line for line in capfd.readouterr().err.splitlines() if line]
     assert len(said) == 2 and all(line.startswith("ptrlib: ") and "does not exist; check" in line for line in said)
+
+
+def test_workers_are_given_the_changes_as_they_are(tmp_path, capfd):
+    manifest, path = tmp_path / "two.yaml", str(tmp_path / "no #where")
+    manifest.write_text("base: {credit: sft, initial_policy: a-run}\nseeds: [0, 1]\n")
+    changes = {"data.path": path, "initial_policy": "", "data.cameras": ["top", "a|b"], "ptr.w_min": 1e-6}
+    with pytest.raises(ValueError, match="2 of 2 workers stopped with an error"):
+        run_manifest(manifest, changes=changes, workers=2, stage="train", root=tmp_path / "runs")
+    said = [line for line in capfd.readouterr().err.splitlines() if line]
+    assert len(said) == 2 and all(line.startswith(f"ptrlib: {path} ") for line in said)
