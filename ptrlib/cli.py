@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -64,6 +64,8 @@ class Train:
     """key=value of the configuration (ptrlib/config.py)"""
     root: Path = runs.RUNS
     """where run folders lie"""
+    held: bool = False
+    """the caller keeps other processes off the run, as a manifest's worker does for all ranks"""
 
     def run(self) -> None:
         from ptrlib import distributed
@@ -81,8 +83,19 @@ class Train:
                 print(folder)
 
     def _held(self, config: RunConfig) -> AbstractContextManager[bool]:
-        """The run against other processes. Several ranks share theirs, and a manifest's worker holds it for them."""
-        return runs.claimed(runs.folder_name(config), self.root) if config.ranks == 1 else nullcontext(True)
+        """The run against other processes; of several ranks the first holds it for all."""
+        return nullcontext(True) if self.held else _shared(runs.claimed(runs.folder_name(config), self.root))
+
+
+@contextmanager
+def _shared(claim: AbstractContextManager[bool]) -> Iterator[bool]:
+    """What rank 0 gets of ``claim``, in every rank."""
+    import torch
+
+    from ptrlib import distributed
+
+    with claim if distributed.rank() == 0 else nullcontext(True) as mine:
+        yield bool(distributed.all_gather(torch.tensor([int(mine)])).all())
 
 
 @dataclass
@@ -111,6 +124,7 @@ class Evaluate:
     def run(self) -> None:
         from ptrlib.experiment import evaluate_runs
 
+        _require_some(self.folders, f"run folder, such as those in {runs.RUNS}")
         evaluate_runs(list(self.folders), workers=self.workers)
 
 
@@ -128,6 +142,7 @@ class Run:
     def run(self) -> None:
         from ptrlib.experiment import run_manifest
 
+        _require_some(self.manifests, f"manifest, such as those in {runs.EXPERIMENTS}")
         for manifest in self.manifests:
             run_manifest(manifest, changes=runs.parse_changes(list(self.changes)), workers=self.workers,
                          stage=self.stage)
@@ -151,6 +166,11 @@ Command = (Annotated[Demos, tyro.conf.subcommand("demos")] | Annotated[Train, ty
            | Annotated[Weights, tyro.conf.subcommand("weights")]
            | Annotated[Evaluate, tyro.conf.subcommand("evaluate")] | Annotated[Run, tyro.conf.subcommand("run")]
            | Annotated[Notebook, tyro.conf.subcommand("notebook")])
+
+
+def _require_some(given: tuple[Path, ...], kind: str) -> None:
+    if not given:
+        raise ValueError(f"nothing to do; give at least one {kind}")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -335,7 +335,11 @@ def _kinds(group: type) -> dict[str, Any]:
 
 
 def _checked(value: Any, kind: Any, key: str) -> Any:
-    """``value`` as ``kind``: integers pass for floats and lists for tuples, nothing else is converted."""
+    """``value`` as ``kind``: integers pass for floats and lists for tuples, nothing else is converted.
+
+    Raises:
+        ValueError: it is of another kind; the sentence says how that is written.
+    """
     if get_origin(kind) is tuple:
         items = get_args(kind)
         if isinstance(value, (list, tuple)) and (items[-1] is Ellipsis or len(items) == len(value)):
@@ -348,7 +352,20 @@ def _checked(value: Any, kind: Any, key: str) -> Any:
         return float(value)
     elif isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
         return value
-    raise ValueError(f"'{key}' must be {getattr(kind, '__name__', kind)}, got {value!r}")
+    if value is None:
+        raise ValueError(f"'{key}' must be {_described(kind)} and was given nothing; leave it out for its default"
+                         + (', or write "" with the quotes for an empty one' if kind is str else ""))
+    raise ValueError(f"'{key}' must be {_described(kind, value)}, got {value!r}")
+
+
+def _described(kind: Any, value: Any = None) -> str:
+    """What a value of ``kind`` is called, with an example of a list that holds a ``value`` which was to be one."""
+    if get_origin(kind) is not tuple:
+        return getattr(kind, "__name__", str(kind))
+    items = get_args(kind)
+    if items[-1] is not Ellipsis:
+        return f"a list of {len(items)} {items[0].__name__} values"
+    return f"a list such as [{value}]" if isinstance(value, items[0]) else f"a list of {items[0].__name__} values"
 
 
 def _require(condition: bool, message: str) -> None:

@@ -106,7 +106,7 @@ def train_setting(config: RunConfig, root: Path = runs.RUNS, position: int = 0) 
         train(config, root=root, position=position)
         return
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={config.ranks}",
-               "-m", "ptrlib", "train", "--root", str(root), *runs.changes_of(config)]
+               "-m", "ptrlib", "train", "--held", "--root", str(root), *runs.changes_of(config)]
     environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
     if subprocess.run(command, env=environment).returncode:
         raise ValueError(f"training {runs.folder_name(config)} on {config.ranks} processes stopped with an error "

@@ -385,6 +385,16 @@ def test_a_setting_of_two_ranks_is_trained_by_two_processes(dataset, tmp_path):
     assert json.loads((alone / "provenance.json").read_text())["ranks"] == 1
 
 
+def test_two_launches_of_several_ranks_do_not_train_one_run(dataset, tmp_path):
+    changes = {"credit": "sft", "ranks": 2, "data.path": str(dataset)}
+    name = runs.folder_name(tiny_config(**changes))
+    with runs.claimed(name, tmp_path):
+        done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
+                               "-m", "ptrlib", *words(root=tmp_path, **changes)], capture_output=True, text=True)
+    assert done.returncode != 0 and not list(tmp_path.glob(".partial-*"))
+    assert f"ptrlib: {tmp_path / name} is being trained by another process; wait for it" in done.stderr
+
+
 def test_the_gathering_switch_changes_nothing_on_one_process(episodes):
     """So its row of Table 5 needs two ranks."""
     tracks = []
@@ -560,6 +570,16 @@ def test_work_that_stopped_for_a_reason_outside_is_one_sentence(capsys):
 
 @pytest.mark.parametrize(("arguments", "sentence"), [
     (["evaluate", "nope"], "nope is no run folder: it has no config.yaml"),
+    (["evaluate"], "ptrlib: nothing to do; give at least one run folder, such as those in experiments/runs\n"),
+    (["run"], "ptrlib: nothing to do; give at least one manifest, such as those in experiments\n"),
+    (["train", "data.cameras=top"], "'data.cameras' must be a list such as [top], got 'top'\n"),
+    (["train", "data.cameras=[3]"], "'data.cameras' must be str, got 3\n"),
+    (["train", "data.cameras="], "'data.cameras' must be a list of str values and was given nothing; leave it out for its "
+     "default\n"),
+    (["train", "data.truncation_keep=0.5"], "'data.truncation_keep' must be a list of 2 float values, got 0.5\n"),
+    (["train", "data.path="], "'data.path' must be str and was given nothing; leave it out for its default, or write "
+     "\"\" with the quotes for an empty one\n"),
+    (["train", "seed=a"], "'seed' must be int, got 'a'\n"),
     (["train", "data.cameras=[top, wrist"], "is not valid YAML"),
     (["notebook", "score", "seeds=[1,2"], "is not valid YAML"),
     (["notebook", "score", "fresh"], "'fresh' is not of the form key=value")])
