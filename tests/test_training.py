@@ -574,8 +574,8 @@ def test_work_that_stopped_for_a_reason_outside_is_one_sentence(capsys):
     (["run"], "ptrlib: nothing to do; give at least one manifest, such as those in experiments\n"),
     (["train", "data.cameras=top"], "'data.cameras' must be a list such as [top], got 'top'\n"),
     (["train", "data.cameras=[3]"], "'data.cameras' must be str, got 3\n"),
-    (["train", "data.cameras="], "'data.cameras' must be a list of str values and was given nothing; leave it out for its "
-     "default\n"),
+    (["train", "data.cameras="], "'data.cameras' must be a list of str values and was given nothing; leave it out for "
+     "its default\n"),
     (["train", "data.truncation_keep=0.5"], "'data.truncation_keep' must be a list of 2 float values, got 0.5\n"),
     (["train", "data.path="], "'data.path' must be str and was given nothing; leave it out for its default, or write "
      "\"\" with the quotes for an empty one\n"),
