@@ -125,13 +125,29 @@ def load_manifest(path: str | Path, changes: Mapping[str, Any] | None = None) ->
     return Manifest(content.get("name", Path(path).stem), content.get("description", ""), settings)
 
 
-def read_manifest(path: str | Path) -> dict[str, Any]:
+def read_manifest(path: str | Path, *, extended_by: tuple[str, ...] = ()) -> dict[str, Any]:
     """A manifest as it is written, with the ``base`` that it extends, as dotted keys, put before its own.
 
     Raises:
-        ValueError: there is no such file, or it is not YAML, or a key of it is unknown or holds what it cannot hold.
+        ValueError: there is no such file, or it is not YAML, or a key of it is unknown or holds what it cannot hold, or
+            it extends itself.
     """
     path = Path(path)
+    if path.stem in extended_by:
+        raise ValueError(f"{path}: it extends itself ({' extends '.join((*extended_by, path.stem))}); let one of them "
+                         "extend nothing")
+    content = _read_yaml(path)
+    extended = content.pop("extends", None)
+    if extended is not None:
+        other = read_manifest(EXPERIMENTS / f"{extended}.yaml", extended_by=(*extended_by, path.stem))
+        if "methods" in other and "methods" not in content:
+            raise ValueError(f"{path}: it has no methods, and those of '{extended}' are not taken over with its base; "
+                             f"write those it is to have, of {', '.join(other['methods'])} or others")
+        content["base"] = flatten(other.get("base", {})) | flatten(content.get("base", {}))
+    return content
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in EXPERIMENTS.glob("*.yaml"))) or "none"
         raise ValueError(f"{path}: no such manifest; there are: {known}")
@@ -149,13 +165,6 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
         _check_kinds(content)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    extended = content.pop("extends", None)
-    if extended is not None:
-        other = read_manifest(EXPERIMENTS / f"{extended}.yaml")
-        if "methods" in other and "methods" not in content:
-            raise ValueError(f"{path}: it has no methods, and those of '{extended}' are not taken over with its base; "
-                             f"write those it is to have, of {', '.join(other['methods'])} or others")
-        content["base"] = flatten(other.get("base", {})) | flatten(content.get("base", {}))
     return content
 
 

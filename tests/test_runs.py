@@ -179,6 +179,9 @@ def test_a_manifest_extends_the_base_of_another_and_no_more(tmp_path, monkeypatc
     with pytest.raises(ValueError, match="other.yaml: it has no methods, and those of 'small' are not taken over with "
                                          f"its base; .* of {', '.join(sorted(MANIFEST['methods']))} or others$"):
         runs.load_manifest(other)
+    other.write_text("extends: other\n")
+    with pytest.raises(ValueError, match=r"it extends itself \(other extends other\); let one of them extend nothing"):
+        runs.load_manifest(other)
     other.write_text("extends: smal\n")
     with pytest.raises(ValueError, match="no such manifest; there are: other, small"):
         runs.load_manifest(other)
