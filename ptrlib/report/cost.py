@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
-from ptrlib.config import fingerprint, override
+from ptrlib.config import DataConfig, fingerprint, override
 from ptrlib.report.results import StoredRun, provenance_frame
 
 MINUTES = 10.0  # what a page may take at one training seed
@@ -20,19 +21,22 @@ def cost(stored: Sequence[StoredRun], page: str, *, arguments: str = "", minutes
     Args:
         arguments: parameters of the page that the command must repeat.
 
-    Training is taken as proportional to its steps; evaluation keeps its time. A setting of several ranks occupies
-    as many cores.
+    A setting takes as long as the quickest stored run of its kind, whatever it learned from: many were made beside
+    other work. Training is taken as proportional to its steps; evaluation keeps its time. A setting of several ranks
+    occupies as many cores.
     """
     frame = provenance_frame(stored)
-    frame["training_seconds"] *= frame.ranks
+    frame["kind"] = [fingerprint(replace(run.setting.config, seed=0, data=DataConfig())) for run in stored]
+    frame["training_seconds"] = frame.groupby("kind").training_seconds.transform("min") * frame.ranks
     frame["setting"] = [fingerprint(override(run.setting.config, {"seed": 0})) for run in stored]
-    of_setting = frame.groupby("setting")[["training_seconds", "evaluation_seconds"]].mean()  # over its seeds
+    of_setting = frame.groupby("setting")[["training_seconds", "evaluation_seconds"]].min()  # over its seeds
     training, evaluation = of_setting.sum() / 60 / workers
     steps = stored[0].setting.config.ptr.optimization.steps
     share = min(1.0, (minutes - evaluation) / training)
     command = " ".join(part for part in (f"ptrlib notebook {page} source=fresh seeds=1", arguments) if part)
     whole = (f"One training seed of this page is {len(of_setting)} runs: {training + evaluation:.0f} min on {workers} "
-             f"cores like those of the stored runs ({training:.0f} min to train, {evaluation:.0f} min to evaluate).")
+             f"cores at the pace of the quickest stored run of each kind ({training:.0f} min to train, "
+             f"{evaluation:.0f} min to evaluate).")
     if share <= 0:
         return f"{whole} Evaluation alone takes more than {minutes:.0f} minutes; ask for fewer methods."
     fewer = max(1, int(share * steps) // 10 * 10)
