@@ -70,7 +70,8 @@ def load_policy(folder: str | Path) -> SavedPolicy:
     if not path.parent.is_dir():
         raise ValueError(f"{folder}: there is no such folder; give one that training made")
     if not path.is_file():
-        raise ValueError(f"{path}: no trained policy here; train the run again (policies are not stored with all runs)")
+        raise ValueError(f"{path}: no trained policy here (not all stored runs keep theirs); to train it again remove "
+                         f"{path.parent} and run the manifest that it belongs to")
     try:
         with safe_open(path, "pt") as file:
             about = file.metadata()
