@@ -72,6 +72,8 @@ class Credit(nn.Module):
         are any, the held-out ones."""
 
     def forward(self, features: ChunkFeatures) -> CreditOutput:
+        """Weights (B,), auxiliary losses and score of the B chunks of a minibatch; of several ranks each gives its own
+        chunks, and losses are those of the joined batch."""
         raise NotImplementedError
 
     def after_step(self, vision_tower: nn.Module) -> None:

@@ -3,6 +3,7 @@
 import os
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ import torch.multiprocessing as mp
 from torch import nn
 
 from ptrlib import distributed
-from ptrlib.config import PTRConfig
+from ptrlib.config import PTRConfig, RunConfig, override
+from ptrlib.credit.sft import SFT
 from ptrlib.method.overlay import PosteriorTransitionReweighting
 
 DIM, STEPS, SIZE = 6, 4, 12
@@ -40,6 +42,15 @@ class Learner(nn.Module):
         return out.weighted_mean(action_loss) + out.auxiliary_loss, out
 
 
+def plain(learner: Learner, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """SFT+Belief's auxiliary loss, the tokenizer's own, and its gradient in the tokenizer."""
+    tokens = learner.actions(batch["actions"])
+    features = SimpleNamespace(context=learner.tower(batch["images"]), belief=learner.ptr.belief(tokens, tokens))
+    loss = SFT(override(RunConfig(), {"ptr.lambda_ent": 0.1, "ptr.lambda_div": 0.2}), None)(features).auxiliary_loss
+    gradient = torch.autograd.grad(loss, list(learner.ptr.belief.parameters()), allow_unused=True)
+    return {"loss": loss.detach(), "gradient": [part for part in gradient if part is not None]}
+
+
 def make_batch(step: int) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(step)
     return {"images": torch.randn(SIZE, 5, generator=generator),
@@ -61,11 +72,13 @@ def run(part: slice) -> dict:
     optimizer = torch.optim.SGD(parameters, lr=0.1)
     history = []
     for step in range(4):
-        loss, out = model({name: value[part] for name, value in make_batch(step).items()})
+        batch = {name: value[part] for name, value in make_batch(step).items()}
+        belief = plain(learner, batch)
+        loss, out = model(batch)
         optimizer.zero_grad()
         loss.backward()
         history.append({"loss": loss.detach(), "score": out.score, "weight": out.weight,
-                        "statistics": out.statistics,
+                        "statistics": out.statistics, "plain": belief,
                         "gradients": [parameter.grad.clone() for parameter in parameters]})
         optimizer.step()
         learner.ptr.after_step(learner.tower)
@@ -105,7 +118,10 @@ def test_losses_scores_weights_statistics_and_gradients_are_the_same(results, st
         torch.testing.assert_close(part["loss"], one["loss"], rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(part["statistics"], one["statistics"], rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(part["gradients"], one["gradients"], rtol=1e-4, atol=1e-6)
-    assert any((gradient != 0).any() for gradient in one["gradients"])
+        torch.testing.assert_close(part["plain"]["loss"], one["plain"]["loss"], rtol=1e-5, atol=1e-6)
+    both = [sum(parts) / 2 for parts in zip(*(part["plain"]["gradient"] for part in two), strict=True)]
+    torch.testing.assert_close(both, one["plain"]["gradient"], rtol=1e-4, atol=1e-6)  # as wrapping averages them
+    assert any((gradient != 0).any() for gradient in one["gradients"]) and both
     if step > CONFIG.warmup_steps:
         assert (one["weight"] != 1).any()
 

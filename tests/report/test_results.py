@@ -270,7 +270,7 @@ def test_a_world_is_named_with_the_assets_it_was_evaluated_with(stored, tmp_path
 
 def test_the_cost_of_a_page_is_that_of_its_runs(stored):
     """Six settings of two minutes' training and five seconds' evaluation each."""
-    whole = "One training seed of this page is 6 runs: 6 min on 2 cores at the pace of the quickest stored run of each kind"
+    whole = "One training seed of this page is 6 runs: 6 min on 2 cores at the pace of the quickest stored run of each"
     assert cost(stored, "page").startswith(whole)
     assert cost(stored, "page").endswith("`ptrlib notebook page source=fresh seeds=1` makes all that is not stored yet "
                                          "in at most 10 minutes.")
