@@ -52,3 +52,14 @@ def test_the_verdict_sets_a_judge_of_demonstrators_beside_ptr(table):
     assert f"PTR by {ptr.text(100, sign=True)} points" in told
     flat = table.assign(low=-1.0, high=1.0)
     assert "**whether judging them wins anything cannot be told**" in operators.verdict(flat, clean)
+
+
+def test_from_scratch_the_precise_ones_are_set_against_all_and_against_as_many():
+    episodes = results.episodes_frame(results.runs_of(operators.SCRATCH))
+    lines = operators.without_start(episodes).splitlines()
+    assert len(lines) == 3 and all("n = 2000" in line for line in lines)
+    rates = 100 * episodes.groupby("method", observed=True).success.mean()
+    assert f"({rates['precise']:.1f} [" in lines[0] and f"({rates['sft']:.1f} [" in lines[0]
+    assert f"{rates['precise'] - rates['fifth']:+.1f} [" in lines[1] and lines[1].endswith("**ahead**")
+    swapped = episodes.astype({"method": str}).replace({"method": {"precise": "fifth", "fifth": "precise"}})
+    assert operators.without_start(swapped).splitlines()[1].endswith("**behind**")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -260,6 +261,11 @@ def test_a_world_is_named_with_the_assets_it_was_evaluated_with(stored, tmp_path
         kitchens.append(results.StoredRun(runs.Setting("sft", config), folder))
     assert results.world_of(kitchens[:2]) == "RoboCasa in the minimal kitchen (others)"
     assert results.world_of(kitchens[2:]) == "RoboCasa (others)"
+    precise, both = (replace(kitchens[0], setting=runs.Setting("sft", override(kitchens[0].setting.config, {
+        "data.operators": names}))) for names in (["precise"], ["slow", "noisy"]))
+    assert results.world_of([precise]) == "RoboCasa in the minimal kitchen (others), the precise demonstrator alone"
+    assert results.world_of([both]).endswith("(others), the slow and noisy demonstrators alone")
+    assert results.world_of([precise, kitchens[0]]) == "RoboCasa in the minimal kitchen (others)"
     assert charts.world_label("libero+robocasa", "libero_spatial+robocasa_others", "minimal") == (
         "LIBERO (spatial) and RoboCasa in the minimal kitchen (others)")
     with pytest.raises(ValueError, match="evaluated with full and minimal assets; evaluate all of them with the same"):
