@@ -99,6 +99,8 @@ demos: $(SIMULATORS) ## record the LIBERO and RoboCasa demonstrations that the s
 	$(BIN)/ptrlib demos --suite libero_spatial --episodes 50 --seed 0 --out data/libero
 	$(BIN)/ptrlib demos --world robocasa --suite robocasa_six --episodes 40 --seed 1 --styles precise noisy recovery --out data/robocasa_pretrain
 	$(BIN)/ptrlib demos --world robocasa --suite robocasa_six --episodes 20 --seed 0 --out data/robocasa
+	$(BIN)/ptrlib demos --world robocasa --suite robocasa_six --episodes 50 --seed 0 --out data/robocasa_fifty
+	$(BIN)/ptrlib demos --world robocasa --suite robocasa_six --episodes 30 --seed 0 --styles precise --out data/robocasa_precise
 	$(BIN)/ptrlib demos --world robocasa --suite robocasa_passing --episodes 12 --seed 1 --styles precise noisy recovery --out data/robocasa_pretrain
 	$(BIN)/ptrlib demos --world robocasa --suite robocasa_passing --episodes 10 --seed 0 --out data/robocasa
 

@@ -193,25 +193,35 @@ def gentler_note(stored: Sequence[StoredRun]) -> str:
 
 def of_demonstrators(stored: Sequence[StoredRun]) -> str:
     """Markdown: each run on part of the demonstrations minus the one on most of all demonstrators' with the same rate
-    and steps, paired by scene; nothing where there are no two such runs."""
+    and steps, and one demonstrator's alone minus fewer of all, paired by scene; nothing where no run is such."""
     mixed = [run for run in stored if not run.setting.config.data.operators]
     whole = {_schedule(run.setting.config): run for run in
              sorted(mixed, key=lambda run: run.setting.config.data.episodes_per_task)}
-    told = []
+    told, few = [], []
     for run in stored:
-        data, everybody = run.setting.config.data, whole.get(_schedule(run.setting.config))
+        everybody = whole.get(_schedule(run.setting.config))
         if everybody is None or everybody.name == run.name:
             continue
-        parts = [episodes_frame([one]).astype({"method": str}).assign(method=name)
-                 for name, one in (("part", run), ("all", everybody))]
-        gain = compare(pd.concat(parts, ignore_index=True), {("part", "none"): 1.0, ("all", "none"): -1.0})
-        drawn = "" if data.segment_chunks > 1 else " drawn one by one"
-        words = answer(gain.low, gain.high, "more often", "less often", "cannot be told")
-        learned = (f"{', '.join(data.operators)} alone" if data.operators
-                   else f"{data.episodes_per_task} demonstrations a task of all")
-        told.append(f"{learned}{drawn}: {in_points(gain)}, **{words}**")
+        told.append(f"{_part(run)}: {_minus(run, everybody)}")
+        few += [f"{_part(run)} minus {_part(other)}: {_minus(run, other)}" for other in mixed
+                if len(run.setting.config.data.operators) == 1 and other.name != everybody.name
+                and _schedule(other.setting.config) == _schedule(run.setting.config)]
     return (f"Minus SFT on all demonstrations of all demonstrators with the same rate and steps: {'; '.join(told)}."
-            if told else "")
+            + (f" And {'; '.join(few)}." if few else "") if told else "")
+
+
+def _part(run: StoredRun) -> str:
+    data = run.setting.config.data
+    drawn = "" if data.segment_chunks > 1 else " drawn one by one"
+    return (f"{', '.join(data.operators)} alone" if data.operators
+            else f"{data.episodes_per_task} demonstrations a task of all") + drawn
+
+
+def _minus(run: StoredRun, other: StoredRun) -> str:
+    parts = [episodes_frame([one]).astype({"method": str}).assign(method=name)
+             for name, one in (("part", run), ("all", other))]
+    gain = compare(pd.concat(parts, ignore_index=True), {("part", "none"): 1.0, ("all", "none"): -1.0})
+    return f"{in_points(gain)}, **{answer(gain.low, gain.high, 'more often', 'less often', 'cannot be told')}**"
 
 
 def _schedule(config: RunConfig) -> tuple[float, int, str]:

@@ -196,7 +196,9 @@ def test_part_of_the_demonstrators_is_compared_with_all_of_them_in_the_same_scen
     rates = {run.setting.method: results.episodes_frame([run]).success.mean() for run in stored
              if run.setting.config.ptr.optimization.learning_rate == 0.0001}
     told = kitchen.of_demonstrators(stored)
-    assert told.count("points") == 4 and "10 demonstrations a task of all: " in told
+    assert told.count("points") == 5 and "; 10 demonstrations a task of all: " in told
+    few = 100 * (rates["sft@precise"] - rates["sft@fifth"])
+    assert f"And precise alone minus 10 demonstrations a task of all: {few:+.1f} [" in told
     assert f"precise alone: {100 * (rates['sft@precise'] - rates['sft']):+.1f} [" in told
     note = kitchen.gentler_note(stored)  # the precise one alone keeps 17, and leaves a weighting nothing to choose from
     assert "Door/Drawer episodes, 13;" in note and "**which is not enough**" in note
