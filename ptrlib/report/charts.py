@@ -70,6 +70,11 @@ def folded(label: str) -> str:
     return label.replace("minimal kitchen", "minimal\nkitchen")
 
 
+def _title(kind: str) -> str:
+    """A panel's title, on two lines where it also names whose demonstrations were learned from."""
+    return kind.replace(", the ", ",\nthe ")
+
+
 def method_colour(method: str) -> str:
     return COLOURS[METHODS.get(method, ("", "black"))[1]]
 
@@ -136,7 +141,7 @@ def grouped_chart(groups: pd.DataFrame, label: str, reference: float | None = No
             _bars(axes, cells, "estimate", height, method_colour(method), method_label(method), method_marker(method))
         if reference is not None:
             axes.axvline(reference, color=COLOURS["grey"], linewidth=0.8)
-        axes.set(yticks=range(len(names)), yticklabels=names, title=kind, ylim=(len(names) - 0.5, -0.5))
+        axes.set(yticks=range(len(names)), yticklabels=names, title=_title(kind), ylim=(len(names) - 0.5, -0.5))
         axes.grid(axis="y", visible=False)
     panels[-1, 0].set_xlabel(label)
     _legend_above(figure, panels[0, 0])
