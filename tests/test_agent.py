@@ -23,7 +23,8 @@ def saved() -> SavedPolicy:
     trainer = Trainer(config, prepare_data(config, tiny_episodes(8, 40, 32)))
     trainer.run(12)
     learner, data = trainer.learner.eval(), trainer.data
-    return SavedPolicy(learner.policy, learner.tokenizer, data.train.statistics, data.cameras, config, data.fingerprint)
+    return SavedPolicy(learner.policy, learner.tokenizer, data.train.statistics, data.cameras, config, data.fingerprint,
+                       ("libero",))
 
 
 @torch.no_grad()

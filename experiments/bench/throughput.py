@@ -30,7 +30,8 @@ def measure(rounds: int, *, tables: int = TABLES, per_task: int = 5) -> pd.DataF
     config = demonstrations.settings("tabletop", ("ptr",))["ptr"]
     trainer = Trainer(config, prepare_data(config, demonstrations.episodes("tabletop", per_task)))
     learner, dataset = trainer.learner.eval(), trainer.data.train
-    saved = SavedPolicy(learner.policy, learner.tokenizer, trainer.data.statistics, trainer.data.cameras, config, "")
+    data = trainer.data
+    saved = SavedPolicy(learner.policy, learner.tokenizer, data.statistics, data.cameras, config, "", ())
     simulator = TabletopBatch("easy", [row % len(suite_named("easy")) for row in range(tables)])
     simulator.reset(init_states=[0] * tables)
     seeds, agent = list(range(tables)), PolicyAgent(saved, config.evaluation.execute_steps)

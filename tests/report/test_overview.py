@@ -25,7 +25,7 @@ def test_the_readmes_sentences_on_the_papers_rule_hold_in_its_table(shown):
     tabletop = shown["world, data"].str.startswith("Tabletop")
     assert (ends[0] <= 0).all()  # "In none of these rows is the paper's rule shown to be ahead"
     precise = shown["world, data"].str.contains("precise") & shown["world, data"].str.endswith("clean data")
-    worse = tabletop | precise  # "On Tabletop it does worse ..., as on RoboCasa's clean demonstrations of the precise one"
+    worse = tabletop | precise  # "On Tabletop it does worse ..., as on RoboCasa's clean demonstrations of ..."
     assert precise.sum() == 1 and (ends[1][worse] < 0).all()
     assert (ends[1][~worse] >= 0).all() and (~worse).sum() == 5  # "elsewhere which is better cannot be told"
 
