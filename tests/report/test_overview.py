@@ -158,8 +158,8 @@ def test_the_readmes_sentence_on_the_floor_holds():
     text = (REPOSITORY / "README.md").read_text()
     assert "rank nothing" in told and "48.3 [" in told and "of 60 episodes" in told and "(29 of 60 Door/Drawer" in text
     reached = kitchen.floor(results.episodes_frame(results.runs_of("robocasa_precise")))
-    assert "which reaches the half" in reached and "60.0 [42.3, 75.4] % of 30" in reached
-    assert "alone it reaches it (18 of 30, 60 % [42, 75])" in " ".join(text.split())
+    assert "which reaches the half" in reached and "60.0 [47.4, 71.4] % of 60" in reached
+    assert "alone it reaches it (36 of 60, 60 % [47, 71])" in " ".join(text.split())
 
 
 def test_a_cell_is_counted_from_the_episodes(shown):
