@@ -267,7 +267,7 @@ def prepare_data(config: RunConfig, episodes: list[Episode], statistics: Statist
 
 def _check_consequences(config: RunConfig, longest: int) -> None:
     """Every weight would be 1 if even the ``longest`` episode ended before the first consequence was recorded."""
-    if config.credit in ("sft", "oracle"):
+    if config.credit in ("sft", "oracle", "bounded_oracle"):
         return
     crossfit = config.credit.startswith("crossfit") and config.crossfit.recorded_steps > 0
     key = "crossfit.recorded_steps" if crossfit else "data.offset"

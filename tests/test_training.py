@@ -71,6 +71,9 @@ def test_every_credit_trains_and_logs(credit, episodes):
         assert weights.between(0.25, 4.0).all() and weights.nunique() > 1 and (weights[~table.valid] != 1).any()
     elif credit.startswith("crossfit"):
         assert weights.between(0.25, 4.0).all() and weights.nunique() > 1
+    elif credit == "bounded_oracle":
+        touched = table.filter(like="truth_").any(axis=1)
+        assert touched.any() and (weights[touched] == 0.25).all() and (weights[~touched] == 4.0).all()
     else:
         assert (weights == 1).all()
 

@@ -3,15 +3,16 @@
 Every rule sees the same policy, data and optimiser; it differs in the weight it puts on each chunk's
 action loss and in the auxiliary losses it adds.
 
-===============  ==================================================================================
-``sft``          every chunk counts the same (Eq 2); with ``network.use_belief`` it is SFT+Belief
-``ptr``          Posterior-Transition Reweighting (Section 4); ``ptr.alpha = 0`` keeps its auxiliary
-                 losses and switches its weights off
-``random``       control: PTR's own weights, shuffled among the chunks of the batch that have a target
-``ptr_neutral``  control: PTR whose chunks without a recorded consequence weigh what the others do on average
-``oracle``       control: SFT on the episodes that the truth mask does not mark
-``crossfit``     ours: weights fixed before training, from cross-fitted contrasts of the start policy's features
-===============  ==================================================================================
+==================  ==================================================================================
+``sft``             every chunk counts the same (Eq 2); with ``network.use_belief`` it is SFT+Belief
+``ptr``             Posterior-Transition Reweighting (Section 4); ``ptr.alpha = 0`` keeps its auxiliary
+                    losses and switches its weights off
+``random``          control: PTR's own weights, shuffled among the chunks of the batch that have a target
+``ptr_neutral``     control: PTR whose chunks without a recorded consequence weigh what the others do on average
+``oracle``          control: SFT on the episodes that the truth mask does not mark
+``bounded_oracle``  control: the truth mask as weights, w_max for untouched episodes and w_min for the others
+``crossfit``        ours: weights fixed before training, from cross-fitted contrasts of the start policy's features
+==================  ==================================================================================
 
 ``crossfit_random`` is the last one's control: its weights, given to other episodes.
 """
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 # By module and class: who reads manifests and stored runs must know the names, and need not wait for torch.
 CREDITS = {"sft": ("sft", "SFT"), "ptr": ("ptr", "PTR"), "random": ("controls", "RandomWeights"),
            "ptr_neutral": ("controls", "NeutralFallback"), "oracle": ("controls", "Oracle"),
+           "bounded_oracle": ("controls", "BoundedOracle"),
            "crossfit": ("crossfit", "CrossFit"),
            "crossfit_random": ("crossfit", "RandomCrossFit")}
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+from torch import Tensor
 
 from ptrlib.config import RunConfig
 from ptrlib.credit.interface import ChunkFeatures, CreditOutput, FeatureSizes
 from ptrlib.credit.ptr import PTR
 from ptrlib.credit.sft import SFT
+from ptrlib.data.chunks import ChunkDataset
 from ptrlib.data.episodes import Episode
 from ptrlib.distributed import global_sum
+from ptrlib.policy.policy import Policy
 
 
 class RandomWeights(PTR):
@@ -59,3 +64,23 @@ class Oracle(SFT):
     @staticmethod
     def keeps(episode: Episode) -> bool:
         return not any(mask.any() for mask in episode.truth.values())
+
+
+class BoundedOracle(SFT):
+    """The truth as weights: w_max for the chunks of episodes that no corruption touched, w_min for all others. It reads
+    the truth mask, which no method may: what is left to win, within the clip of Eq 21, by knowing which episodes are
+    corrupted. On clean data it is SFT."""
+
+    weight: Tensor  # (episodes,) of all data sets in a row
+
+    def __init__(self, config: RunConfig, sizes: FeatureSizes) -> None:
+        super().__init__(config, sizes)
+        self.register_buffer("weight", torch.empty(0))
+
+    def prepare(self, policy: Policy, datasets: Sequence[ChunkDataset]) -> None:
+        untouched = torch.tensor([Oracle.keeps(episode) for dataset in datasets for episode in dataset.episodes])
+        self.weight = torch.where(untouched, self.config.ptr.w_max, self.config.ptr.w_min)
+
+    def forward(self, features: ChunkFeatures) -> CreditOutput:
+        out = super().forward(features)
+        return CreditOutput(self.weight[features.episode_ids], out.auxiliary_loss, None, out.info)

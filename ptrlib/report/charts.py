@@ -38,7 +38,9 @@ METHODS = {"sft": ("SFT", "grey"), "sft_belief": ("SFT+Belief", "sky"), "ptr": (
            "crossfit_chunk": ("… chunk by chunk", "grey"), "crossfit_narrow": ("… w in [1/2, 2]", "orange"),
            "crossfit_wide": ("… w in [1/20, 20]", "purple"),
            "ptr_half_targets": ("PTR, targets at half the size", "sky"),
-           "ptr_quarter_targets": ("PTR, targets at a quarter", "green"), "oracle": ("oracle filter", "vermillion")}
+           "ptr_quarter_targets": ("PTR, targets at a quarter", "green"), "oracle": ("oracle filter", "vermillion"),
+           "bounded_oracle": ("the truth, w in [1/4, 4]", "purple"),
+           "bounded_oracle_wide": ("the truth, w in [1/20, 20]", "sky")}
 CORRUPTIONS = {"none": "clean data", "action_noise": "action noise", "truncation": "truncation",
                "label_noise": "label noise", "combined": "combined corruption", "executed_noise": "executed noise"}
 WORLDS = {"tabletop": "Tabletop", "libero": "LIBERO", "robocasa": "RoboCasa"}
