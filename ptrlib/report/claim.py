@@ -56,6 +56,7 @@ INTERFERENCE = {
 BASELINES = {"sft": "minus SFT’s", "sft_belief": "minus SFT+Belief’s",
              "sft_belief_twice": "minus SFT+Belief’s of twice the steps"}
 OWN = "crossfit"  # begins the names of our own rules, whose scores are fixed before training
+ON_OUR_PAGE = (OWN, "bounded_oracle")  # begin the names of what the page of our rule shows and the chapter does not
 LATE = 0.75  # the episode's last quarter begins
 AT_CLIP = 0.999  # of w_max: a weight above this share of it is at the clip
 

@@ -43,7 +43,9 @@ INGREDIENTS = {RULE: {"crossfit_consequence": "PTR's question alone", "crossfit_
                       "crossfit_insample": "scorers that judge what they learned from",
                       "crossfit_chunk": "a score for each chunk", "crossfit_narrow": "w in [1/2, 2]",
                       "crossfit_wide": "w in [1/20, 20]"},
-               SECOND: {WIDER: "w in [1/20, 20]"}}
+               SECOND: {WIDER: "w in [1/20, 20]", "bounded_oracle": "the truth itself for a score"},
+               WIDER: {"bounded_oracle_wide": "the truth itself for a score"}}
+CEILINGS = {"bounded_oracle": SECOND, "bounded_oracle_wide": WIDER}  # the truth as weights, and the rule so bounded
 NAMES = {RULE: "the cross-fitted rule", SECOND: "the second rule", WIDER: "the second rule with w in [1/20, 20]"}
 
 
@@ -81,6 +83,25 @@ def recoveries(episodes: pd.DataFrame, corruption: str) -> pd.DataFrame:
     methods = [(method,) for method in in_order(there) if method not in ("sft", "oracle")]
     return intervals(methods, ["method"], lambda method: recovery(episodes, method, corruption)) if methods \
         else pd.DataFrame()
+
+
+def ceilings(episodes: pd.DataFrame, corruption: str) -> str:
+    """Sentences of Markdown: what the truth itself wins back as weights between each pair of bounds, and how far the
+    rule between the same bounds stays behind it; empty where it was not run."""
+    there, parts = set(episodes[episodes.corruption == corruption].method), []
+    for ceiling, rule in CEILINGS.items():
+        if {ceiling, "oracle", "sft"} <= there:
+            share = recovery(episodes, ceiling, corruption)
+            parts.append(f"“{method_label(ceiling)}” wins back {share.text(100, digits=0)} % of the gap, which "
+                         f"**{_goal(share)}** the goal of {RECOVERY_GOAL:.0%}.")
+        if {ceiling, rule} <= there:
+            terms = {(rule, corruption): 1.0, (ceiling, corruption): -1.0}
+            behind = compare(episodes, terms)
+            told = answer(behind.low, behind.high, "the rule is ahead of it", "the rule stays behind it",
+                          "whether the rule stays behind it cannot be told")
+            parts.append(f"“{method_label(rule)}” is {behind.text(100, sign=True)} points from it: **{told}**"
+                         f"{scope(alike(episodes, terms))}.")
+    return " ".join(parts)
 
 
 def _gap(episodes: pd.DataFrame, corruption: str) -> Interval:
