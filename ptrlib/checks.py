@@ -36,7 +36,7 @@ LOWEST = {"seed": 0, "log_every": 1, "ranks": 1, "ptr.optimization.steps": 0, "p
           "evaluation.workers": 1}
 CHOSEN = ("ptr.base_policy.action_dim", "network.token_size")  # whole numbers too, of which only some are possible
 POSITIVE = ("ptr.base_policy.flow_time_alpha", "ptr.base_policy.flow_time_beta", "network.diffusion_clip",
-            "crossfit.beta", "crossfit.temperature")
+            "gradient_clip", "crossfit.beta", "crossfit.temperature")
 NOT_NEGATIVE = ("ptr.optimization.learning_rate", "ptr.optimization.weight_decay", "data.noise_sigma",
                 "data.noise_bias", "crossfit.learning_rate", "crossfit.weight_decay")
 SHARES = ("data.noise_fraction", "data.truncation_fraction", "data.label_fraction", "crossfit.full_weight_quantile",

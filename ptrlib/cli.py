@@ -74,6 +74,7 @@ class Train:
         with distributed.session():
             changes = {"ranks": distributed.world_size()} | runs.parse_changes(list(self.changes))
             config = override(RunConfig(), changes)
+            _check_start(config)
             with self._held(config) as mine:
                 if not mine:
                     raise ValueError(f"{self.root / runs.folder_name(config)} is being trained by another process; "
@@ -85,6 +86,14 @@ class Train:
     def _held(self, config: RunConfig) -> AbstractContextManager[bool]:
         """The run against other processes; of several ranks the first holds it for all."""
         return nullcontext(True) if self.held else _shared(runs.claimed(runs.folder_name(config), self.root))
+
+
+def _check_start(config: RunConfig) -> None:
+    """Our rule from scratch would ask about features that nothing has been learned in."""
+    if config.credit.startswith("crossfit") and not config.initial_policy:
+        raise ValueError(f"credit '{config.credit}' asks about features of the policy that training starts from, and "
+                         "'initial_policy' is empty; train one with credit=sft network.use_belief=false first and give "
+                         "the name of its run folder")
 
 
 @contextmanager

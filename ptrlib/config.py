@@ -214,6 +214,7 @@ class RunConfig:
     credit: str = "ptr"  # a name in ptrlib.credit.CREDITS
     detach_scorer: bool = False  # scorer reads sg(h), sg(E): its losses leave the policy alone (the tokenizer's do not)
     initial_policy: str = ""  # run folder whose policy every method starts from; "" is from scratch
+    gradient_clip: float = 1.0  # largest norm of a step's gradient; Table 6 names none, .inf leaves all as they are
     log_every: int = 20  # steps; the controller acts at each (Section 4.5)
     ranks: int = 1  # processes that train together, each on its share of every batch
     ptr: PTRConfig = field(default_factory=PTRConfig)
@@ -259,7 +260,7 @@ def _plain(value: Any) -> Any:
 # a key is left out of the fingerprint, so that they keep their names.
 ADDED_LATER = ("network.token_size", "network.fusion", "ranks", "crossfit.recorded_steps", "data.noise_bias",
                "data.further_paths", "data.cameras", "network.target_size", "data.state_column", "data.action_column",
-               "data.operators")
+               "data.operators", "gradient_clip")
 # Likewise, but the default is better than what those runs had, and their manifests say that they had it.
 MENDED_LATER = {"data.shift_targets": True, "data.true_tasks": True}
 LOOKING_BACK = ("ptr", "random", "ptr_neutral")  # the rules that look at what followed a chunk while they learn

@@ -348,7 +348,7 @@ class Trainer:
                                      "lower ptr.optimization.learning_rate")
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.learner.parameters(), 1.0)
+        norm = nn.utils.clip_grad_norm_(self.learner.parameters(), self.config.gradient_clip)
         self.optimizer.step()
         self.schedule.step()
         self.learner.after_step()

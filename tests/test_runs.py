@@ -125,6 +125,7 @@ def test_every_whole_number_has_a_lowest_value_or_is_one_of_a_few():
     ({"network.target_size": 48}, r"network.target_size \(48\) must be 0, or divide network.image_size \(64\) and .*"),
     ({"network.precision": "half"}, "'network.precision' is 'half'; the nearest valid value is .*"),
     ({"network.diffusion_clip": 0.0}, "'network.diffusion_clip' must be above 0, got 0.0"),
+    ({"gradient_clip": 0.0}, "'gradient_clip' must be above 0, got 0.0"),
     ({"ptr.optimization.weight_decay": -0.1}, "'ptr.optimization.weight_decay' must be 0 or more, got -0.1"),
     ({"ptr.tau_tok": 0.0}, "tau_tok must be positive, got 0.0"),
     ({"ptr.logit_clamp": -1.0}, "logit_clamp must be positive, got -1.0"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -117,6 +118,22 @@ def test_belief_tokens_go_from_chunk_to_chunk_of_a_segment_and_nowhere_else(epis
         for part in (batch, changed))
     moved = before != after
     assert moved[0].all() and not moved[1:].any()
+
+
+def test_the_gradient_of_a_step_is_as_long_as_the_configuration_allows(episodes):
+    for limit in (0.01, math.inf):
+        config = tiny_config(credit="sft", gradient_clip=limit)
+        trainer = Trainer(config, prepare_data(config, episodes))
+        logged = trainer.train_step()["gradient_norm"]
+        left = [parameter.grad for parameter in trainer.learner.parameters() if parameter.grad is not None]
+        assert logged > 0.02
+        assert torch.nn.utils.get_total_norm(left).item() == pytest.approx(min(limit, logged), rel=1e-3)
+
+
+def test_our_rule_is_not_trained_from_nothing(capsys, tmp_path):
+    assert main(["train", "credit=crossfit", f"data.path={tmp_path}", "--root", str(tmp_path / "runs")]) == 2
+    assert "'initial_policy' is empty; train one with credit=sft" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
 
 
 def test_ptr_is_given_all_that_tells_candidates_apart(episodes, monkeypatch):
