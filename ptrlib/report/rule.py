@@ -101,7 +101,8 @@ def ceilings(episodes: pd.DataFrame, corruption: str) -> str:
                           "whether the rule stays behind it cannot be told")
             parts.append(f"“{method_label(rule)}” is {behind.text(100, sign=True)} points from it: **{told}**"
                          f"{scope(alike(episodes, terms))}.")
-    return " ".join(parts)
+    question = "What could any score win between such bounds? The truth itself as weights, which no method may know:"
+    return " ".join((question, *parts)) if parts else ""
 
 
 def _gap(episodes: pd.DataFrame, corruption: str) -> Interval:

@@ -90,6 +90,20 @@ def test_the_second_rule_is_judged_like_the_first():
     assert told.answer["e. Does the second rule cost success on clean data?"] == "cannot be told"
 
 
+def test_what_the_truth_wins_between_the_bounds_stands_beside_the_rule():
+    table = episodes()
+    combined = table[table.corruption == "combined"]
+    oracle, first = (combined[combined.method == name] for name in ("oracle", "crossfit"))
+    truth = pd.concat([table, oracle.assign(method="bounded_oracle"), first.assign(method="crossfit_every")])
+    told = rule.ceilings(truth, "combined")
+    behind = results.compare(table, {("crossfit", "combined"): 1.0, ("oracle", "combined"): -1.0})
+    assert "“the truth, w in [1/4, 4]” wins back 100 [100, 100] % of the gap, which **reaches** the goal of 70%" in told
+    assert f"is {behind.text(100, sign=True)} points from it: **the rule stays behind it**" in told
+    level = pd.concat([table, first.assign(method="bounded_oracle_wide"), first.assign(method=rule.WIDER)])
+    assert "whether the rule stays behind it cannot be told" in rule.ceilings(level, "combined")
+    assert rule.ceilings(table, "combined") == ""
+
+
 def test_executed_noise_is_judged_by_score_and_by_success():
     table = episodes().replace({"corruption": {"combined": "action_noise"}})
     second = table[table.method == "crossfit"].assign(method="crossfit_every")
