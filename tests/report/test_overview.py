@@ -112,7 +112,8 @@ def test_the_readmes_sentence_on_what_the_truth_wins_holds():
     text = " ".join((REPOSITORY / "README.md").read_text().replace("points [", "[").split())
     said = text[text.index("The truth itself as weights"):text.index("The wider one is ahead")]
     for ceiling, mine in rule.CEILINGS.items():
-        share, (behind, words) = rule.recovery(episodes, ceiling, "combined"), _gain(episodes, mine, ceiling, "combined")
+        share = rule.recovery(episodes, ceiling, "combined")
+        behind, words = _gain(episodes, mine, ceiling, "combined")
         assert f"{100 * share.estimate:.0f} % [{100 * share.low:.0f}, {100 * share.high:.0f}]" in said
         assert behind.low < 0 < behind.high and words in said
 
