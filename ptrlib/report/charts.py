@@ -153,7 +153,8 @@ def grouped_chart(groups: pd.DataFrame, label: str, reference: float | None = No
 def training_chart(metrics: pd.DataFrame, columns: Mapping[str, str], window: int = 1) -> tuple[Figure, pd.DataFrame]:
     """Logged quantities over training, a panel each: ``columns`` maps column to title.
 
-    Each run is averaged over ``window`` logging steps; lines are means over training seeds, bands span them.
+    Each run is averaged over ``window`` logging steps; lines are means over training seeds, bands span them. The first
+    lines are the thickest, so that those that coincide are seen inside one another.
     """
     names = list(columns)
     smooth = metrics.sort_values("step", kind="stable").copy()
@@ -163,11 +164,13 @@ def training_chart(metrics: pd.DataFrame, columns: Mapping[str, str], window: in
     drawn = drawn.reset_index()
     rows = -(-len(columns) // 2)  # two in a row can still be read on a phone
     figure, panels = plt.subplots(rows, 2, figsize=(5.4, 1.6 * rows + 0.4), squeeze=False, sharex=True)
+    methods = in_order(drawn.method)
+    widths = np.linspace(0.8 + 0.5 * len(methods), 1.0, len(methods))
     for axes, (column, title) in zip(panels.flat, columns.items(), strict=False):
-        for method in in_order(drawn.method):
+        for method, width in zip(methods, widths, strict=True):
             line = drawn[drawn.method == method]
             colour = method_colour(method)
-            axes.plot(line.step, line[f"{column} mean"], color=colour, label=method_label(method))
+            axes.plot(line.step, line[f"{column} mean"], color=colour, linewidth=width, label=method_label(method))
             axes.fill_between(line.step, line[f"{column} min"], line[f"{column} max"], color=colour,
                               alpha=0.2, linewidth=0)
         axes.set_title(title)
