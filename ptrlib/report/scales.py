@@ -31,16 +31,18 @@ from ptrlib.report.results import (
 from ptrlib.report.statistics import SHARE, Interval, mean_over_runs
 from ptrlib.report.verdicts import answer, scope
 
-# What is moved, in the manifest's words: where the configuration has it, its axis, and a value in words.
-MOVED = {"demonstrations": ("data.episodes_per_task", "demonstrations", "{:g} demonstrations a task"),
-         "steps": ("ptr.optimization.steps", "optimiser steps", "{:g} steps"),
-         "negatives": ("ptr.queue_negatives", "queue negatives", "{:g} negatives from the queue"),
-         "offset": ("data.offset", "Δ (steps)", "Δ = {:g}"),
-         "width": ("network.width", "network width", "width {:g}"),
-         "targets": ("network.target_pixels", "pixels of targets", "targets of {:g} pixels")}
+# What is moved, in the manifest's words: where the configuration has it, and a value in words.
+MOVED = {"demonstrations": ("data.episodes_per_task", "{:g} demonstrations a task"),
+         "steps": ("ptr.optimization.steps", "{:g} steps"),
+         "negatives": ("ptr.queue_negatives", "{:g} negatives from the queue"),
+         "offset": ("data.offset", "Δ = {:g}"),
+         "clip": ("gradient_clip", "gradients clipped at {:g}"),
+         "width": ("network.width", "width {:g}"),
+         "targets": ("network.target_pixels", "targets of {:g} pixels"),
+         "everything": ("data.episodes_per_task", "everything larger at once")}
 DEFAULTS = "the defaults"
 RULE, BASELINE = "ptr", "sft"
-DRAWN = {"auroc": ("AUROC of PTR's score", 0.5, 1.0), "difference": ("PTR minus SFT (points)", 0.0, 100.0)}
+DRAWN = {"difference": ("PTR minus SFT (points)", 0.0, 100.0), "auroc": ("AUROC of PTR's score", 0.5, 1.0)}
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Place:
     @property
     def words(self) -> str:
         """``400 demonstrations a task``, or DEFAULTS."""
-        return DEFAULTS if self.method == RULE else MOVED[self.moved][2].format(self.value)
+        return DEFAULTS if self.method == RULE else MOVED[self.moved][1].format(self.value)
 
 
 def places(stored: Sequence[StoredRun]) -> list[Place]:
@@ -124,31 +126,29 @@ def _measured(place: Place, episodes: pd.DataFrame, weights: pd.DataFrame, metri
 
 
 def chart(measured: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """A column per moved thing; above the AUROC (0.5 is guessing), below the difference to SFT. The ring marks the
-    defaults."""
-    drawn = measured[measured.quantity.isin(DRAWN)].reset_index(drop=True)
+    """A row per setting, the defaults first and black: PTR minus SFT and, where there is a truth to tell, the AUROC of
+    PTR's score (0.5 is guessing)."""
+    settings = pd.concat([part for _, part in _settings(measured)])
+    drawn = settings[settings.quantity.isin(DRAWN)].reset_index(drop=True)
     scale = drawn.quantity.map({name: factor for name, (_, _, factor) in DRAWN.items()})
-    drawn = drawn.assign(**{name: scale * drawn[name] for name in ("estimate", "low", "high")})
-    moved, quantities = list(dict.fromkeys(drawn.moved)), [name for name in DRAWN if name in set(drawn.quantity)]
-    figure, panels = plt.subplots(len(quantities), len(moved), figsize=(5.8, 2.0 * len(quantities) + 0.4),
-                                  squeeze=False, sharey="row", sharex="col")
-    for row, quantity in zip(panels, quantities, strict=True):
+    drawn = drawn.assign(row=drawn.words.map({words: row for row, words in enumerate(drawn.words.unique())}),
+                         **{name: scale * drawn[name] for name in ("estimate", "low", "high")})
+    rows = drawn.drop_duplicates("row")
+    quantities = [name for name in DRAWN if name in set(drawn.quantity)]
+    figure, panels = plt.subplots(1, len(quantities), figsize=(5.8, 0.24 * len(rows) + 0.8), squeeze=False, sharey=True)
+    for axes, quantity in zip(panels[0], quantities, strict=True):
         label, reference, _ = DRAWN[quantity]
-        for axes, key in zip(row, moved, strict=True):
-            line = drawn[(drawn.moved == key) & (drawn.quantity == quantity)]
+        part = drawn[drawn.quantity == quantity]
+        for line, colour in ((part[part.method == RULE], "black"), (part[part.method != RULE], "blue")):
             errors = np.stack([line.estimate - line.low, line.high - line.estimate]).clip(0)
-            axes.axhline(reference, color=COLOURS["grey"], linewidth=0.8)
-            axes.errorbar(line.value, line.estimate, yerr=errors, fmt="o-", color=COLOURS["blue"], markersize=4,
-                          capsize=2, linewidth=1.2)
-            default = line[line.method == RULE]
-            axes.plot(default.value, default.estimate, "o", markersize=9, fillstyle="none", color=COLOURS["black"])
-            values = sorted(set(drawn[drawn.moved == key].value))
-            axes.set(xscale="log", xlim=(values[0] / 1.5, values[-1] * 1.5))
-            axes.set_xticks(values, [f"{value:g}" for value in values])
-            axes.minorticks_off()
-        row[0].set_ylabel(label)
-    for axes, key in zip(panels[-1], moved, strict=True):
-        axes.set_xlabel(MOVED[key][1], fontsize=8)
+            axes.errorbar(line.estimate, line.row, xerr=errors, fmt="o", color=COLOURS[colour], markersize=4, capsize=2,
+                          linewidth=1.2)
+        axes.axvline(reference, color=COLOURS["grey"], linewidth=0.8)
+        for above, below in zip(rows.itertuples(), rows[1:].itertuples(), strict=False):
+            if above.moved != below.moved or above.method == RULE:
+                axes.axhline(below.row - 0.5, color=COLOURS["grey"], linewidth=0.4, alpha=0.6)
+        axes.grid(axis="y", visible=False)
+        axes.set(xlabel=label, yticks=rows.row, yticklabels=rows.words, ylim=(len(rows) - 0.5, -0.5))
     return figure, drawn
 
 
@@ -218,8 +218,8 @@ def _listed(words: Sequence[str]) -> str:
 def introduction(stored: Sequence[StoredRun]) -> str:
     """Markdown: how many runs the section shows, what they cost and what the defaults are."""
     config: RunConfig = next((run for run in stored if run.setting.method == RULE), stored[0]).setting.config
-    defaults = ", ".join(MOVED[moved][2].format(attrgetter(MOVED[moved][0])(config))
-                         for moved in dict.fromkeys(place.moved for place in places(stored)))
+    defaults = ", ".join(MOVED[moved][1].format(attrgetter(MOVED[moved][0])(config))
+                         for moved in dict.fromkeys(place.moved for place in places(stored)) if moved != "everything")
     seeds = {len({run.setting.config.seed for run in stored if run.setting.method == method})
              for method in {run.setting.method for run in stored}}
     number = f"{min(seeds)} to {max(seeds)}" if len(seeds) > 1 else str(max(seeds))
@@ -227,3 +227,19 @@ def introduction(stored: Sequence[StoredRun]) -> str:
     words = (f"{len(stored)} runs, {number} training seed{'s' if max(seeds) > 1 else ''}, {minutes:.0f} min of "
              f"training in all. The defaults: {defaults}.")
     return words + (" **With one training seed, intervals cover the choice of scenes only.**" if 1 in seeds else "")
+
+
+def as_first_run(first: Sequence[StoredRun], again: Sequence[StoredRun], method: str) -> str:
+    """A sentence of Markdown: PTR minus SFT in a setting whose ``first`` runs had another start policy and a fault of
+    ours, beside the runs made ``again`` without, of which ``method`` is PTR's."""
+    before, after = _gain(first, RULE), _gain(again, method)
+    words = next(place.words for place in places(again) if place.method == method)
+    return (f"{words[0].upper()}{words[1:]} was first run from another start policy, whose weights were not kept, and "
+            f"with a fault of ours: PTR is {before.text(100, sign=True)} points from SFT there, "
+            f"{after.text(100, sign=True)} here.")
+
+
+def _gain(stored: Sequence[StoredRun], method: str) -> Interval:
+    episodes, baseline = episodes_frame(stored), method.replace(RULE, BASELINE, 1)
+    (corruption,) = episodes[episodes.method == method].corruption.unique()
+    return compare(episodes, {(method, corruption): 1.0, (baseline, corruption): -1.0})

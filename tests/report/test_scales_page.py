@@ -113,6 +113,8 @@ def test_the_numbers_are_those_of_the_runs(tiny_book):
     assert table.setting.tolist()[0] == "the defaults" and table.setting.is_unique and len(table) == 3
     assert table.against.tolist() == ["SFT, the same", "SFT, the same", "SFT, the defaults"]
     _, drawn = scales.chart(measured.reset_index())
-    assert set(zip(drawn.moved, drawn.value, strict=True)) == {("demonstrations", 4.0), ("demonstrations", 8.0),
-                                                               ("offset", 4.0), ("offset", 16.0)}
+    assert drawn[drawn.quantity == "difference"].words.tolist() == table.setting.tolist()
+    shown = drawn.set_index(["words", "quantity"]).estimate
+    assert shown["Δ = 4", "difference"] == pytest.approx(100 * measured.estimate["Δ = 4", "difference"])
+    assert shown["Δ = 4", "auroc"] == pytest.approx(measured.estimate["Δ = 4", "auroc"])
     assert "5 runs, 1 training seed," in scales.introduction(stored)
