@@ -116,6 +116,9 @@ def test_the_readmes_sentence_on_what_the_truth_wins_holds():
         behind, words = _gain(episodes, mine, ceiling, "combined")
         assert f"{100 * share.estimate:.0f} % [{100 * share.low:.0f}, {100 * share.high:.0f}]" in said
         assert behind.low < 0 < behind.high and words in said
+    hard = results.episodes_frame([*results.runs_of("tabletop_hard"), *results.runs_of("tabletop_hard_bounds")])
+    behind, words = _gain(hard, rule.WIDER, "bounded_oracle_wide", "combined")
+    assert behind.high < 0 and words in said
 
 
 def test_the_readmes_sentence_on_training_from_scratch_holds():
