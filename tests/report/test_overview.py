@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ptrlib.report import REPOSITORY, claim, kitchen, mended, operators, overview, results, rule, speed, start
+from ptrlib.report import REPOSITORY, claim, kitchen, mended, operators, overview, results, rule, scales, speed, start
 from ptrlib.report.statistics import wilson_interval
 
 
@@ -119,6 +119,15 @@ def test_the_readmes_sentence_on_what_the_truth_wins_holds():
     hard = results.episodes_frame([*results.runs_of("tabletop_hard"), *results.runs_of("tabletop_hard_bounds")])
     behind, words = _gain(hard, rule.WIDER, "bounded_oracle_wide", "combined")
     assert behind.high < 0 and words in said
+
+
+def test_the_readmes_sentence_on_what_was_moved_holds():
+    stored = {run.name: run for name in ("tabletop_scale", "tabletop_capacity") for run in results.runs_of(name)}
+    measured = scales.measure(list(stored.values())).drop_duplicates(["words", "quantity"]).set_index("quantity")
+    text = " ".join((REPOSITORY / "README.md").read_text().split())
+    assert "in the default setting and in ten changes" in text and len(measured.loc["difference"]) == 11
+    assert (measured.loc["difference"].high < 0).all()
+    assert (measured.loc["auroc"].low <= 0.5).all() and "in none of them is its score shown to tell" in text
 
 
 def test_the_readmes_sentence_on_training_from_scratch_holds():

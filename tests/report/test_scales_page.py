@@ -30,7 +30,7 @@ def of_manifest(**changes: dict[str, object]) -> list[StoredRun]:
 
 def test_the_manifest_moves_one_thing_at_a_time_against_the_right_sft():
     stored = [StoredRun(setting, Path("nowhere"))
-              for name in ("tabletop_scale", "tabletop_capacity", "tabletop_target_size")
+              for name in ("tabletop_scale", "tabletop_capacity", "tabletop_target_size", "tabletop_large")
               for setting in runs.load_manifest(REPOSITORY / f"experiments/{name}.yaml").settings]
     found = {(place.moved, place.value): place for place in scales.places(stored)}
     assert {moved for moved, _ in found} == set(scales.MOVED)
@@ -46,10 +46,11 @@ def test_the_manifest_moves_one_thing_at_a_time_against_the_right_sft():
                                     "network.target_size")
                    if key != scales.MOVED[place.moved][0].replace("pixels", "size")
                    and override(one, {key: _value(other, key)}) != one}
-        assert not changed, (place, changed)
+        at_once = {"data.episodes_per_task", "ptr.queue_negatives", "network.width"} - {scales.MOVED["everything"][0]}
+        assert changed == (at_once if (place.moved, other != one) == ("everything", True) else set()), (place, changed)
         assert configs[place.baseline].ptr.optimization.steps == other.ptr.optimization.steps
         assert configs[place.baseline].initial_policy == other.initial_policy
-        assert (other.initial_policy != one.initial_policy) == (place.moved == "width" and other != one)
+        assert (other.initial_policy != one.initial_policy) == (place.moved in ("width", "everything") and other != one)
 
 
 def _value(config: RunConfig, key: str) -> object:
@@ -118,3 +119,9 @@ def test_the_numbers_are_those_of_the_runs(tiny_book):
     assert shown["Δ = 4", "difference"] == pytest.approx(100 * measured.estimate["Δ = 4", "difference"])
     assert shown["Δ = 4", "auroc"] == pytest.approx(measured.estimate["Δ = 4", "auroc"])
     assert "5 runs, 1 training seed," in scales.introduction(stored)
+    first = [run for run in stored if "@" not in run.setting.method]
+    told = scales.as_first_run(first, stored, "ptr@demonstrations=8")
+    assert told.startswith("8 demonstrations a task was first run from another start policy")
+    before, after = (results.compare(episodes, {(f"ptr{moved}", "combined"): 1.0, (f"sft{moved}", "combined"): -1.0})
+                     for moved in ("", "@demonstrations=8"))
+    assert f"PTR is {before.text(100, sign=True)} points from SFT there, {after.text(100, sign=True)} here." in told

@@ -29,14 +29,14 @@ def test_without_its_runs_nothing_is_said_about_a_start_policy():
 
 def test_runs_say_which_faults_they_have():
     kinds = {manifest: mended.note(results.runs_of(manifest)) for manifest in (
-        mended.FIRST, "tabletop_hard", "tabletop_scale", "libero_corruption", "libero_robocasa_generalist",
-        "tabletop_start")}
-    assert "in 150 of the 150 runs shown here PTR's hard negatives" in kinds[mended.FIRST]
-    assert "in 40 of the 60 runs shown here PTR's hard negatives" in kinds["tabletop_scale"]
-    assert "shift_targets" not in kinds["tabletop_scale"]
+        mended.FIRST, "tabletop_hard", "tabletop_scale", "tabletop_width_first", "libero_corruption",
+        "libero_robocasa_generalist", "tabletop_start")}
+    assert "in 185 of the 185 runs shown here PTR's hard negatives" in kinds[mended.FIRST]
+    assert "in 5 of the 10 runs shown here PTR's hard negatives" in kinds["tabletop_width_first"]
+    assert "shift_targets" not in kinds["tabletop_width_first"]
     assert "true_tasks" in kinds["libero_corruption"] and "shift_targets" in kinds["libero_corruption"]
     assert "true_tasks" not in kinds["libero_robocasa_generalist"]  # clean data
-    assert kinds["tabletop_hard"] == kinds["tabletop_start"] == ""
+    assert kinds["tabletop_hard"] == kinds["tabletop_start"] == kinds["tabletop_scale"] == ""
 
 
 def test_runs_that_are_mended_in_nothing_differ_in_nothing(monkeypatch):
