@@ -28,7 +28,7 @@ from ptrlib.report.results import (
     metrics_frame,
     provenance_frame,
 )
-from ptrlib.report.statistics import SHARE, Interval, mean_over_runs
+from ptrlib.report.statistics import SHARE, Interval, mean_over_runs, wilson_interval
 from ptrlib.report.verdicts import answer, scope
 
 # What is moved, in the manifest's words: where the configuration has it, and a value in words.
@@ -94,7 +94,7 @@ def _moved(name: str) -> str:
 def measure(stored: Sequence[StoredRun]) -> pd.DataFrame:
     """A row per setting and ``quantity``: moved, value, method, baseline, words, estimate, low, high, count.
 
-    ``difference`` is PTR's success minus SFT's on the same scenes (a proportion), ``change`` how much more that is than
+    ``sft`` is SFT's success, ``difference`` PTR's minus SFT's on the same scenes (a proportion), ``change`` how much more that is than
     with the defaults, each over the training seeds that all it compares have; ``auroc`` the chance that PTR's score
     puts an untouched training chunk above a corrupted one, of those with a consequence; ``accuracy`` the share of
     chunks identified over the last tenth of training, ``candidates`` |Y| there (from T = log p(0) + log|Y|).
@@ -111,6 +111,8 @@ def measure(stored: Sequence[StoredRun]) -> pd.DataFrame:
 def _measured(place: Place, episodes: pd.DataFrame, weights: pd.DataFrame, metrics: pd.DataFrame
               ) -> Iterator[tuple[str, Interval]]:
     (corruption,) = episodes[episodes.method == place.method].corruption.unique()
+    of_sft = episodes[episodes.method == place.baseline].success
+    yield "sft", wilson_interval(int(of_sft.sum()), len(of_sft))
     terms = Counter({(place.method, corruption): 1.0, (place.baseline, corruption): -1.0})
     yield "difference", compare(episodes, terms)
     if place.method != RULE and {RULE, BASELINE} <= set(episodes.method):
@@ -162,7 +164,7 @@ def table(measured: pd.DataFrame) -> pd.DataFrame:
             "setting": words, "against": "SFT, the same" if part.baseline.iloc[0] != BASELINE or words == DEFAULTS
             else "SFT, the defaults",
             "runs": cells["accuracy"].count, "scenes": cells["difference"].count,
-            "PTR − SFT (points)": cells["difference"].text(100, sign=True),
+            "SFT (%)": cells["sft"].text(100), "PTR − SFT (points)": cells["difference"].text(100, sign=True),
             "more than with the defaults": cells["change"].text(100, sign=True) if "change" in cells else "–",
             "chunks": told.count if told else "–", "AUROC": told.text(digits=2) if told else "–",
             "identified (%)": cells["accuracy"].text(100), "of candidates": f"{cells['candidates'].estimate:.0f}"})

@@ -128,6 +128,12 @@ def test_the_readmes_sentence_on_what_was_moved_holds():
     assert "in the default setting and in ten changes" in text and len(measured.loc["difference"]) == 11
     assert (measured.loc["difference"].high < 0).all()
     assert (measured.loc["auroc"].low <= 0.5).all() and "in none of them is its score shown to tell" in text
+    large = scales.measure(list({**stored, **{run.name: run for run in results.runs_of("tabletop_large")}}.values()))
+    told = large[large.words == "everything larger at once"].set_index("quantity")
+    gain, score = told.loc["difference"], told.loc["auroc"]
+    assert score.low > 0.5 and f"(AUROC {score.estimate:.2f} [{score.low:.2f}, {score.high:.2f}])" in text
+    assert gain.high < 0 and f"{100 * gain.estimate:.1f} points [{100 * gain.low:.1f}, {100 * gain.high:.1f}]" in text
+    assert f"hardly harms there ({100 * told.estimate['sft']:.1f} %)" in text
 
 
 def test_the_readmes_sentence_on_training_from_scratch_holds():

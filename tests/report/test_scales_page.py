@@ -100,6 +100,8 @@ def test_the_numbers_are_those_of_the_runs(tiny_book):
     large = measured.loc["8 demonstrations a task"]
     assert large.estimate["difference"] == pytest.approx(rate["ptr@demonstrations=8"] - rate["sft@demonstrations=8"])
     assert measured.estimate["Δ = 4", "difference"] == pytest.approx(rate["ptr@offset=4"] - rate["sft"])
+    assert measured.estimate["Δ = 4", "sft"] == pytest.approx(rate["sft"])
+    assert large.estimate["sft"] == pytest.approx(rate["sft@demonstrations=8"])
     assert large.estimate["change"] == pytest.approx(large.estimate["difference"] - (rate["ptr"] - rate["sft"]))
     assert measured.estimate["Δ = 4", "change"] == pytest.approx(rate["ptr@offset=4"] - rate["ptr"])
     last = metrics[(metrics.method == "ptr@offset=4") & (metrics.step == metrics.step.max())].iloc[0]
