@@ -94,10 +94,11 @@ def _moved(name: str) -> str:
 def measure(stored: Sequence[StoredRun]) -> pd.DataFrame:
     """A row per setting and ``quantity``: moved, value, method, baseline, words, estimate, low, high, count.
 
-    ``sft`` is SFT's success, ``difference`` PTR's minus SFT's on the same scenes (a proportion), ``change`` how much more that is than
-    with the defaults, each over the training seeds that all it compares have; ``auroc`` the chance that PTR's score
-    puts an untouched training chunk above a corrupted one, of those with a consequence; ``accuracy`` the share of
-    chunks identified over the last tenth of training, ``candidates`` |Y| there (from T = log p(0) + log|Y|).
+    ``sft`` is SFT's success, ``difference`` PTR's minus SFT's on the same scenes (a proportion), ``change`` how much
+    more that is than with the defaults, each over the training seeds that all it compares have; ``auroc`` the chance
+    that PTR's score puts an untouched training chunk above a corrupted one, of those with a consequence; ``accuracy``
+    the share of chunks identified over the last tenth of training, ``candidates`` |Y| there (from T = log p(0) +
+    log|Y|).
     """
     episodes, weights, metrics = episodes_frame(stored), last_weights_frame(stored), metrics_frame(stored)
     rows = []

@@ -59,7 +59,7 @@ def test_every_setting_that_was_made_again_stands_beside_its_first_runs():
     assert row["first"] == pytest.approx(100 * first.success.mean())
     assert row["mended"] == pytest.approx(100 * again.success.mean())
     assert row.change == pytest.approx(row["mended"] - row["first"]) and row.low <= row.change <= row.high
-    assert row.n == len(again) == 2000 and len(settings) == 30
+    assert row.n == len(again) == 2000 and len(settings) == 37
     shown = mended.as_text(settings.reset_index()).set_index("method").loc["PTR (hard)"]
     assert shown["mended (%)"] == f"{row['mended']:.1f}"
     assert shown["change (points)"] == f"{row.change:+.1f} [{row.low:.1f}, {row.high:.1f}]"
