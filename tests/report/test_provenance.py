@@ -54,5 +54,5 @@ def test_a_manifest_without_runs_is_answered(tmp_path):
     manifest = write_manifest(tmp_path, seeds=[0])
     with pytest.raises(ValueError, match="has no trained run of .*; make some with: ptrlib run experiments/NAME.yaml"):
         provenance.every_run([str(manifest)], tmp_path / "runs")
-    with pytest.raises(ValueError, match="nowhere.yaml: no such manifest; there are: libero_corruption"):
+    with pytest.raises(ValueError, match="nowhere.yaml: no such manifest; there are: libero_bounds, libero_corruption"):
         provenance.every_run(["nowhere"])
