@@ -94,7 +94,7 @@ notebook: $(READY) ## run one notebook with other parameters: make notebook NB=r
 runs: $(READY) ## train and evaluate what the manifests in experiments/ ask for and is not stored yet
 	$(BIN)/ptrlib run $(MANIFESTS)
 
-demos: $(SIMULATORS) ## record the LIBERO and RoboCasa demonstrations that the stored runs were trained on
+demos: $(SIMULATORS) ## record the LIBERO and RoboCasa demonstrations that the manifests ask for
 	$(BIN)/ptrlib demos --suite libero_spatial --episodes 10 --seed 1 --out data/libero_pretrain
 	$(BIN)/ptrlib demos --suite libero_spatial --episodes 50 --seed 0 --out data/libero
 	$(BIN)/ptrlib demos --world robocasa --suite robocasa_six --episodes 40 --seed 1 --styles precise noisy recovery --out data/robocasa_pretrain
@@ -103,6 +103,8 @@ demos: $(SIMULATORS) ## record the LIBERO and RoboCasa demonstrations that the s
 	$(BIN)/ptrlib demos --world robocasa --suite robocasa_six --episodes 30 --seed 0 --styles precise --out data/robocasa_precise
 	$(BIN)/ptrlib demos --world robocasa --suite robocasa_passing --episodes 12 --seed 1 --styles precise noisy recovery --out data/robocasa_pretrain
 	$(BIN)/ptrlib demos --world robocasa --suite robocasa_passing --episodes 10 --seed 0 --out data/robocasa
+	$(BIN)/ptrlib demos --world robocasa --suite robocasa_passing --episodes 30 --seed 1 --styles precise --out data/robocasa_pretrain_precise
+	$(BIN)/ptrlib demos --world robocasa --suite robocasa_passing --episodes 20 --seed 0 --styles precise --out data/robocasa_precise
 
 bench: $(READY) ## what a step of PTR costs, and how fast each stage is: measures what the speed page shows
 	$(BIN)/python experiments/bench/speed.py
