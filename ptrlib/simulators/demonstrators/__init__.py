@@ -47,11 +47,12 @@ def demonstrate(simulator, style: str, seed: int, max_steps: int | None = None) 
     """Actions (d_a,) that solve the task; the caller steps the simulator with each before asking for the next.
 
     Ends at the first success, when every plan has been tried, or after ``max_steps`` (the simulator's time
-    limit by default).
+    limit by default). A demonstrator that knows no way from the start on stays put for one action: an attempt
+    without any could not be kept.
     """
     demonstrator = demonstrator_for(simulator, style, seed)
-    for _ in range(simulator.time_limit if max_steps is None else max_steps):
+    for step in range(simulator.time_limit if max_steps is None else max_steps):
         action = demonstrator.act()
-        if simulator.success() or demonstrator.finished:
+        if step and (simulator.success() or demonstrator.finished):
             return
         yield action
