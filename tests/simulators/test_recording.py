@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -12,20 +13,25 @@ import pytest
 
 from ptrlib.cli import main
 from ptrlib.data.errors import DataError
-from ptrlib.data.hdf5 import write_episodes
+from ptrlib.data.hdf5 import EpisodeWriter, write_episodes
 from ptrlib.data.reading import read_episodes
+from ptrlib.errors import Stopped
+from ptrlib.simulators import demonstrators
 from ptrlib.simulators import recording as module
-from ptrlib.simulators.protocol import TaskSpec
+from ptrlib.simulators.demonstrators.controller import PoseTracker
+from ptrlib.simulators.demonstrators.scripted import ScriptedDemonstrator
+from ptrlib.simulators.demonstrators.styles import STYLES
+from ptrlib.simulators.protocol import Observation, TaskSpec
 from ptrlib.simulators.recording import Recording, is_recorded, record_task
 from tests.factories import tiny_episode, tiny_episodes
 from tests.simulators.conftest import SUITE, TASK
 
-STYLES = ("precise", "recovery")
+TWO = ("precise", "recovery")
 
 
 @pytest.fixture(scope="module")
 def recording(libero):
-    return Recording("libero", SUITE, episodes=2, styles=STYLES, seed=0, image_size=64, images=False)
+    return Recording("libero", SUITE, episodes=2, styles=TWO, seed=0, image_size=64, images=False)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +57,7 @@ def test_a_file_holds_successful_episodes_in_the_styles_asked_for(simulator, rec
     file, reports = recorded
     episodes = read_episodes(file)
     assert file.name == f"{simulator.task.name}_demo.hdf5"
-    assert [episode.operator for episode in episodes] == list(STYLES)
+    assert [episode.operator for episode in episodes] == list(TWO)
     assert sum(reports) == 2 and all(episode.success for episode in episodes)
     for episode in episodes:
         assert episode.instruction == simulator.task.instruction and episode.embodiment == "libero"
@@ -152,7 +158,7 @@ def test_a_demonstrator_that_never_succeeds_ends_the_recording(simulator, record
 def test_workers_record_the_same_file_and_finished_files_are_left_alone(libero, recorded, tmp_path):
     from ptrlib.simulators.recording import record
 
-    settings = {"suite": SUITE, "styles": STYLES, "out": tmp_path, "seed": 0, "tasks": [TASK],
+    settings = {"suite": SUITE, "styles": TWO, "out": tmp_path, "seed": 0, "tasks": [TASK],
                 "image_size": 64, "images": False}
     [file] = record(episodes=2, workers=2, **settings)
     assert contents(file) == contents(recorded[0])
@@ -197,7 +203,7 @@ def interrupted(recording, out, episodes):
 @pytest.fixture
 def made_up(monkeypatch):
     monkeypatch.setattr(module, "record_episode", made_up_episode)
-    return Recording("libero", SUITE, 6, STYLES, 0, 64, True)
+    return Recording("libero", SUITE, 6, TWO, 0, 64, True)
 
 
 @pytest.mark.parametrize("episodes", [4, 6, 9])
@@ -223,6 +229,42 @@ def test_an_interrupted_recording_does_not_go_on_with_other_settings(made_up, tm
     assert len(read_episodes(made_up.file(tmp_path, MadeUp.task))) == 6
 
 
+class Still(MadeUp):
+    """A simulator in which nothing moves and nothing succeeds."""
+
+    suite, embodiment, time_limit = SUITE, "libero", 20
+
+    def reset(self, *, init_state=None, seed=None):
+        pass
+
+    def observe(self, images):
+        return Observation({}, np.zeros(8, np.float32))
+
+    def simulator_state(self):
+        return np.zeros(3)
+
+    def recorded_extras(self):
+        return {}
+
+    def step(self, action):
+        return False
+
+    def success(self):
+        return False
+
+
+def test_a_demonstrator_that_knows_no_way_from_the_start_makes_a_failed_attempt(tmp_path, monkeypatch):
+    scene = SimpleNamespace(grip_position=np.zeros(3), grip_rotation=np.eye(3))
+    monkeypatch.setattr(demonstrators, "demonstrator_for", lambda simulator, style, seed: ScriptedDemonstrator(
+        scene, PoseTracker(), STYLES["precise"], np.random.default_rng(seed), lambda: iter(())))
+    recording, reports = Recording("libero", SUITE, 1, ("precise",), 0, 64, False), []
+    with pytest.raises(Stopped, match="failed in 10 scenes for episode 0"):
+        record_task(Still(), recording, tmp_path, reports.append)
+    assert reports == [False] * 10
+    kept = EpisodeWriter(recording.failures(tmp_path, Still.task), {}, settings=module._of_an_episode(recording))
+    assert len(kept) == 10
+
+
 @pytest.mark.parametrize(("told", "sentence"), [
     (None, r"task_demo\.hdf5 is cut short; copy or record it again"),
     ("{broken", "does not say with which settings it was recorded; choose another folder or delete it"),
@@ -234,7 +276,7 @@ def test_a_file_in_the_way_that_is_none_of_ours_is_named(told, sentence, tmp_pat
     else:
         write_episodes(file, tiny_episodes(1, 5, 4), {"recording": told})
     with pytest.raises(DataError, match=sentence):
-        is_recorded(Recording("libero", SUITE, 2, STYLES, 0, 64, False), file)
+        is_recorded(Recording("libero", SUITE, 2, TWO, 0, 64, False), file)
 
 
 @pytest.mark.parametrize(("world", "words", "sentence"), [
