@@ -28,7 +28,7 @@ class PolicyAgent:
     """Predicts chunks and hands out their first ``execute_steps`` actions.
 
     A *slot* is one simulator. Belief tokens recur from chunk to chunk within an episode: z_{t+1} is made
-    from the predicted chunk, as no recorded one exists at inference.
+    from what is executed of the predicted chunk, as no recorded one exists at inference.
 
     Raises:
         ValueError: ``execute_steps`` is not 1 or more, or more than the policy predicts at a time.
@@ -82,7 +82,9 @@ class PolicyAgent:
         noise = torch.stack([torch.randn(base.chunk_length, base.action_dim, generator=slot.generator)
                              for slot in slots])
         mask = torch.from_numpy(np.stack([slot.embodiment.action_mask for slot in slots]))
-        actions, hidden = saved.policy.head.sample(context, state, mask, noise, base.denoising_steps)
+        remembers = saved.tokenizer is not None and not saved.config.data.belief_foresight
+        actions, hidden = saved.policy.head.sample(context, state, mask, noise, base.denoising_steps,
+                                                   self.execute_steps if remembers else None)
         self._recur(slots, actions, hidden)
         unified = saved.statistics.restore_actions(actions[:, :self.execute_steps].numpy())
         return [slot.embodiment.from_unified_action(chunk) for slot, chunk in zip(slots, unified, strict=True)]
@@ -91,6 +93,8 @@ class PolicyAgent:
         if self.saved.tokenizer is None:
             return
         steps = torch.ones(actions.shape[:2], dtype=torch.bool)
+        if not self.saved.config.data.belief_foresight:
+            steps[:, self.execute_steps:] = False
         tokens = self.saved.tokenizer(hidden, self.saved.policy.action_tokens(actions), steps).tokens
         for slot, belief in zip(slots, tokens, strict=True):
             slot.belief = belief

@@ -161,6 +161,7 @@ class DataConfig:
     random_shift: int = 2  # pixels of translation augmentation; 0 for none
     shift_targets: bool = False  # True: a chunk's consequence is shifted like its observation, which gives it away
     true_tasks: bool = False  # True: hard negatives of a mislabelled chunk come from its true task, which nobody knows
+    belief_foresight: bool = False  # True: belief tokens also hold recorded steps that the next chunk is to predict
     held_out_fraction: float = 0.1  # episodes on which scores are logged but nothing is learned
     corruption: str = "none"  # "none" | "action_noise" | "truncation" | "label_noise" | "combined"
     noise_sigma: float = 0.1  # in the units of the recorded action, which LIBERO and RoboCasa bring into [-1, 1]
@@ -262,7 +263,7 @@ ADDED_LATER = ("network.token_size", "network.fusion", "ranks", "crossfit.record
                "data.further_paths", "data.cameras", "network.target_size", "data.state_column", "data.action_column",
                "data.operators", "gradient_clip")
 # Likewise, but the default is better than what those runs had, and their manifests say that they had it.
-MENDED_LATER = {"data.shift_targets": True, "data.true_tasks": True}
+MENDED_LATER = {"data.shift_targets": True, "data.true_tasks": True, "data.belief_foresight": True}
 LOOKING_BACK = ("ptr", "random", "ptr_neutral")  # the rules that look at what followed a chunk while they learn
 
 
@@ -294,11 +295,14 @@ def _defaults() -> dict[str, Any]:
 
 
 def touched(config: RunConfig) -> set[str]:
-    """Those of ``MENDED_LATER`` that make a difference: only PTR and its controls look at the consequence."""
+    """Those of ``MENDED_LATER`` that make a difference: only PTR and its controls look at the consequence, and belief
+    tokens hold what the next chunk is to predict only where the chunks of a segment overlap."""
     data, looks = config.data, config.credit in LOOKING_BACK
+    overlap = data.segment_chunks > 1 and data.chunk_stride < config.ptr.base_policy.chunk_length
     return {key for key, matters in {
         "data.shift_targets": looks and data.random_shift > 0,
-        "data.true_tasks": looks and data.corruption in ("label_noise", "combined")}.items() if matters}
+        "data.true_tasks": looks and data.corruption in ("label_noise", "combined"),
+        "data.belief_foresight": config.network.use_belief and overlap}.items() if matters}
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -18,7 +18,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -110,7 +110,15 @@ class Learner(nn.Module):
                                              inputs.learn_mask, inputs.noise, inputs.times)
         if self.tokenizer is None:
             return context, head, None
-        return context, head, self.tokenizer(head.hidden, inputs.action_tokens, inputs.step_mask)
+        return context, head, self.tokenizer(head.hidden, inputs.action_tokens, self._executed(inputs).step_mask)
+
+    def _executed(self, inputs: _Inputs) -> _Inputs:
+        """``inputs`` without the steps that are not over when the next chunk of a segment begins: that chunk is to
+        predict them, so its belief tokens must not hold them."""
+        if self.config.data.belief_foresight:
+            return inputs
+        over = torch.arange(inputs.step_mask.shape[1], device=inputs.state.device) < self.config.data.chunk_stride
+        return replace(inputs, step_mask=inputs.step_mask & over, learn_mask=inputs.learn_mask & over)
 
     def _beliefs(self, inputs: _Inputs, present: Tensor) -> Tensor:
         """The belief tokens z_t (B, M, d) that enter each of the chunks ``present`` (S, N): z_{t_0} in the first of
@@ -125,7 +133,7 @@ class Learner(nn.Module):
             for n, following in enumerate(present.T[1:]):
                 before, after = place[following, n], place[following, n + 1]
                 if len(after):
-                    _, _, belief = self._chunks(inputs.of(before), tokens[before])
+                    _, _, belief = self._chunks(self._executed(inputs.of(before)), tokens[before])
                     assert belief is not None
                     tokens[after] = belief.tokens
         first = torch.zeros(len(tokens), 1, 1, dtype=torch.bool, device=present.device)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from ptrlib.agent import PolicyAgent
+from ptrlib.config import override
 from ptrlib.data.images import area_average
 from ptrlib.policy.action_space import EMBODIMENTS
 from ptrlib.policy.instruction import hash_words
@@ -27,9 +30,13 @@ def saved() -> SavedPolicy:
                        ("libero",))
 
 
+@pytest.mark.parametrize("foresight", [False, True])
 @torch.no_grad()
-def test_two_chunks_of_an_episode_are_what_the_formulas_give(saved):
-    """State normalised, noise drawn anew, raw actions, and the belief tokens of the first chunk in the second."""
+def test_two_chunks_of_an_episode_are_what_the_formulas_give(saved, foresight):
+    """State normalised, noise drawn anew, raw actions, and the belief tokens of what was executed of the first chunk in
+    the second; of all of it where the policy has learned from such tokens."""
+    saved = replace(saved, config=override(saved.config, {"data.belief_foresight": foresight}))
+    executed = saved.config.ptr.base_policy.chunk_length if foresight else 5
     rng, robot = np.random.default_rng(0), EMBODIMENTS["libero"]
     seen = [Observation({"agentview": rng.integers(0, 256, (64, 64, 3), dtype=np.uint8),
                          "eye_in_hand": rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)},
@@ -48,11 +55,12 @@ def test_two_chunks_of_an_episode_are_what_the_formulas_give(saved):
                                        tokens)
         noise = torch.randn(base.chunk_length, base.action_dim, generator=generator)[None]
         actions, hidden = policy.head.sample(context, torch.from_numpy(state)[None],
-                                             torch.from_numpy(robot.action_mask)[None], noise, base.denoising_steps)
+                                             torch.from_numpy(robot.action_mask)[None], noise, base.denoising_steps,
+                                             executed)
         raw = robot.from_unified_action(saved.statistics.restore_actions(actions[0, :5].numpy()))
         np.testing.assert_allclose(chunk, raw, rtol=1e-5, atol=1e-6)
-        tokens = saved.tokenizer(hidden, policy.action_tokens(actions), torch.ones(1, base.chunk_length,
-                                                                                   dtype=torch.bool)).tokens
+        over = torch.arange(base.chunk_length)[None] < executed
+        tokens = saved.tokenizer(hidden, policy.action_tokens(actions), over).tokens
     agent.begin(3, "open the drawer", 7)
     again = agent.act([(3, seen[1])])[0]  # without the first chunk: other belief tokens, other noise
     assert not np.allclose(again, acted[1])

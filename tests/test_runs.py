@@ -232,13 +232,17 @@ def test_a_mended_fault_renames_the_runs_that_it_touches_and_no_others():
     for fault, touched, untouched in (
             ("data.shift_targets", {"credit": "ptr"}, ({"credit": "sft"}, {"data.random_shift": 0})),
             ("data.true_tasks", {"credit": "random"} | corrupted,
-             ({"credit": "oracle"} | corrupted, {"credit": "ptr"}))):
+             ({"credit": "oracle"} | corrupted, {"credit": "ptr"})),
+            ("data.belief_foresight", {"credit": "sft"},
+             ({"network.use_belief": False}, {"data.chunk_stride": 16}, {"data.segment_chunks": 1}))):
         for changes, renamed in ((touched, True), *((changes, False) for changes in untouched)):
             config = override(RunConfig(), changes)
             assert (fingerprint(config) != fingerprint(override(config, {fault: True}))) is renamed
     older = to_dict(RunConfig())
-    del older["data"]["shift_targets"], older["data"]["true_tasks"]  # as in the folder of a run made before
-    assert stored(older) == override(RunConfig(), {"data.shift_targets": True, "data.true_tasks": True})
+    faults = ("shift_targets", "true_tasks", "belief_foresight")
+    for fault in faults:  # as in the folder of a run made before
+        del older["data"][fault]
+    assert stored(older) == override(RunConfig(), {f"data.{fault}": True for fault in faults})
 
 
 def test_changes_on_the_command_line_are_checked():

@@ -120,6 +120,26 @@ def test_belief_tokens_go_from_chunk_to_chunk_of_a_segment_and_nowhere_else(epis
     assert moved[0].all() and not moved[1:].any()
 
 
+@pytest.mark.parametrize("foresight", [False, True])
+def test_belief_tokens_hold_nothing_that_the_next_chunk_is_to_predict(episodes, foresight):
+    """Section 4.1: they "summarize pre-action interaction history"; the fault that older runs had is the other case."""
+    config = tiny_config(credit="sft", **{"data.segment_chunks": 2, "data.held_out_fraction": 0.0,
+                                          "data.belief_foresight": foresight})
+    trainer = Trainer(config, prepare_data(config, episodes))
+    while not (batch := trainer.sampler.next()).present[:2].all():
+        pass
+    stride = config.data.chunk_stride
+    assert (batch.starts[:, 1] - batch.starts[:, 0])[0] == stride < batch.actions.shape[2]
+    changed = replace(batch, actions=batch.actions.clone())
+    changed.actions[0, 0, stride:] += 1.0  # what chunk 1 predicts, and what follows
+    learner = trainer.learner
+    losses = [torch.zeros(batch.present.shape).masked_scatter_(
+        batch.present, learner.features(part, torch.Generator().manual_seed(0))[0].detach())
+        for part in (batch, changed)]
+    moved = losses[0] != losses[1]
+    assert moved[0].tolist() == [True, foresight] and not moved[1:].any()
+
+
 def test_the_gradient_of_a_step_is_as_long_as_the_configuration_allows(episodes):
     for limit in (0.01, math.inf):
         config = tiny_config(credit="sft", gradient_clip=limit)

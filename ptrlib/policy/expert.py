@@ -71,19 +71,28 @@ class ActionHead(nn.Module):
         raise NotImplementedError
 
     @torch.no_grad()
-    def sample(self, context: Context, state: Tensor, action_mask: Tensor, noise: Tensor,
-               steps: int) -> tuple[Tensor, Tensor]:
+    def sample(self, context: Context, state: Tensor, action_mask: Tensor, noise: Tensor, steps: int,
+               executed: int | None = None) -> tuple[Tensor, Tensor]:
         """From standard normal ``noise`` (B, L, 200), drawn by the caller so that a sample does not depend on
-        the batch it is in: actions (B, L, 200), exactly zero in unused slots, and hidden states (B, L, d)."""
+        the batch it is in: actions (B, L, 200), exactly zero in unused slots, and hidden states (B, L, d).
+
+        Hidden states are those of the last denoising step; with ``executed``, of the first so many actions alone, as
+        if the others had not been planned."""
         slots, memory = slots_in_use(action_mask), self.expert.remember(context)
         used = action_mask[:, slots]
+        asked: list[tuple[Tensor, Tensor]] = []
         step_mask = torch.ones(noise.shape[:2], dtype=torch.bool, device=noise.device)
 
         def predict(chunk: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
+            asked.append((chunk, time))
             return self.predict(chunk, time, state, used, slots, memory, context.mask, step_mask)
 
         chunk, hidden = self.denoised(noise[..., slots].masked_fill(~used[:, None], 0), predict, steps)
-        return torch.zeros_like(noise).index_copy_(2, slots, chunk), hidden
+        actions = torch.zeros_like(noise).index_copy_(2, slots, chunk)
+        if executed is not None:
+            step_mask = step_mask & (torch.arange(noise.shape[1], device=noise.device) < executed)
+            _, hidden = predict(*asked[-1])
+        return actions, hidden
 
     def draw(self, actions: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """What is random in the loss of chunks (B, L, 200): noise of that shape and times (B,)."""

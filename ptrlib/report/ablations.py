@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from ptrlib.report import published
 from ptrlib.report.charts import corruption_label, method_label, training_chart
-from ptrlib.report.results import compare, intervals
+from ptrlib.report.results import compare, intervals, success_rates
 from ptrlib.report.statistics import SHARE, Interval, effective_sample_size, mean_over_runs
 from ptrlib.report.verdicts import Verdict, answer, in_points, scope
 
@@ -44,15 +44,15 @@ def published_drops() -> pd.DataFrame:
     return (average - average.loc[ROWS["ptr"]]).rename({row: method for method, row in ROWS.items()})
 
 
-def differences(episodes: pd.DataFrame) -> pd.DataFrame:
-    """Paired difference of success to PTR, per method and corruption, as proportions, over the training seeds that both
-    have; no row without PTR, or without anything beside it."""
+def differences(episodes: pd.DataFrame, reference: str = "ptr") -> pd.DataFrame:
+    """Paired difference of success to ``reference``, per method and corruption, as proportions, over the training seeds
+    that both have; no row without it, or without anything beside it."""
     cells = episodes[["method", "corruption"]].drop_duplicates().itertuples(index=False)
-    with_ptr = (episodes.method == "ptr").any()
-    items = [(method, corruption) for method, corruption in cells if with_ptr and method != "ptr"]
+    there = (episodes.method == reference).any()
+    items = [(method, corruption) for method, corruption in cells if there and method != reference]
 
     def measure(method: str, corruption: str) -> Interval:
-        return compare(episodes, {(method, corruption): 1.0, ("ptr", corruption): -1.0})
+        return compare(episodes, {(method, corruption): 1.0, (reference, corruption): -1.0})
 
     return intervals(items, ("method", "corruption"), measure)
 
@@ -69,13 +69,10 @@ def beside_the_paper(measured: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, st
     return pd.concat([measured, pd.DataFrame(rows)], ignore_index=True), labels
 
 
-def table(rates: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
-    """Table 5, the paper's averages beside our rates (Wilson) and paired differences to PTR, all in percent.
-
-    Args:
-        rates: :func:`ptrlib.report.results.success_rates` of the runs.
-        measured: :func:`differences` of the same runs.
-    """
+def table(episodes: pd.DataFrame) -> pd.DataFrame:
+    """Table 5, the paper's averages beside our rates (Wilson) and paired differences to PTR and SFT, all in percent."""
+    rates = success_rates(episodes)
+    measured = {reference: differences(episodes, reference) for reference in ("ptr", "sft")}
     printed, drops = published.success(published.ABLATION), published_drops()
     rows = []
     for method in [name for name in (*ROWS, *REFERENCES) if name in set(rates.method)]:
@@ -87,7 +84,10 @@ def table(rates: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
         for corruption in rates.corruption.unique():
             row |= _ours(rates, measured, method, corruption)
         rows.append(row)
-    return pd.DataFrame(rows).fillna("")
+    shown = pd.DataFrame(rows).fillna("")
+    ours = [f"{words}: {corruption_label(corruption)}" for corruption in rates.corruption.unique()
+            for words in ("ours", *(f"minus {method_label(reference)}" for reference in measured))]
+    return shown[[*(name for name in shown if name not in ours), *(name for name in ours if name in shown)]]
 
 
 def _shown(method: str) -> str:
@@ -96,14 +96,16 @@ def _shown(method: str) -> str:
         ROWS.get(method, method_label(method))
 
 
-def _ours(rates: pd.DataFrame, measured: pd.DataFrame, method: str, corruption: str) -> dict[str, str]:
+def _ours(rates: pd.DataFrame, measured: dict[str, pd.DataFrame], method: str, corruption: str) -> dict[str, str]:
     name = corruption_label(corruption)
     found = {}
     for cell in rates[(rates.method == method) & (rates.corruption == corruption)].itertuples():
         found[f"ours: {name}"] = (f"{100 * cell.success:.1f} [{100 * cell.low:.1f}, {100 * cell.high:.1f}], "
                                   f"n = {cell.episodes}")
-    for cell in measured[(measured.method == method) & (measured.corruption == corruption)].itertuples():
-        found[f"minus PTR: {name}"] = Interval(cell.estimate, cell.low, cell.high, cell.count).text(100, sign=True)
+    for reference, told in measured.items():
+        for cell in told[(told.method == method) & (told.corruption == corruption)].itertuples():
+            found[f"minus {method_label(reference)}: {name}"] = Interval(
+                cell.estimate, cell.low, cell.high, cell.count).text(100, sign=True)
     return found
 
 

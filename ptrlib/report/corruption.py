@@ -16,7 +16,7 @@ import pandas as pd
 from ptrlib import runs
 from ptrlib.config import RunConfig
 from ptrlib.data.corruption import CORRUPTIONS
-from ptrlib.report import charts, published, results, statistics, verdicts
+from ptrlib.report import charts, kitchen, published, results, statistics, verdicts
 from ptrlib.report.charts import corruption_label, method_label
 from ptrlib.report.results import StoredRun
 from ptrlib.report.statistics import Interval
@@ -439,6 +439,20 @@ def auroc_table(groups: pd.DataFrame) -> pd.DataFrame:
         ["trained", "data", "chunks with"]).reset_index().drop(columns="trained")
 
 
+def auroc_note(groups: pd.DataFrame, method: str = "ptr") -> str:
+    """Markdown: where the score of ``method`` tells corrupted chunks, where that cannot be told, and where it has them
+    the wrong way round; empty where it was not judged."""
+    answers: dict[str, list[str]] = {"puts them below untouched ones": [], "cannot be told to do either": [],
+                                     "has it the wrong way round, **corrupted chunks above untouched ones**,": []}
+    below, neither, above = answers
+    for row in groups[groups.method == method].itertuples() if len(groups) else ():
+        where = f"{corruption_label(row.corruption)} {row.estimate:.3f} [{row.low:.3f}, {row.high:.3f}]"
+        within = "" if row.data == row.corruption else f" of {corruption_label(row.data)}"
+        answers[verdicts.answer(row.low - 0.5, row.high - 0.5, below, above, neither)].append(where + within)
+    told = [f"it {words} for {', '.join(places)}" for words, places in answers.items() if places]
+    return f"Of chunks with a corruption {method_label(method)}’s score says this: {'; '.join(told)}." if told else ""
+
+
 def held_out_groups(study: Study) -> pd.DataFrame:
     """Mean score (nats) of untouched chunks: of episodes trained on, and of held-out ones; a panel per kind of data."""
     chunks = study.weights.query("valid and not corrupted")
@@ -471,7 +485,8 @@ def reading_text(study: Study) -> str:
 
 def verdict(study: Study) -> str:
     """Markdown: the verdict line of one world, PTR against SFT under combined corruption, a warning if one is due."""
-    benchmark = "RoboCasa" if study.config.evaluation.world == "robocasa" else "LIBERO"
+    in_kitchen = study.config.evaluation.world == "robocasa"
+    benchmark = kitchen.benchmark_of(study.episodes) if in_kitchen else "LIBERO"
     parts = [verdict_line(study)]
     if "combined" in study.corruptions:
         parts.append(verdicts.headline(study.episodes, "combined", benchmark=benchmark))

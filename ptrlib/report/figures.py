@@ -24,7 +24,8 @@ FOLDER_VARIABLE = "PTRLIB_FIGURES"  # where an execution with other parameters k
 
 # Okabe and Ito's palette: told apart by readers with any colour vision, and in print.
 COLOURS = {"black": "#000000", "orange": "#E69F00", "sky": "#56B4E9", "green": "#009E73", "yellow": "#F0E442",
-           "blue": "#0072B2", "vermillion": "#D55E00", "purple": "#CC79A7", "grey": "#7F7F7F"}
+           "blue": "#0072B2", "vermillion": "#D55E00", "purple": "#CC79A7", "grey": "#7F7F7F", "wine": "#882255",
+           "brown": "#6B3E26"}
 
 STYLE: dict[Any, Any] = {
     "font.size": 9, "axes.titlesize": 10, "axes.labelsize": 9, "legend.fontsize": 8,

@@ -27,7 +27,8 @@ COMPARED = {"tabletop_corruption": (FIRST, "tabletop_corruption"),
 KIND = "combined"
 CHANGE, SHUFFLED = "PTR without the faults minus PTR as first run", "PTR without the faults minus its weights shuffled"
 FAULTS = {"data.true_tasks": "PTR's hard negatives knew the true task of mislabelled chunks",
-          "data.shift_targets": "a chunk's consequence was shifted like its observation, which gave it away"}
+          "data.shift_targets": "a chunk's consequence was shifted like its observation, which gave it away",
+          "data.belief_foresight": "belief tokens held recorded steps that the next chunk was to predict"}
 LATE = 0.9  # of training: where accuracy is read
 
 

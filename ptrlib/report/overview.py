@@ -68,6 +68,19 @@ def markdown(shown: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
+def in_short(text: str) -> str:
+    """Markdown: the findings of README.md, the sentences in bold that begin its points, each with the pages that its
+    point names. ``text`` is the README's; its tests hold the sentences to the stored runs."""
+    points = text.partition("\n## What came out so far\n")[2].partition("\n## ")[0].split("\n- ")[1:]
+    told = []
+    for point in points:
+        sentence = re.match(r"\*\*[^*]{20,}\.\*\*", point)
+        if sentence:
+            pages = dict.fromkeys(re.findall(r"\[[^\]\[]+\]\(book/[^)]+\)", point.replace("\n  ", " ")))
+            told.append(f"- {sentence.group()} {', '.join(pages).replace('](book/', '](')}")
+    return "\n".join(told)
+
+
 def written_into(text: str, shown: pd.DataFrame) -> str:
     """``text`` with the table in the place of what stands between the two marks.
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ptrlib.report.charts import in_order, method_colour, method_label
+from ptrlib.report.charts import corruption_label, in_order, method_colour, method_label
 from ptrlib.report.claim import alone, differences, discrimination, points, score_verdicts, truth_auroc
 from ptrlib.report.figures import COLOURS
 from ptrlib.report.results import alike, compare, intervals, paired_values, success_rates
@@ -42,10 +42,10 @@ INGREDIENTS = {RULE: {"crossfit_consequence": "PTR's question alone", "crossfit_
                       "crossfit_ending": "the ending question alone",
                       "crossfit_insample": "scorers that judge what they learned from",
                       "crossfit_chunk": "a score for each chunk", "crossfit_narrow": "w in [1/2, 2]",
-                      "crossfit_wide": "w in [1/20, 20]"},
+                      "crossfit_wide": "w in [1/20, 20]", "bounded_oracle": "the truth itself for a score"},
                SECOND: {WIDER: "w in [1/20, 20]", "bounded_oracle": "the truth itself for a score"},
                WIDER: {"bounded_oracle_wide": "the truth itself for a score"}}
-CEILINGS = {"bounded_oracle": SECOND, "bounded_oracle_wide": WIDER}  # the truth as weights, and the rule so bounded
+CEILINGS = {"bounded_oracle": RULES, "bounded_oracle_wide": (WIDER,)}  # the truth as weights, and the rules so bounded
 NAMES = {RULE: "the cross-fitted rule", SECOND: "the second rule", WIDER: "the second rule with w in [1/20, 20]"}
 
 
@@ -89,18 +89,19 @@ def ceilings(episodes: pd.DataFrame, corruption: str) -> str:
     """Sentences of Markdown: what the truth itself wins back as weights between each pair of bounds, and how far the
     rule between the same bounds stays behind it; empty where it was not run."""
     there, parts = set(episodes[episodes.corruption == corruption].method), []
-    for ceiling, rule in CEILINGS.items():
+    for ceiling, rules in CEILINGS.items():
         if {ceiling, "oracle", "sft"} <= there:
             share = recovery(episodes, ceiling, corruption)
             parts.append(f"“{method_label(ceiling)}” wins back {share.text(100, digits=0)} % of the gap, which "
                          f"**{_goal(share)}** the goal of {RECOVERY_GOAL:.0%}.")
-        if {ceiling, rule} <= there:
-            terms = {(rule, corruption): 1.0, (ceiling, corruption): -1.0}
-            behind = compare(episodes, terms)
-            told = answer(behind.low, behind.high, "the rule is ahead of it", "the rule stays behind it",
-                          "whether the rule stays behind it cannot be told")
-            parts.append(f"“{method_label(rule)}” is {behind.text(100, sign=True)} points from it: **{told}**"
-                         f"{scope(alike(episodes, terms))}.")
+        for rule in rules:
+            if {ceiling, rule} <= there:
+                terms = {(rule, corruption): 1.0, (ceiling, corruption): -1.0}
+                behind = compare(episodes, terms)
+                told = answer(behind.low, behind.high, "the rule is ahead of it", "the rule stays behind it",
+                              "whether the rule stays behind it cannot be told")
+                parts.append(f"“{method_label(rule)}” is {behind.text(100, sign=True)} points from it: **{told}**"
+                             f"{scope(alike(episodes, terms))}.")
     question = "What could any score win between such bounds? The truth itself as weights, which no method may know:"
     return " ".join((question, *parts)) if parts else ""
 
@@ -223,6 +224,16 @@ def elsewhere_auroc(weights: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     tables = [discrimination(table, [rule for rule in ("ptr", *RULES, WIDER) if rule in set(table.method)]).assign(
         kind=world) for world, table in weights.items()]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def elsewhere_auroc_table(drawn: pd.DataFrame) -> pd.DataFrame:
+    """:func:`elsewhere_auroc` as text: a row per world and corruption, a column per rule."""
+    cells = drawn.assign(cell=[f"{row.estimate:.3f} [{row.low:.3f}, {row.high:.3f}]" for row in drawn.itertuples()],
+                         rule=drawn.method.map(method_label), hit=drawn.corruption.map(corruption_label))
+    table = cells.pivot(index=["kind", "hit"], columns="rule", values="cell").fillna("–")
+    rows = list(dict.fromkeys(zip(cells.kind, cells.hit, strict=True)))
+    return table.loc[rows, list(dict.fromkeys(cells.rule))].rename_axis(None, axis=1).rename_axis(
+        ["world", "chunks with"]).reset_index()
 
 
 def executed_verdicts(episodes: pd.DataFrame, weights: pd.DataFrame) -> pd.DataFrame:

@@ -122,9 +122,9 @@ def benchmark_rows(manifest: str, root: Path = runs.RUNS) -> pd.DataFrame:
 def benchmark_note(manifest: str, root: Path = runs.RUNS) -> str:
     """A line of Markdown on the runs behind :func:`benchmark_rows`, and a warning where SFT hardly succeeds."""
     stored, episodes = _clean_runs(manifest, root)
-    seeds = episodes.training_seed.nunique()
-    return (f"**{results.world_of(stored)}**: {episodes.task.nunique()} tasks, {seeds} training "
-            f"seed{'s' if seeds > 1 else ''} per method, {results.steps_of(stored)}. "
+    seeds = results.training_seeds(episodes)
+    return (f"**{results.world_of(stored)}**: {episodes.task.nunique()} tasks, {results.span(seeds)} training "
+            f"seed{'s' if seeds.max() > 1 else ''} per method, {results.steps_of(stored)}. "
             f"{_floors(stored, episodes)}").strip()
 
 

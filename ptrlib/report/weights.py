@@ -22,7 +22,7 @@ from ptrlib.report.figures import COLOURS
 from ptrlib.report.statistics import POSITIVE, SHARE, Interval, mean_by_episode, mean_over_runs
 from ptrlib.report.verdicts import answer
 
-CLOSE = 0.05  # a weight this close to a bound, in proportion to it, is at the bound
+CLOSE = 0.05  # a weight this close to a bound, in proportion to it, is “near” it, as the paper says
 MUCH = 1 / 3  # of the chunks: our reading of "much of its mass near the clipping bound"
 UNIFORM = (0.8, 1.25)  # the paper's "near-uniform around w = 1"
 BINS, PHASES = 24, 10
@@ -77,14 +77,14 @@ def histogram_chart(chunks: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
 
 
 def spreads(chunks: pd.DataFrame) -> pd.DataFrame:
-    """A row per run and moment: mean and spread of its weights, and the shares at either bound and around 1."""
+    """A row per run and moment: mean and spread of its weights, and the shares near either bound and around 1."""
     ptr, rows = PTRConfig(), []
     for (setting, run, moment), part in chunks[chunks.valid].groupby(["setting", "run", "moment"], sort=False):
         weight = part.weight
         rows.append({"setting": setting, "run": run, "training_seed": part.training_seed.iloc[0], "moment": moment,
                      "mean": weight.mean(), "spread": weight.std(ddof=0),
-                     "at w_max": (weight >= (1 - CLOSE) * ptr.w_max).mean(),
-                     "at w_min": (weight <= (1 + CLOSE) * ptr.w_min).mean(),
+                     "near w_max": (weight >= (1 - CLOSE) * ptr.w_max).mean(),
+                     "near w_min": (weight <= (1 + CLOSE) * ptr.w_min).mean(),
                      "around 1": weight.between(*UNIFORM).mean()})
     return pd.DataFrame(rows)
 
@@ -96,7 +96,8 @@ def spread_table(measured: pd.DataFrame) -> pd.DataFrame:
         row = {"setting": setting, "moment": moment, "runs": len(part)}
         row |= {name: mean_over_runs(part[name], within=POSITIVE).text(digits=2) for name in ("mean", "spread")}
         row |= {f"{label} (%)": mean_over_runs(part[name], within=SHARE).text(100) for name, label in (
-            ("at w_max", "at the upper bound"), ("at w_min", "at the lower bound"), ("around 1", "within 0.8–1.25"))}
+            ("near w_max", "near the upper bound"), ("near w_min", "near the lower bound"),
+            ("around 1", "within 0.8–1.25"))}
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -220,10 +221,10 @@ def _answers(measured: pd.DataFrame, reduction: pd.DataFrame) -> Iterator[tuple[
                    f"{near.text(100)} %", _told(near, 0.5))
             wider = mean_over_runs(seeds.spread.late - seeds.spread.early)
             yield "weights spread as the scorer matures", str(setting), wider.text(digits=2, sign=True), _told(wider, 0)
-        yield ("much of the late weight lies at the upper bound (at least a third)", str(setting),
-               f"{(top := mean_over_runs(seeds['at w_max'].late, within=SHARE)).text(100)} %", _told(top, MUCH))
-        gap = mean_over_runs(seeds["at w_max"].late - seeds["at w_min"].late, within=(-1.0, 1.0))
-        yield ("more late weights at the upper bound than at the lower one", str(setting),
+        yield ("much of the late weight lies near the upper bound (at least a third)", str(setting),
+               f"{(top := mean_over_runs(seeds['near w_max'].late, within=SHARE)).text(100)} %", _told(top, MUCH))
+        gap = mean_over_runs(seeds["near w_max"].late - seeds["near w_min"].late, within=(-1.0, 1.0))
+        yield ("more late weights near the upper bound than near the lower one", str(setting),
                f"{gap.text(100, sign=True)} points", _told(gap, 0))
     generalist = [name for name in dict.fromkeys(measured.setting) if "(generalist)" in name]
     late = measured[measured.moment == "late"].set_index(["setting", "training_seed"]).spread

@@ -41,8 +41,7 @@ def test_the_papers_drops_are_the_differences_of_its_averages_and_none_is_a_gain
 
 def test_the_table_holds_our_rates_and_paired_differences_beside_the_papers():
     drawn = episodes()
-    rates, measured = results.success_rates(drawn), ablations.differences(drawn)
-    table = ablations.table(rates, measured).set_index("configuration")
+    table = ablations.table(drawn).set_index("configuration")
     assert list(table.index) == ["PTR (full)", "w/o belief tokens", "w/o EMA (frozen enc.)", "w/o clipping", "SFT"]
     row = table.loc["w/o clipping"]
     assert row["paper: LIBERO"] == "95.5 (-2.3)" and table.loc["SFT", "paper: LIBERO"] == ""
@@ -51,6 +50,8 @@ def test_the_table_holds_our_rates_and_paired_differences_beside_the_papers():
     assert row["ours: combined corruption"].endswith(f"n = {len(cell)}")
     gain = results.difference(drawn, "no_clipping", "ptr", "combined").text(100, sign=True)
     assert row["minus PTR: combined corruption"] == gain and table.loc["PTR (full)", "minus PTR: clean data"] == ""
+    gain = results.difference(drawn, "no_clipping", "sft", "combined").text(100, sign=True)
+    assert row["minus SFT: combined corruption"] == gain and table.loc["SFT", "minus SFT: clean data"] == ""
 
 
 def test_verdicts_and_headline_follow_the_intervals():
@@ -126,7 +127,7 @@ def test_one_row_of_the_table_is_trained_by_two_processes():
 def test_without_ptr_or_a_scorer_or_weights_there_is_less_to_show_and_no_error():
     mine = episodes()
     for left in (mine[mine.method == "ptr"], mine[mine.method != "ptr"]):
-        table = ablations.table(results.success_rates(left), ablations.differences(left))
+        table = ablations.table(left)
         assert len(table) == left.method.nunique() and not any("minus PTR" in column for column in table)
     assert "nothing to conclude" in ablations.headline(mine[mine.method == "ptr"])
     blind = metrics("sft", 0, 0.3).drop(columns="nce_acc")

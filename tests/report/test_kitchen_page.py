@@ -108,6 +108,8 @@ def test_policies_are_counted_by_category_and_by_task():
     assert together["n, each"] == "8" and table.iloc[4]["n, each"] == "4"
     uneven = kitchen.policy_table(episodes.query("method == 'sft' or init_state < 2"))
     assert uneven.iloc[0]["n, each"] == "4 to 8" and uneven.iloc[4]["n, each"] == "2 to 4"
+    assert uneven.iloc[0]["PTR, clean data"].endswith(", n = 4") and "n = 8" in uneven.iloc[0]["SFT, clean data"]
+    assert not table.iloc[0].astype(str).str.contains("n = ").any()
     assert table.iloc[4]["SFT, clean data"].startswith("0 [") and table.iloc[4]["PTR, clean data"].startswith("100 [")
 
 
@@ -118,7 +120,8 @@ def test_methods_are_compared_above_the_floor_only(successes, told):
     others = episodes.assign(task="TurnOnStove", success=True)
     text = kitchen.floor(pd.concat([episodes, others, episodes.assign(method="ptr", success=True)]))
     assert told in text and "of 20 episodes of 2 Door/Drawer tasks" in text
-    assert "No run of SFT" in kitchen.floor(others)
+    assert "No run of SFT" in kitchen.floor(others) and kitchen.benchmark_of(others) is None
+    assert kitchen.benchmark_of(episodes) == ("RoboCasa" if told.startswith("which reaches") else None)
 
 
 def test_a_task_is_called_by_the_papers_category():

@@ -167,6 +167,8 @@ def test_headline_says_which_method_wins_and_whether_the_papers_gain_fits(stored
     gain = results.difference(episodes, "ptr", "sft", "combined")
     assert "PTR succeeds more often" in text and gain.text(100, sign=True) in text
     assert ("excludes" in text) == (100 * gain.low > 5.6) and "of 80 episodes" in text
+    alone = verdicts.headline(episodes, "combined", benchmark=None)
+    assert gain.text(100, sign=True) in alone and "paper" not in alone and "can only tell" in alone
     assert "nothing to conclude" in verdicts.headline(episodes[episodes.method == "ptr"], "combined")
 
 

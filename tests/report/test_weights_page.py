@@ -59,7 +59,7 @@ def test_spreads_are_measured_run_by_run(chunks):
     part = chunks[chunks.valid & (chunks.run == measured.run[0]) & (chunks.moment == measured.moment[0])].weight
     row = measured.iloc[0]
     assert (row["mean"], row["spread"]) == pytest.approx((part.mean(), part.std(ddof=0)))
-    assert row["at w_max"] == (part >= 3.8).mean() and row["at w_min"] == (part <= 0.2625).mean()
+    assert row["near w_max"] == (part >= 3.8).mean() and row["near w_min"] == (part <= 0.2625).mean()
     assert len(measured) == 4 * 2 and set(weights.spread_table(measured).runs) == {2}
 
 
@@ -95,7 +95,7 @@ def answers(measured: pd.DataFrame) -> pd.Series:
 def made_up(setting: str, spread: float, near: float = 0.9, seeds: int = 4) -> pd.DataFrame:
     return pd.DataFrame([{"setting": setting, "run": f"{setting} {seed}", "training_seed": seed, "moment": moment,
                           "mean": 1.0, "spread": (spread if moment == "late" else 0.2) + 0.01 * seed,
-                          "at w_max": 0.5 + 0.01 * seed, "at w_min": 0.1, "around 1": near + 0.01 * seed}
+                          "near w_max": 0.5 + 0.01 * seed, "near w_min": 0.1, "around 1": near + 0.01 * seed}
                          for seed in range(seeds) for moment in ("early", "late")])
 
 
@@ -105,7 +105,7 @@ def test_answers_follow_the_numbers():
     early = "early weights are near-uniform around 1 (most within 0.8–1.25)"
     assert told[early, narrow] == "yes" and told[early, wide] == "no"
     assert told["weights spread as the scorer matures", narrow] == "yes"
-    assert told["more late weights at the upper bound than at the lower one", wide] == "yes"
+    assert told["more late weights near the upper bound than near the lower one", wide] == "yes"
     assert told[f"the generalist’s weights spread wider than those of {narrow}", wide] == "yes"
     turned = answers(pd.concat([made_up(narrow, 1.2), made_up(wide, 0.8)]))
     assert turned[f"the generalist’s weights spread wider than those of {narrow}", wide] == "no"
