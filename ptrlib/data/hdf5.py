@@ -314,7 +314,7 @@ class _DemoReader:
                     for camera, key in self.camera_keys("_rgb", cameras).items()},
             state=state.astype(np.float32, copy=False),
             actions=self.array("actions", rows)[1:].astype(np.float32, copy=False),
-            truth=self.truth(rows - 1), extra=extra,
+            truth=self.truth(rows - 1), extra=extra, first_row=1,
             simulator_states=self._libero_simulator_states(), **self.fields(common))
 
     def _libero_simulator_states(self) -> NDArray[np.float64] | None:

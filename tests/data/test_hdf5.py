@@ -126,7 +126,7 @@ def test_upstream_libero_files_are_shifted_and_turned_upright(tmp_path: Path) ->
     episode = read_episodes(tmp_path)[0]
     assert (episode.task, episode.instruction) == ("KITCHEN_open_the_drawer", "open the drawer")
     assert (episode.operator, episode.seed, episode.success) == ("", -1, True)
-    assert len(episode) == 5 and len(episode.state) == 6
+    assert len(episode) == 5 and len(episode.state) == 6 and episode.first_row == 1
     # the robot is at clock t + 1 before in-memory action t, which is the file's action t + 1
     np.testing.assert_array_equal(episode.state[:, 0], [1, 2, 3, 4, 5, 6])
     np.testing.assert_allclose(episode.actions[:, 0], [0.1, 0.2, 0.3, 0.4, 0.5], rtol=1e-6)
@@ -184,7 +184,7 @@ def test_robomimic_files(tmp_path: Path, next_obs: bool) -> None:
     episode = read_episodes(tmp_path / "lift.hdf5")[0]
     steps = 4 if next_obs else 3
     assert episode.instruction == "lift the cube" and set(episode.images) == {"agentview", "eye_in_hand"}
-    assert len(episode) == steps
+    assert len(episode) == steps and episode.first_row == 0
     np.testing.assert_array_equal(episode.state[:, 0], np.arange(steps + 1))
     np.testing.assert_array_equal(episode.images["eye_in_hand"][:, 0, 0, 0], np.arange(steps + 1))
     np.testing.assert_array_equal(episode.actions[:, 0], 7 * np.arange(steps))
