@@ -7,8 +7,12 @@ stored upside down (OpenGL), ``states[j]`` is the simulator BEFORE ``actions[j]`
 has no observation before its action, so ``n`` rows make an episode of ``T = n - 1`` actions; writing puts
 a no-op there, and reading what was written gives the same episode.
 
-*robomimic* (``obs/agentview_image``, ...): ``obs[j]`` was taken before ``actions[j]`` and images are
-upright. The observation after the last action is in ``next_obs``; without it the last action is dropped.
+*robomimic* (``obs/agentview_image``, ``obs/robot0_...``, or a group ``next_obs`` beside ``obs``, whatever the cameras
+are called): ``obs[j]`` was taken before ``actions[j]`` and images are upright. The observation after the last action is
+in ``next_obs``; without it the last action is dropped.
+
+Where the group ``data`` says how images lie (``macros_image_convention``: "opengl" upside down, "opencv" upright),
+that holds for either.
 Where neither file nor demo carries an instruction (``image_v141.hdf5`` is what every task's file is called), the task
 is ``env_name`` ("PickPlaceCan") and the instruction its words ("pick place can"). RoboCasa's own files are of this
 kind; their state comes out in the order of the simulator (:mod:`ptrlib.data.robocasa`), their task is ``env_name``,
@@ -43,6 +47,7 @@ from ptrlib.data.images import area_average, choose_cameras
 FILE_SUFFIXES = (".hdf5", ".h5")
 _LIBERO_STATE = ("ee_states", "gripper_states")
 _LIBERO_DERIVED = ("ee_pos", "ee_ori")  # slices of ee_states that upstream stores a second time
+_UPSIDE_DOWN = {"opengl": True, "opencv": False}  # by robosuite's name of the convention
 _FRAMES_AT_ONCE = 32  # images read and averaged while they are in the processor's cache
 _NO_OP_GRIPPER = -1.0  # open, as in LIBERO's dummy action
 
@@ -192,7 +197,9 @@ class _DemoReader:
         if "obs" not in group:
             raise self.error("obs", "is missing", "make observations of a raw file with robomimic's "
                              "dataset_states_to_obs.py, or record with them")
-        self.robomimic = any(key.endswith("_image") or key.startswith("robot0_") for key in group["obs"])
+        self.robomimic = "next_obs" in group or any(key.endswith("_image") or key.startswith("robot0_")
+                                                    for key in group["obs"])
+        self.upside_down = _UPSIDE_DOWN.get(str(group.parent.attrs.get("macros_image_convention")), not self.robomimic)
         self.robocasa = robocasa.HDF5_KEYS["end_effector_position_relative"] in group["obs"]
         self.rows = len(self.array("actions", None))
 
@@ -230,8 +237,7 @@ class _DemoReader:
             raise self.error("actions", f"has {self.rows} rows, which leaves no action between two "
                              "observations", "drop or record the demonstration again")
 
-    def images(self, group: str, key: str, rows: int, image_size: int | None, *, upside_down: bool
-               ) -> NDArray[np.uint8]:
+    def images(self, group: str, key: str, rows: int, image_size: int | None) -> NDArray[np.uint8]:
         place = f"{group}/{key}"
         if place not in self.group:
             raise self.error(place, "is missing", "export the demonstration again")
@@ -255,7 +261,7 @@ class _DemoReader:
             except (OSError, RuntimeError) as error:
                 raise self.error(place, f"cannot be read ({error})", "copy or record it again") from None
             block = block if image_size is None else area_average(block, image_size)
-            images[frames] = block[:, ::-1] if upside_down else block
+            images[frames] = block[:, ::-1] if self.upside_down else block
         return images
 
     def camera_keys(self, suffix: str, cameras: Sequence[str] | None) -> dict[str, str]:
@@ -299,23 +305,30 @@ class _DemoReader:
                     cameras: Sequence[str] | None) -> Episode:
         rows = self.rows
         self.require_actions(2)
-        if "state" in self.group["obs"]:  # another robot than LIBERO's
-            state = self.array("obs/state", rows)
-        else:
-            state = np.concatenate([self.array("obs/ee_states", rows, 6),
-                                    self.array("obs/gripper_states", rows, 2)], axis=1)
+        # another robot than LIBERO's has a state of its own
+        state = self.array("obs/state", rows) if "state" in self.group["obs"] else self._libero_state("obs")
         known = {*_LIBERO_STATE, *_LIBERO_DERIVED, "state"}
         extra = {key: self.array(f"obs/{key}", rows) for key in self.group["obs"]
                  if key not in known and self.group["obs"][key].ndim == 2}
         if "robot_states" in self.group:
             extra["robot_states"] = self.array("robot_states", rows)
         return Episode(
-            images={camera: self.images("obs", key, rows, image_size, upside_down=True)
+            images={camera: self.images("obs", key, rows, image_size)
                     for camera, key in self.camera_keys("_rgb", cameras).items()},
             state=state.astype(np.float32, copy=False),
             actions=self.array("actions", rows)[1:].astype(np.float32, copy=False),
             truth=self.truth(rows - 1), extra=extra, first_row=1,
             simulator_states=self._libero_simulator_states(), **self.fields(common))
+
+    def _libero_state(self, group: str) -> NDArray:
+        self._require_state(f"{group}/ee_states")
+        return np.concatenate([self.array(f"{group}/ee_states", self.rows, 6),
+                               self.array(f"{group}/gripper_states", self.rows, 2)], axis=1)
+
+    def _require_state(self, key: str) -> None:
+        if key not in self.group:
+            raise self.error(key, "is missing", "export the demonstration again with it, or write the state of a robot "
+                             "that has none, such as its joints, as obs/state")
 
     def _libero_simulator_states(self) -> NDArray[np.float64] | None:
         """(T + 1, n); upstream does not record the last one, which is then NaN."""
@@ -337,9 +350,10 @@ class _DemoReader:
             return np.concatenate([read("obs"), read("next_obs")[-1:]]) if ends else read("obs")
 
         images, extra = {}, {}
-        for camera, key in self.camera_keys("_image", cameras).items():
-            images[camera] = observed(partial(self.images, key=key, rows=self.rows, image_size=image_size,
-                                              upside_down=False))
+        endings = {key.rpartition("_")[2] for key in self.group["obs"]}
+        suffix = "_rgb" if "rgb" in endings and "image" not in endings else "_image"
+        for camera, key in self.camera_keys(suffix, cameras).items():
+            images[camera] = observed(partial(self.images, key=key, rows=self.rows, image_size=image_size))
         for key, dataset in self.group["obs"].items():
             if dataset.ndim == 2 and key != "state" and not key.startswith("robot0_"):
                 extra[key] = observed(partial(self.observation, key=key))
@@ -352,11 +366,15 @@ class _DemoReader:
                        truth=self.truth(steps), extra=extra, simulator_states=states, **self.fields(common))
 
     def _robomimic_state(self, group: str) -> NDArray:
-        if "state" in self.group[group]:
+        seen = self.group["obs"]
+        if "state" in seen:
             return self.array(f"{group}/state", self.rows)
         if self.robocasa:
             return robocasa.state_of({part: self.array(f"{group}/{key}", self.rows, robocasa.STATE_SIZES[part])
                                       for part, key in robocasa.HDF5_KEYS.items()})
+        if "ee_states" in seen and "robot0_eef_pos" not in seen:
+            return self._libero_state(group)
+        self._require_state(f"{group}/robot0_eef_pos")
         return np.concatenate([self.array(f"{group}/robot0_eef_pos", self.rows, 3),
                                axis_angle_of(self.array(f"{group}/robot0_eef_quat", self.rows, 4)),
                                self.array(f"{group}/robot0_gripper_qpos", self.rows)], axis=1)

@@ -191,6 +191,50 @@ def test_robomimic_files(tmp_path: Path, next_obs: bool) -> None:
     np.testing.assert_allclose(episode.state[0, 3:6], [0, 0, 0.5], rtol=1e-6)
 
 
+def own_file(path: Path, state: dict[str, int], convention: str = "", groups: tuple[str, ...] = ("obs", "next_obs")
+             ) -> None:
+    """Cameras called as LIBERO's, white above and black below in the file; obs[j] before actions[j] with next_obs."""
+    with h5py.File(path, "w") as handle:
+        data = handle.create_group("data")
+        if convention:
+            data.attrs["macros_image_convention"] = convention
+        demo = data.create_group("demo_0")
+        demo["actions"] = np.repeat(np.arange(5.0)[:, None], 7, 1)
+        for group in groups:
+            clock = np.arange(5.0) + (group == "next_obs")
+            for key, size in state.items():
+                demo[f"{group}/{key}"] = np.repeat(clock[:, None], size, 1)
+            demo[f"{group}/front_rgb"] = np.repeat([[[[255] * 3] * 4] * 2 + [[[0] * 3] * 4] * 2], 5, 0).astype(np.uint8)
+
+
+@pytest.mark.parametrize("state", [{"state": 8}, {"ee_states": 6, "gripper_states": 2},
+                                   {"robot0_eef_pos": 3, "robot0_eef_quat": 4, "robot0_gripper_qpos": 2}])
+def test_next_obs_is_robomimics_timing_whatever_the_cameras_are_called(tmp_path: Path, state: dict[str, int]) -> None:
+    own_file(tmp_path / "own.hdf5", state)
+    episode = read_episodes(tmp_path)[0]
+    assert len(episode) == 5 and episode.first_row == 0 and list(episode.images) == ["front"]
+    np.testing.assert_array_equal(episode.actions[:, 0], np.arange(5))
+    np.testing.assert_array_equal(episode.state[:, 0], np.arange(6))
+    assert (episode.images["front"][:, :2] == 255).all() and (episode.images["front"][:, 2:] == 0).all()
+
+
+@pytest.mark.parametrize(("groups", "convention", "upright"), [
+    (("obs", "next_obs"), "", True), (("obs", "next_obs"), "opencv", True), (("obs", "next_obs"), "opengl", False),
+    (("obs",), "", False), (("obs",), "opencv", True), (("obs",), "opengl", False)])
+def test_images_lie_as_the_file_says(tmp_path: Path, groups: tuple[str, ...], convention: str, upright: bool) -> None:
+    own_file(tmp_path / "own.hdf5", {"state": 8}, convention, groups)
+    images = read_episodes(tmp_path)[0].images["front"]
+    assert (images[:, :2] == (255 if upright else 0)).all() and (images[:, 2:] == (0 if upright else 255)).all()
+
+
+@pytest.mark.parametrize(("groups", "key"), [(("obs", "next_obs"), "robot0_eef_pos"), (("obs",), "ee_states")])
+def test_a_file_without_a_state_is_told_which_key_any_robot_s_may_have(tmp_path: Path, groups: tuple[str, ...],
+                                                                      key: str) -> None:
+    own_file(tmp_path / "own.hdf5", {"joint_positions": 7}, groups=groups)
+    with pytest.raises(DataError, match=f"demo_0/obs/{key} is missing; .* such as its joints, as obs/state"):
+        read_episodes(tmp_path)
+
+
 @pytest.mark.parametrize(("env_name", "words"), [
     ("PickPlaceCan", "pick place can"), ("Lift", "lift"), ("Coffee_D0", "coffee d0")])
 def test_a_robomimic_file_without_instruction_is_named_by_its_environment(tmp_path: Path, env_name: str, words: str
