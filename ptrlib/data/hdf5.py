@@ -30,7 +30,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, Self
@@ -215,8 +215,9 @@ class _DemoReader:
         except (OSError, RuntimeError) as error:
             raise self.error(key, f"cannot be read ({error})", "copy or record the file again") from None
         if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype.kind not in "fiu":
-            raise self.error(key, f"must be a table of numbers, (rows, dimension), not of shape "
-                             f"{getattr(values, 'shape', ())}", "export the demonstration again")
+            raise self.error(key, "must be a table of numbers, (rows, dimension), not "
+                             f"{getattr(values, 'dtype', type(values).__name__)} of shape {getattr(values, 'shape', ())}",
+                             "export the demonstration again")
         if rows is not None and len(values) != rows:
             raise self.error(key, f"has {len(values)} rows where actions have {rows}",
                              "export the demonstration again")
@@ -229,8 +230,15 @@ class _DemoReader:
                              "drop or record the demonstration again")
         return values
 
-    def observation(self, group: str, key: str) -> NDArray:
-        return self.array(f"{group}/{key}", self.rows)
+    def extras(self, needed: Collection[str], read: Callable[[str], NDArray]) -> dict[str, NDArray]:
+        """Every table of ``obs`` that is not ``needed`` for images or state, as ``read`` reads it. Training looks at
+        none of them, so one that is no finite table of the right size is left out, not refused."""
+        found = {}
+        for key, dataset in self.group["obs"].items():
+            if isinstance(dataset, h5py.Dataset) and dataset.ndim == 2 and key not in needed:
+                with suppress(ValueError):  # a DataError, or tables that do not fit together
+                    found[key] = read(key)
+        return found
 
     def require_actions(self, least: int) -> None:
         if self.rows < least:
@@ -307,11 +315,10 @@ class _DemoReader:
         self.require_actions(2)
         # another robot than LIBERO's has a state of its own
         state = self.array("obs/state", rows) if "state" in self.group["obs"] else self._libero_state("obs")
-        known = {*_LIBERO_STATE, *_LIBERO_DERIVED, "state"}
-        extra = {key: self.array(f"obs/{key}", rows) for key in self.group["obs"]
-                 if key not in known and self.group["obs"][key].ndim == 2}
+        extra = self.extras({*_LIBERO_STATE, *_LIBERO_DERIVED, "state"}, lambda key: self.array(f"obs/{key}", rows))
         if "robot_states" in self.group:
-            extra["robot_states"] = self.array("robot_states", rows)
+            with suppress(DataError):
+                extra["robot_states"] = self.array("robot_states", rows)
         return Episode(
             images={camera: self.images("obs", key, rows, image_size)
                     for camera, key in self.camera_keys("_rgb", cameras).items()},
@@ -349,14 +356,13 @@ class _DemoReader:
             """The rows of ``obs`` and, where the file has it, what was seen after the last action."""
             return np.concatenate([read("obs"), read("next_obs")[-1:]]) if ends else read("obs")
 
-        images, extra = {}, {}
+        images = {}
         endings = {key.rpartition("_")[2] for key in self.group["obs"]}
         suffix = "_rgb" if "rgb" in endings and "image" not in endings else "_image"
         for camera, key in self.camera_keys(suffix, cameras).items():
             images[camera] = observed(partial(self.images, key=key, rows=self.rows, image_size=image_size))
-        for key, dataset in self.group["obs"].items():
-            if dataset.ndim == 2 and key != "state" and not key.startswith("robot0_"):
-                extra[key] = observed(partial(self.observation, key=key))
+        needed = {"state", *(key for key in self.group["obs"] if key.startswith("robot0_"))}
+        extra = self.extras(needed, lambda key: observed(lambda group: self.array(f"{group}/{key}", self.rows)))
         states = self.array("states", self.rows) if "states" in self.group else None
         if states is not None and ends:
             states = np.concatenate([states, self._final_state(states.shape[1])[None]])

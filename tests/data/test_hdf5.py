@@ -256,6 +256,32 @@ def test_a_robomimic_file_without_instruction_is_named_by_its_environment(tmp_pa
     assert (first.task, first.instruction) == ("image_v141", "image v141")
 
 
+def spoil(demo: h5py.Group) -> None:
+    """Tables beside those that are needed, some of them as only others would use them."""
+    rows = len(demo["actions"])
+    for group in ("obs", "next_obs") if "next_obs" in demo else ("obs",):
+        demo[f"{group}/force_torque"] = np.full((rows, 6), np.nan)
+        demo[f"{group}/grasped"] = np.zeros((rows, 1), bool)
+        demo[f"{group}/names"] = np.full((rows, 1), b"cube")
+        demo[f"{group}/long"] = np.zeros((rows + 1, 2))
+        demo[f"{group}/sound"] = np.ones((rows, 2))
+        demo.create_group(f"{group}/more")["deep"] = np.zeros((rows, 2))
+    demo["obs/object"] = np.zeros((rows, 3))
+    if "next_obs" in demo:
+        demo["obs/wider"], demo["next_obs/wider"] = np.zeros((rows, 2)), np.zeros((rows, 3))
+
+
+def test_tables_that_training_never_reads_are_left_out_where_they_are_broken(tmp_path: Path) -> None:
+    robomimic_file(tmp_path / "lift.hdf5", next_obs=True)
+    upstream_libero_file(tmp_path / "open_demo.hdf5")
+    for name, kept in (("lift.hdf5", {"sound"}), ("open_demo.hdf5", {"sound", "object"})):
+        with h5py.File(tmp_path / name, "r+") as handle:
+            spoil(handle["data/demo_0"])
+            if "robot_states" in handle["data/demo_0"]:
+                handle["data/demo_0/robot_states"][2] = np.nan
+        assert read_episodes(tmp_path / name)[0].extra.keys() == kept
+
+
 def test_filter_keys_select(tmp_path: Path) -> None:
     file = tmp_path / "lift.hdf5"
     robomimic_file(file, next_obs=False)
@@ -497,6 +523,8 @@ BROKEN = {
     "images too small": (lambda h: replace(h, "data/demo_1/obs/agentview_rgb", np.zeros(
         (len(h["data/demo_1/actions"]), 2, 2, 3), np.uint8)), "demo_1/obs/agentview_rgb",
                          "too small for image_size 4"),
+    "actions of another kind": (lambda h: replace(h, "data/demo_1/actions", np.zeros((4, 7), bool)), "demo_1/actions",
+                                "must be a table of numbers, (rows, dimension), not bool of shape (4, 7)"),
     "flat actions": (lambda h: replace(h, "data/demo_1/actions", np.zeros(7)), "demo_1/actions",
                      "must be a table of numbers"),
     "NaN action": (lambda h: h["data/demo_1/actions"].__setitem__((3, 2), np.nan), "demo_1/actions",
