@@ -10,13 +10,14 @@ a no-op there, and reading what was written gives the same episode.
 *robomimic* (``obs/agentview_image``, ``obs/robot0_...``, or a group ``next_obs`` beside ``obs``, whatever the cameras
 are called): ``obs[j]`` was taken before ``actions[j]`` and images are upright. The observation after the last action is
 in ``next_obs``; without it the last action is dropped.
+Where neither file nor demo carries an instruction (``image_v141.hdf5`` is what every task's file is called), the task
+is ``env_name`` ("PickPlaceCan") and the instruction its words ("pick place can"); where several files of a folder share
+their ``env_name`` ("FrankaRealWorld"), it tells no tasks apart, and the file's name takes its place. RoboCasa's own
+files are of this kind; their state comes out in the order of the simulator (:mod:`ptrlib.data.robocasa`), their task is
+``env_name``, by the paper's name, and their instruction each demo's ``ep_meta``.
 
 Where the group ``data`` says how images lie (``macros_image_convention``: "opengl" upside down, "opencv" upright),
 that holds for either.
-Where neither file nor demo carries an instruction (``image_v141.hdf5`` is what every task's file is called), the task
-is ``env_name`` ("PickPlaceCan") and the instruction its words ("pick place can"). RoboCasa's own files are of this
-kind; their state comes out in the order of the simulator (:mod:`ptrlib.data.robocasa`), their task is ``env_name``,
-by the paper's name, and their instruction each demo's ``ep_meta``.
 
 What upstream does not store is kept in attributes and groups that its readers ignore: operator, success,
 seed, task, instruction, embodiment, source, ``truth/`` masks and the simulator's ``final_state``.
@@ -29,6 +30,7 @@ import json
 import os
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -62,9 +64,11 @@ def read_hdf5(path: str | Path, *, image_size: int | None = None, cameras: Seque
 
     The options are those of :func:`ptrlib.data.reading.read_episodes`. Raises DataError.
     """
+    files = _files_of(Path(path))
+    shared = _shared_environments(files)
     episodes: list[Episode] = []
-    for file in _files_of(Path(path)):
-        episodes.extend(_read_file(file, image_size, cameras, limit_per_file, filter_key, embodiment))
+    for file in files:
+        episodes.extend(_read_file(file, image_size, cameras, limit_per_file, filter_key, embodiment, shared))
     return episodes
 
 
@@ -123,8 +127,24 @@ def data_of(file: Path, handle: h5py.File) -> h5py.Group:
     return data
 
 
+def _shared_environments(files: Sequence[Path]) -> set[str]:
+    """The names of environments that several of ``files`` have."""
+    if len(files) < 2:
+        return set()
+    counted: Counter[str] = Counter()
+    for file in files:
+        with opened(file) as handle, suppress(ValueError, TypeError, AttributeError):  # reading says what is wrong
+            counted[_environment(data_of(file, handle))] += 1
+    return {name for name, count in counted.items() if count > 1}
+
+
+def _environment(data: h5py.Group) -> str:
+    """The simulator's environment, ``env_name``; "" where a file does not say."""
+    return str(json.loads(data.attrs.get("env_args", "{}")).get("env_name") or "")
+
+
 def _read_file(file: Path, image_size: int | None, cameras: Sequence[str] | None, limit: int | None,
-               filter_key: str | None, embodiment: str) -> list[Episode]:
+               filter_key: str | None, embodiment: str, shared: Collection[str]) -> list[Episode]:
     with opened(file) as handle:
         data = data_of(file, handle)
         try:
@@ -134,7 +154,7 @@ def _read_file(file: Path, image_size: int | None, cameras: Sequence[str] | None
             raise
         except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
             raise DataError(file, f"cannot be read ({error})", "copy or record it again") from None
-        return [_read_demo(file, data, name, common, image_size, cameras) for name in names]
+        return [_read_demo(file, data, name, common, image_size, cameras, shared) for name in names]
 
 
 def _demo_names(file: Path, handle: h5py.File, filter_key: str | None) -> list[str]:
@@ -172,12 +192,12 @@ def _common_fields(file: Path, data: h5py.Group, embodiment: str) -> dict[str, s
 
 
 def _read_demo(file: Path, data: h5py.Group, name: str, common: Mapping[str, str], image_size: int | None,
-               cameras: Sequence[str] | None) -> Episode:
+               cameras: Sequence[str] | None, shared: Collection[str]) -> Episode:
     key = ""
     try:
         if name not in data:
             raise DataError(file, "is listed but not there", "copy or record the file again", demo=name)
-        reader = _DemoReader(file, data[name], name)
+        reader = _DemoReader(file, data[name], name, shared)
         key = "obs"
         if reader.robomimic:
             return reader.read_robomimic(common, image_size, cameras)
@@ -192,8 +212,8 @@ def _read_demo(file: Path, data: h5py.Group, name: str, common: Mapping[str, str
 class _DemoReader:
     """One ``data/demo_i`` group: checked access to its arrays."""
 
-    def __init__(self, file: Path, group: h5py.Group, name: str) -> None:
-        self.file, self.group, self.name = file, group, name
+    def __init__(self, file: Path, group: h5py.Group, name: str, shared: Collection[str]) -> None:
+        self.file, self.group, self.name, self.shared = file, group, name, shared
         if "obs" not in group:
             raise self.error("obs", "is missing", "make observations of a raw file with robomimic's "
                              "dataset_states_to_obs.py, or record with them")
@@ -215,9 +235,9 @@ class _DemoReader:
         except (OSError, RuntimeError) as error:
             raise self.error(key, f"cannot be read ({error})", "copy or record the file again") from None
         if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype.kind not in "fiu":
-            raise self.error(key, "must be a table of numbers, (rows, dimension), not "
-                             f"{getattr(values, 'dtype', type(values).__name__)} of shape {getattr(values, 'shape', ())}",
-                             "export the demonstration again")
+            kind = getattr(values, "dtype", type(values).__name__)
+            raise self.error(key, f"must be a table of numbers, (rows, dimension), not {kind} of shape "
+                             f"{getattr(values, 'shape', ())}", "export the demonstration again")
         if rows is not None and len(values) != rows:
             raise self.error(key, f"has {len(values)} rows where actions have {rows}",
                              "export the demonstration again")
@@ -286,9 +306,11 @@ class _DemoReader:
         told = common["instruction"] or attrs.get("instruction") or json.loads(attrs.get("ep_meta", "{}")).get("lang")
         common = {**common, "instruction": common["instruction"] or common["task"].replace("_", " ")}
         if self.robocasa:  # every official file is named alike, whatever its task
-            common |= {"task": self._env_name() or common["task"], "embodiment": robocasa.EMBODIMENT}
-        elif self.robomimic and not told and (env_name := self._env_name()):  # and so is every one of robomimic's
-            common |= {"task": env_name, "instruction": _words(env_name)}
+            common |= {"task": _environment(self.group.parent) or common["task"], "embodiment": robocasa.EMBODIMENT}
+        elif self.robomimic and not told:  # and so is every one of robomimic's
+            environment = _environment(self.group.parent)
+            if environment and environment not in self.shared:
+                common |= {"task": environment, "instruction": _words(environment)}
         fields: dict[str, Any] = {key: str(attrs.get(key, value)) for key, value in common.items()}
         if "instruction" not in attrs and "ep_meta" in attrs:  # RoboCasa
             fields["instruction"] = str(json.loads(attrs["ep_meta"]).get("lang", fields["instruction"]))
@@ -297,9 +319,6 @@ class _DemoReader:
         fields.update(operator=str(attrs.get("operator", "")), success=bool(attrs.get("success", True)),
                       seed=int(attrs.get("seed", -1)), name=self.name, file=str(self.file))
         return fields
-
-    def _env_name(self) -> str:
-        return str(json.loads(self.group.parent.attrs.get("env_args", "{}")).get("env_name") or "")
 
     def truth(self, steps: int) -> dict[str, NDArray[np.bool_]]:
         masks = {key: self.group["truth"][key][()].astype(bool) for key in self.group.get("truth", ())}

@@ -256,6 +256,20 @@ def test_a_robomimic_file_without_instruction_is_named_by_its_environment(tmp_pa
     assert (first.task, first.instruction) == ("image_v141", "image v141")
 
 
+def test_files_that_share_their_environment_are_tasks_by_their_names(tmp_path: Path) -> None:
+    for name, env_args in (("pick_cup", {"env_name": "FrankaRealWorld"}), ("lift", {"env_name": "Lift"}),
+                           ("open_drawer_demo", {"env_name": "FrankaRealWorld"}), ("old", {}), ("older", {}),
+                           ("wipe", {"env_name": "FrankaRealWorld", "lang": "wipe the table"})):
+        robomimic_file(tmp_path / f"{name}.hdf5", next_obs=True)
+        with h5py.File(tmp_path / f"{name}.hdf5", "r+") as handle:
+            handle["data"].attrs["env_args"] = json.dumps(env_args)
+    wanted = {("pick_cup", "pick cup"), ("Lift", "lift"), ("open_drawer", "open drawer"), ("old", "old"),
+              ("older", "older"), ("wipe", "wipe the table")}
+    assert {(episode.task, episode.instruction) for episode in read_episodes(tmp_path)} == wanted
+    alone = read_episodes(tmp_path / "pick_cup.hdf5")[0]
+    assert (alone.task, alone.instruction) == ("FrankaRealWorld", "franka real world")
+
+
 def spoil(demo: h5py.Group) -> None:
     """Tables beside those that are needed, some of them as only others would use them."""
     rows = len(demo["actions"])
