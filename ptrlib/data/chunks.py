@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ptrlib.config import DataConfig, NetworkConfig
 from ptrlib.data.episodes import Episode
-from ptrlib.data.errors import WITHOUT_IMAGES, DataError
+from ptrlib.data.errors import LEAVE_OUT, WITHOUT_IMAGES, DataError
 from ptrlib.data.images import shift
 from ptrlib.policy.action_space import EMBODIMENTS
 from ptrlib.policy.instruction import hash_words
@@ -351,7 +351,7 @@ def common_cameras(episodes: Sequence[Episode]) -> tuple[str, ...]:
     """
     if not episodes:
         raise ValueError("there are no episodes to cut chunks from; "
-                         "check data.path and data.held_out_fraction")
+                         "check data.path, data.exclude and data.held_out_fraction")
     first = {camera: images.shape[1:] for camera, images in episodes[0].images.items()}
     for episode in episodes:
         found = {camera: images.shape[1:] for camera, images in episode.images.items()}
@@ -359,6 +359,6 @@ def common_cameras(episodes: Sequence[Episode]) -> tuple[str, ...]:
             raise DataError(_origin(episode), "holds no images", WITHOUT_IMAGES, demo=episode.name)
         if found != first or len(set(first.values())) != 1:
             raise DataError(_origin(episode), f"has images {found} where the first episode has {first}",
-                            "read all with the same cameras (data.cameras) and one image_size, or leave the episode "
-                            "out", demo=episode.name)
+                            "read all with the same cameras (data.cameras) and one image_size, or "
+                            f"{LEAVE_OUT}", demo=episode.name)
     return tuple(first)

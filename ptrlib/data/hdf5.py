@@ -43,7 +43,7 @@ from numpy.typing import NDArray
 
 from ptrlib.data import robocasa
 from ptrlib.data.episodes import Episode
-from ptrlib.data.errors import WITHOUT_IMAGES, DataError
+from ptrlib.data.errors import LEAVE_OUT, WITHOUT_IMAGES, DataError
 from ptrlib.data.images import area_average, choose_cameras
 
 FILE_SUFFIXES = (".hdf5", ".h5")
@@ -59,7 +59,7 @@ _NO_OP_GRIPPER = -1.0  # open, as in LIBERO's dummy action
 
 def read_hdf5(path: str | Path, *, image_size: int | None = None, cameras: Sequence[str] | None = None,
               limit_per_file: int | None = None, filter_key: str | None = None,
-              embodiment: str = "libero") -> list[Episode]:
+              embodiment: str = "libero", exclude: Collection[str] = ()) -> list[Episode]:
     """All episodes of one file, or of every ``.hdf5`` / ``.h5`` file in a folder (sorted by name).
 
     The options are those of :func:`ptrlib.data.reading.read_episodes`. Raises DataError.
@@ -68,8 +68,18 @@ def read_hdf5(path: str | Path, *, image_size: int | None = None, cameras: Seque
     shared = _shared_environments(files)
     episodes: list[Episode] = []
     for file in files:
-        episodes.extend(_read_file(file, image_size, cameras, limit_per_file, filter_key, embodiment, shared))
+        episodes.extend(_read_file(file, image_size, cameras, limit_per_file, filter_key, embodiment, shared, exclude))
     return episodes
+
+
+def hdf5_names(path: str | Path) -> list[str]:
+    """What ``exclude`` may name: ``demo_3`` of every file, or ``file/demo_3`` with a file's name. Raises DataError."""
+    names: list[str] = []
+    for file in _files_of(Path(path)):
+        with opened(file) as handle:
+            for name in data_of(file, handle):
+                names += (name, f"{file.stem}/{name}")
+    return names
 
 
 def recorded_in(path: str | Path) -> list[dict[str, str]]:
@@ -144,11 +154,13 @@ def _environment(data: h5py.Group) -> str:
 
 
 def _read_file(file: Path, image_size: int | None, cameras: Sequence[str] | None, limit: int | None,
-               filter_key: str | None, embodiment: str, shared: Collection[str]) -> list[Episode]:
+               filter_key: str | None, embodiment: str, shared: Collection[str], exclude: Collection[str]
+               ) -> list[Episode]:
     with opened(file) as handle:
         data = data_of(file, handle)
         try:
-            names = _demo_names(file, handle, filter_key)[:limit]
+            names = [name for name in _demo_names(file, handle, filter_key)
+                     if name not in exclude and f"{file.stem}/{name}" not in exclude][:limit]
             common = _common_fields(file, data, embodiment)
         except DataError:
             raise
@@ -247,7 +259,7 @@ class _DemoReader:
         if not np.isfinite(values).all():
             row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
             raise self.error(key, f"holds NaN or infinity in row {row}",
-                             "drop or record the demonstration again")
+                             f"correct it, or {LEAVE_OUT}")
         return values
 
     def extras(self, needed: Collection[str], read: Callable[[str], NDArray]) -> dict[str, NDArray]:
@@ -263,7 +275,7 @@ class _DemoReader:
     def require_actions(self, least: int) -> None:
         if self.rows < least:
             raise self.error("actions", f"has {self.rows} rows, which leaves no action between two "
-                             "observations", "drop or record the demonstration again")
+                             "observations", LEAVE_OUT)
 
     def images(self, group: str, key: str, rows: int, image_size: int | None) -> NDArray[np.uint8]:
         place = f"{group}/{key}"
