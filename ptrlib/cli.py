@@ -109,7 +109,12 @@ def _shared(claim: AbstractContextManager[bool]) -> Iterator[bool]:
 
 @dataclass
 class Weights:
-    """Write the weight of every chunk of the demonstrations that a run was trained on, under their own names."""
+    """Write the weight of every chunk of the demonstrations that a run was trained on, under their own names.
+
+    Columns: file, episode, task, start (the chunk's first action, counted from the episode's first), row (the same
+    action's row in the file's own actions: start + 1 in files with LIBERO's timing), valid (was recorded what
+    followed), score, weight, split, relative (to the mean weight of the training chunks).
+    """
 
     folder: Annotated[Path, tyro.conf.Positional]
     """of a run whose rule ranks chunks (credit=ptr, credit=crossfit)"""

@@ -43,7 +43,7 @@ from ptrlib.data.episodes import Episode
 from ptrlib.data.errors import DataError
 from ptrlib.data.hdf5 import recorded_in
 from ptrlib.data.lerobot import is_lerobot
-from ptrlib.data.reading import read_episodes
+from ptrlib.data.reading import excluded_by_path, read_episodes
 from ptrlib.gallery import make_gallery, save_gallery
 from ptrlib.method.belief import BeliefOutput
 from ptrlib.policy.action_space import EMBODIMENTS
@@ -197,12 +197,16 @@ def load_data(config: RunConfig, statistics: Statistics | None = None) -> Traini
 
 def _read(config: RunConfig, cameras: tuple[str, ...] | None) -> list[Episode]:
     """The demonstrations of ``config.data`` through ``cameras``: None for all that there are, () for none."""
-    data = config.data
+    data, paths = config.data, (config.data.path, *config.data.further_paths)
+    any_columns = any(is_lerobot(Path(path)) for path in paths)  # of HDF5 files beside them there are none to choose
     episodes: list[Episode] = []
-    for path in (data.path, *data.further_paths):
+    for path, exclude in zip(paths, excluded_by_path(data.exclude, paths), strict=True):
+        columns = is_lerobot(Path(path)) or not any_columns
         read = read_episodes(path, image_size=config.network.image_size, cameras=cameras,
-                             limit_per_file=data.episodes_per_task or None, embodiment=data.embodiment,
-                             state_column=data.state_column, action_column=data.action_column)
+                             limit_per_file=data.episodes_per_task or None, filter_key=data.filter_key or None,
+                             exclude=exclude, embodiment=data.embodiment,
+                             state_column=data.state_column if columns else "",
+                             action_column=data.action_column if columns else "")
         _check_robots(read, data.embodiment)
         episodes += read
     return _of_operators(episodes, config)

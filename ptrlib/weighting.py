@@ -59,9 +59,11 @@ def weigh(folder: str | Path) -> pd.DataFrame:
     """A row per chunk of the demonstrations of a run, in their order, corrupted where the run was told to.
 
     Columns: ``file`` and ``episode``, the demonstration's own name there; ``task``; ``start``, the chunk's first
-    action; ``valid``, whether what followed it was recorded (PTR gives the others score 0 and weight 1); ``score``
-    in nats; ``weight``; ``relative``, the weight by the mean weight of the training chunks; ``split``, "train" or
-    "held_out" (never learned from).
+    action, counted from the episode's first; ``row``, the same action's row in the file's own actions, which is
+    ``start + 1`` in files with LIBERO's timing (:mod:`ptrlib.data.hdf5`) and ``start`` in all others; ``valid``,
+    whether what followed it was recorded (PTR gives the others score 0 and weight 1); ``score`` in nats; ``weight``;
+    ``relative``, the weight by the mean weight of the training chunks; ``split``, "train" or "held_out" (never
+    learned from).
 
     Raises:
         ValueError: the rule ranks no chunks, its state is not stored, or the demonstrations have changed.
@@ -108,4 +110,5 @@ def _table(learner: Learner, dataset: ChunkDataset) -> pd.DataFrame:
     episodes = [dataset.episodes[index] for index in table.pop("index")]
     for place, (column, entry) in enumerate((("file", "file"), ("episode", "name"), ("task", "task"))):
         table.insert(place, column, [getattr(episode, entry) for episode in episodes])
+    table.insert(list(table).index("start") + 1, "row", table.start + [episode.first_row for episode in episodes])
     return table

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -53,7 +54,12 @@ def test_every_chunk_has_the_weight_of_the_trained_rule(dataset: Path, start: Pa
     config = config_of(dataset, start, **changes)
     folder = train(config, root=start.parent, progress=False)
     table = weigh(folder)
-    assert list(table.columns) == ["file", "episode", "task", "start", "valid", "score", "weight", "split", "relative"]
+    assert list(table.columns) == ["file", "episode", "task", "start", "row", "valid", "score", "weight", "split",
+                                   "relative"]
+    with h5py.File(table.file[0]) as handle:  # `row` is where the file itself keeps the action `start`
+        first = read_episodes(table.file[0])[0]
+        own = table[(table.file == table.file[0]) & (table.episode == first.name)]
+        np.testing.assert_array_equal(handle["data"][first.name]["actions"][()][own.row], first.actions[own.start])
     stored = {(episode.file, episode.name, step) for episode in read_episodes(dataset)
               for step in range(len(episode))}
     assert len(table) == len(stored)
@@ -78,6 +84,13 @@ def test_every_chunk_has_the_weight_of_the_trained_rule(dataset: Path, start: Pa
         fixed = trained.learner.credit
         assert isinstance(fixed, CrossFit)
         np.testing.assert_allclose(np.sort(table.weight), np.sort(fixed.weight), rtol=1e-5)
+
+
+def test_the_command_says_what_its_columns_are(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["weights", "--help"])
+    told = " ".join(capsys.readouterr().out.replace("│", "").split())
+    assert "row (the same action's row in the file's own actions: start + 1 in files with LIBERO's timing)" in told
 
 
 def test_the_table_is_a_file_that_a_command_writes(dataset: Path, start: Path, tmp_path: Path,
