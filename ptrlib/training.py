@@ -8,7 +8,6 @@ tokenizer and the credit rule (Eq 32).
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import math
 import operator
@@ -44,6 +43,7 @@ from ptrlib.data.errors import DataError
 from ptrlib.data.hdf5 import recorded_in
 from ptrlib.data.lerobot import is_lerobot
 from ptrlib.data.reading import read_episodes
+from ptrlib.demonstrations import differing, fingerprint_episodes, fingerprint_parts
 from ptrlib.gallery import make_gallery, save_gallery
 from ptrlib.method.belief import BeliefOutput
 from ptrlib.policy.action_space import EMBODIMENTS
@@ -184,6 +184,7 @@ class TrainingData:
     statistics: Statistics
     cameras: tuple[str, ...]
     fingerprint: str
+    parts: dict[str, str]  # of what the fingerprint does not know (ptrlib.demonstrations.fingerprint_parts)
 
 
 def load_data(config: RunConfig, statistics: Statistics | None = None) -> TrainingData:
@@ -270,7 +271,8 @@ def prepare_data(config: RunConfig, episodes: list[Episode], statistics: Statist
     _check_consequences(config, int(chunks.lengths.max()))
     judged = ChunkDataset(held_out, data, chunk_length, statistics, len(kept),
                           instruction_length=words) if held_out else None
-    return TrainingData(chunks, judged, statistics, cameras, fingerprint_episodes(episodes))
+    return TrainingData(chunks, judged, statistics, cameras, fingerprint_episodes(episodes),
+                        fingerprint_parts(episodes))
 
 
 def _check_consequences(config: RunConfig, longest: int) -> None:
@@ -308,14 +310,6 @@ def describe(dataset: ChunkDataset, episode: NDArray[np.int64], start: NDArray[n
                          "phase": (start / dataset.lengths[episode]).astype(np.float32),
                          "operator": [e.operator for e in chosen], "task": [e.task for e in chosen],
                          "source": [e.source for e in chosen], "embodiment": [e.embodiment for e in chosen], **truth})
-
-
-def fingerprint_episodes(episodes: list[Episode]) -> str:
-    """A hash of all actions, in order: which demonstrations a run has seen."""
-    digest = hashlib.sha256()
-    for episode in episodes:
-        digest.update(np.ascontiguousarray(episode.actions).tobytes())
-    return digest.hexdigest()[:16]
 
 
 def learning_rate_factor(step: int, warmup: int, total: int) -> float:
@@ -428,7 +422,7 @@ class Trainer:
         return {"step": self.step, "learner": self.learner.state_dict(), "optimizer": self.optimizer.state_dict(),
                 "schedule": self.schedule.state_dict(), "sampler": self.sampler.state_dict(),
                 "generator": self.generator.get_state(), "metrics": self.metrics, "snapshots": self.snapshots,
-                "data_fingerprint": self.data.fingerprint}
+                "data_fingerprint": self.data.fingerprint, "data_parts": self.data.parts}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.step, self.metrics, self.snapshots = state["step"], state["metrics"], state["snapshots"]
@@ -477,7 +471,8 @@ def train(config: RunConfig, *, root: Path = runs.RUNS, progress: bool = True, p
     if distributed.rank() == 0:
         _write_results(trainer, folder, runs.provenance(
             config, started, data=_paths(config), demonstrated_in=places,
-            data_fingerprint=trainer.data.fingerprint, initial_policy=source, resumed=resumed, ranks=config.ranks))
+            data_fingerprint=trainer.data.fingerprint, data_parts=trainer.data.parts, initial_policy=source,
+            resumed=resumed, ranks=config.ranks))
         folder.rename(final)
         for left_over in final.glob("checkpoint-*"):  # not before: without them the training would be lost
             left_over.unlink()
@@ -487,14 +482,14 @@ def train(config: RunConfig, *, root: Path = runs.RUNS, progress: bool = True, p
 def _check_finished(config: RunConfig, folder: Path) -> None:
     """Finished runs are kept where their demonstrations are not; where they are, they must be the same."""
     if all(Path(path).exists() for path in (config.data.path, *config.data.further_paths)):
-        learned_from = json.loads((folder / "provenance.json").read_text())["data_fingerprint"]
-        _check_same(config, folder, learned_from, fingerprint_episodes(_read(config, ())))
+        record, episodes = json.loads((folder / "provenance.json").read_text()), _read(config, ())
+        _check_same(config, folder, differing(record, fingerprint_episodes(episodes), fingerprint_parts(episodes)))
 
 
-def _check_same(config: RunConfig, folder: Path, learned_from: str, found: str) -> None:
-    if learned_from != found:
-        raise ValueError(f"{folder} was trained on other demonstrations than {_paths(config)} holds now; "
-                         "delete it, or give another --root")
+def _check_same(config: RunConfig, folder: Path, other: str) -> None:
+    if other:
+        raise ValueError(f"{folder} was trained on other demonstrations than {_paths(config)} holds now (other "
+                         f"{other}); delete it, or give another --root")
 
 
 @contextlib.contextmanager
@@ -529,8 +524,8 @@ def _resume(trainer: Trainer, checkpoint: Path) -> bool:
     steps = distributed.all_gather(torch.tensor([state["step"]]))
     if (steps != state["step"]).any() or state["step"] == 0:
         return False
-    found = trainer.data.fingerprint
-    _check_same(trainer.config, checkpoint.parent, state.get("data_fingerprint", found), found)  # old ones lack it
+    data = trainer.data
+    _check_same(trainer.config, checkpoint.parent, differing(state, data.fingerprint, data.parts))
     trainer.load_state_dict(state)
     return True
 

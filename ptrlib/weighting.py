@@ -18,6 +18,7 @@ import torch
 from ptrlib.credit import CREDITS, credit_class
 from ptrlib.credit.storage import load_credit
 from ptrlib.data.chunks import ChunkDataset, Statistics
+from ptrlib.demonstrations import differing
 from ptrlib.storage import load_policy
 from ptrlib.training import Learner, TrainingData, load_data
 
@@ -75,10 +76,10 @@ def weigh(folder: str | Path) -> pd.DataFrame:
     learner = Learner(config, len(saved.cameras), saved)
     load_credit(folder, learner.credit)
     data = load_data(config)
-    learned_from = json.loads((Path(folder) / "provenance.json").read_text())["data_fingerprint"]
-    if data.fingerprint != learned_from:
-        raise ValueError(f"{config.data.path}: these are not the demonstrations that {folder} was trained on; "
-                         "put those back, or train again")
+    record = json.loads((Path(folder) / "provenance.json").read_text())
+    if other := differing(record, data.fingerprint, data.parts):
+        raise ValueError(f"{config.data.path}: these are not the demonstrations that {folder} was trained on (other "
+                         f"{other}); put those back, or train again")
     table = pd.concat(_tables(learner.eval(), data, saved.statistics), ignore_index=True)
     return table.assign(relative=table.weight / table.weight[table.split == "train"].mean())
 

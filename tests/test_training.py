@@ -24,9 +24,12 @@ from ptrlib.config import RunConfig, override
 from ptrlib.credit import CREDITS
 from ptrlib.data.errors import DataError
 from ptrlib.data.hdf5 import write_episodes
+from ptrlib.data.reading import read_episodes
+from ptrlib.demonstrations import fingerprint_episodes
 from ptrlib.errors import Stopped
 from ptrlib.experiment import run_manifest, work
 from ptrlib.gallery import load_gallery
+from ptrlib.policy.action_space import EMBODIMENTS
 from ptrlib.policy.precision import multiplies_bfloat16
 from ptrlib.simulators.protocol import Observation
 from ptrlib.storage import load_policy
@@ -530,7 +533,8 @@ def test_a_run_of_other_demonstrations_is_not_taken_for_one_of_these(tmp_path):
     folder = train(config, root=root, progress=False)
     assert train(config, root=root, progress=False) == folder
     rewritten(data, seed=1)
-    with pytest.raises(ValueError, match=f"^{folder} was trained on other demonstrations than {data} holds now; del"):
+    with pytest.raises(ValueError, match=f"^{folder} was trained on other demonstrations than {data} holds now .other "
+                                         "actions, lengths, states.; delete it, or give another --root$"):
         train(config, root=root, progress=False)
     work([config], root)  # a manifest asks for no demonstrations of a run that is finished
     data.rename(tmp_path / "elsewhere")
@@ -549,6 +553,59 @@ def test_a_checkpoint_of_other_demonstrations_is_not_continued(tmp_path, monkeyp
         train(config, root=root, progress=False)
     rewritten(data)
     assert train(config, root=root, progress=False).is_dir()
+
+
+CHANGED = {  # what is said to be other -> demonstrations with the same actions that are so
+    "states": lambda episodes: [replace(episode, state=episode.state + 1) for episode in episodes],
+    "instructions": lambda episodes: [replace(episode, instruction="something else") for episode in episodes],
+    "tasks": lambda episodes: [replace(episode, task=f"other_{episode.task}") for episode in episodes],
+    "robots": lambda episodes: [replace(episode, embodiment="so100") for episode in episodes],
+    "images": lambda episodes: [replace(episode, images={camera: images[:, ::-1] for camera, images
+                                                         in episode.images.items()}) for episode in episodes],
+    "lengths, states, instructions, tasks, robots": lambda episodes: [replace(
+        episodes[0], actions=np.concatenate([episode.actions for episode in episodes]),
+        state=np.concatenate([episodes[0].state[:1], *(episode.state[1:] for episode in episodes)]),
+        extra={}, simulator_states=None, images={camera: np.concatenate([episodes[0].images[camera][:1], *(
+            episode.images[camera][1:] for episode in episodes)]) for camera in episodes[0].images})]}
+
+
+def test_demonstrations_of_the_same_actions_are_told_apart(tmp_path, monkeypatch, heard):
+    """By a finished run, which reads no images; by one that was interrupted; and by ``ptrlib weights``."""
+    robot = EMBODIMENTS["libero"]
+    monkeypatch.setitem(EMBODIMENTS, "so100", replace(robot, name="so100", state_slots=robot.state_slots[::-1]))
+    data, finished, cut = tmp_path / "a.hdf5", tmp_path / "finished", tmp_path / "cut"
+    before = tiny_episodes(4, 20, 32, tasks=1)
+    write_episodes(data, before)
+    config = tiny_config(credit="ptr", **{"data.path": str(data), "data.held_out_fraction": 0.0})
+    folder = train(config, root=finished, progress=False)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt_at(patch, 5)
+        train(config, root=cut, progress=False)
+    for other, change in CHANGED.items():
+        write_episodes(data, change(before))
+        assert fingerprint_episodes(read_episodes(data)) == fingerprint_episodes(before)
+        if other != "images":
+            with pytest.raises(ValueError, match=rf"was trained on other demonstrations .*\(other {other}\); del"):
+                train(config, root=finished, progress=False)
+        with pytest.raises(ValueError, match=r"\.partial-.* was trained on other demonstrations .*\(other " + other):
+            train(config, root=cut, progress=False)
+        with pytest.raises(ValueError, match=rf"these are not the demonstrations .* trained on \(other {other}"):
+            weigh(folder)
+    write_episodes(data, before)
+    assert train(config, root=finished, progress=False) == folder and len(weigh(folder)) == sum(map(len, before))
+    assert train(config, root=cut, progress=False).is_dir()
+
+
+def test_runs_that_know_of_their_demonstrations_only_the_actions_are_kept(tmp_path):
+    data = tmp_path / "a.hdf5"
+    write_episodes(data, tiny_episodes(4, 40, 32))
+    config = tiny_config(credit="sft", **{"data.path": str(data)})
+    folder = train(config, root=tmp_path, progress=False)
+    record = json.loads((folder / "provenance.json").read_text())
+    assert set(record.pop("data_parts")) == {"lengths", "states", "instructions", "tasks", "robots", "images"}
+    runs.write_provenance(folder, record)
+    write_episodes(data, CHANGED["states"](tiny_episodes(4, 40, 32)))
+    assert train(config, root=tmp_path, progress=False) == folder
 
 
 @pytest.mark.parametrize("credit", sorted(CREDITS))
