@@ -73,7 +73,7 @@ class Train:
 
         with distributed.session():
             changes = {"ranks": distributed.world_size()} | runs.parse_changes(list(self.changes))
-            config = override(RunConfig(), changes)
+            config = runs.with_start_in(self.root, override(RunConfig(), changes))
             _check_start(config)
             with self._held(config) as mine:
                 if not mine:

@@ -50,6 +50,7 @@ from ptrlib.policy.action_space import EMBODIMENTS
 from ptrlib.policy.backbone import Context, Language
 from ptrlib.policy.expert import HeadLoss
 from ptrlib.storage import SavedPolicy, load_policy, make_policy, make_tokenizer, save_policy
+from ptrlib.writing import written
 
 # Minibatches scored for one weight snapshot, unless fewer hold as many chunks as the split has. AUROC is
 # resampled by episode, so most episodes should be met several times.
@@ -441,6 +442,7 @@ def train(config: RunConfig, *, root: Path = runs.RUNS, progress: bool = True, p
     Raises:
         ValueError: a setting or demonstrations that cannot be learned from, or a run that learned from others.
         FloatingPointError: the loss is no number any more.
+        Stopped: the disk is full; the last checkpoint is kept, and the same call continues.
         KeyboardInterrupt: by Ctrl-C, after a checkpoint; the same call continues.
     """
     runs.check(config)
@@ -474,7 +476,7 @@ def train(config: RunConfig, *, root: Path = runs.RUNS, progress: bool = True, p
             data_fingerprint=trainer.data.fingerprint, data_parts=trainer.data.parts, initial_policy=source,
             resumed=resumed, ranks=config.ranks))
         folder.rename(final)
-        for left_over in final.glob("checkpoint-*"):  # not before: without them the training would be lost
+        for left_over in final.glob("*checkpoint-*"):  # not before: without them the training would be lost
             left_over.unlink()
     return final
 
@@ -518,9 +520,9 @@ def _resume(trainer: Trainer, checkpoint: Path) -> bool:
     """Continue from a checkpoint if every rank has one of the same step; whether it did.
 
     Raises:
-        ValueError: it has learned from other demonstrations.
+        ValueError: it has learned from other demonstrations, or cannot be read.
     """
-    state: dict[str, Any] = torch.load(checkpoint, weights_only=False) if checkpoint.is_file() else {"step": 0}
+    state: dict[str, Any] = _read_checkpoint(checkpoint) if checkpoint.is_file() else {"step": 0}
     steps = distributed.all_gather(torch.tensor([state["step"]]))
     if (steps != state["step"]).any() or state["step"] == 0:
         return False
@@ -528,6 +530,17 @@ def _resume(trainer: Trainer, checkpoint: Path) -> bool:
     _check_same(trainer.config, checkpoint.parent, differing(state, data.fingerprint, data.parts))
     trainer.load_state_dict(state)
     return True
+
+
+def _read_checkpoint(path: Path) -> dict[str, Any]:
+    try:
+        return torch.load(path, weights_only=False)
+    except OSError:  # names the file itself
+        raise
+    except Exception as error:  # whatever it is that damaged bytes make of the reader
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+        raise ValueError(f"{path}: not a readable checkpoint ({reason}); delete this checkpoint to begin anew"
+                         ) from None
 
 
 def _prepare(config: RunConfig, root: Path) -> tuple[Trainer, str]:
@@ -566,21 +579,22 @@ def _show(bar: tqdm, row: Mapping[str, Any]) -> None:
 
 
 def _save_checkpoint(trainer: Trainer, path: Path) -> None:
-    temporary = path.with_suffix(".writing")
-    torch.save(trainer.state_dict(), temporary)
-    temporary.replace(path)
+    state = trainer.state_dict()
+    with written(path, failures=(RuntimeError,)) as temporary:  # torch's of a full disk
+        torch.save(state, temporary)
 
 
 def _write_results(trainer: Trainer, folder: Path, record: dict[str, Any]) -> None:
     learner = trainer.learner
     save_policy(folder, learner.policy, learner.tokenizer, trainer.data.statistics, trainer.data.cameras,
                 trainer.config)
-    pd.concat(trainer.snapshots, ignore_index=True).to_parquet(folder / "weights.parquet", index=False,
-                                                               compression="zstd")
+    with written(folder / "weights.parquet") as temporary:
+        pd.concat(trainer.snapshots, ignore_index=True).to_parquet(temporary, index=False, compression="zstd")
     if learner.credit.ranks_chunks:
         save_credit(folder, learner.credit)
         save_gallery(folder, make_gallery(trainer.snapshots[-1], trainer.data.train))
     if correspondence := trainer.correspondence():
         save_correspondence(folder, correspondence)
     runs.write_provenance(folder, record)
-    pd.DataFrame(trainer.metrics).to_parquet(folder / "metrics.parquet", index=False)
+    with written(folder / "metrics.parquet") as temporary:
+        pd.DataFrame(trainer.metrics).to_parquet(temporary, index=False)

@@ -21,28 +21,26 @@ from ptrlib.data.chunks import ChunkDataset, Statistics
 from ptrlib.demonstrations import differing
 from ptrlib.storage import load_policy
 from ptrlib.training import Learner, TrainingData, load_data
+from ptrlib.writing import written
 
 SUFFIXES = (".csv", ".parquet")
 
 
 def write_weights(folder: str | Path, path: Path) -> None:
-    """Write :func:`weigh` of a run folder to a .csv or .parquet file under a temporary name, then rename it.
+    """Write :func:`weigh` of a run folder to a .csv or .parquet file, whole.
 
     Raises:
         ValueError: ``path`` is neither or cannot be a file, or one that :func:`weigh` raises.
+        Stopped: the disk is full.
     """
     _check_out(path)
     table = weigh(folder)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with written(path, shared=True) as temporary:
         if path.suffix == ".csv":
             table.to_csv(temporary, index=False)
         else:
             table.to_parquet(temporary, index=False, compression="zstd")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _check_out(path: Path) -> None:
@@ -54,6 +52,9 @@ def _check_out(path: Path) -> None:
     above = next(folder for folder in path.parents if folder.exists())
     if not above.is_dir():
         raise ValueError(f"{above} is a file, and {path} cannot lie in it; give --out a name in a folder")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise ValueError(f"{above} cannot be written to, and {path} is to lie in it; give --out a name in another "
+                         "folder")
 
 
 def weigh(folder: str | Path) -> pd.DataFrame:

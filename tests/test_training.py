@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,12 +18,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors import SafetensorError
 
-from ptrlib import runs, training
+from ptrlib import runs, storage, training
 from ptrlib.agent import PolicyAgent
 from ptrlib.cli import answered, main
 from ptrlib.config import RunConfig, override
 from ptrlib.credit import CREDITS
+from ptrlib.credit import storage as credit_storage
 from ptrlib.data.errors import DataError
 from ptrlib.data.hdf5 import write_episodes
 from ptrlib.data.reading import read_episodes
@@ -35,6 +39,7 @@ from ptrlib.simulators.protocol import Observation
 from ptrlib.storage import load_policy
 from ptrlib.training import Trainer, learning_rate_factor, load_data, overview, prepare_data, train
 from ptrlib.weighting import weigh
+from ptrlib.writing import written
 from tests.data.lerobot_files import write_lerobot
 from tests.factories import tiny_episodes
 
@@ -519,6 +524,79 @@ def test_the_command_that_was_interrupted_continues(dataset, tmp_path, monkeypat
     assert not partial.exists() and json.loads((folder / "provenance.json").read_text())["resumed"]
     assert pd.read_parquet(folder / "metrics.parquet").loss.tolist() == pd.read_parquet(
         undisturbed / "metrics.parquet").loss.tolist()
+
+
+@pytest.mark.parametrize(("content", "reason"), [(b"", "Ran out of input"), (b"text", ""), (None, "central directory")])
+def test_a_damaged_checkpoint_is_one_sentence(content, reason, dataset, tmp_path, capsys):
+    changes = {"credit": "sft", "data.path": str(dataset)}
+    checkpoint = runs.partial_folder(tiny_config(**changes), tmp_path) / "checkpoint-0.pt"
+    torch.save({"step": 5, "more": torch.zeros(1000)}, checkpoint)
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000] if content is None else content)
+    assert main(words(root=tmp_path, **changes)) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"ptrlib: {checkpoint}: not a readable checkpoint (") and reason in error
+    assert error.endswith("); delete this checkpoint to begin anew\n") and error.count("\n") == 1
+    checkpoint.unlink()
+    assert main(words(root=tmp_path, **changes)) == 0
+
+
+def full(error: Exception) -> Callable:
+    """A writer that fills the disk half way."""
+    def write(*arguments, **options):
+        next(Path(value) for value in (*arguments, *options.values()) if isinstance(value, Path)).write_bytes(b"half")
+        raise error
+
+    return write
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+WRITERS = {  # file -> who writes it, and what that raises of a full disk
+    "checkpoint-0.pt": (torch, "save", RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 704")),
+    "policy.safetensors": (storage, "save_file", SafetensorError("IoError(Os { code: 28, kind: StorageFull })")),
+    "credit.safetensors": (credit_storage, "save_file", SafetensorError("IoError(Os { code: 28, kind: StorageFull })")),
+    "weights.parquet": (pd.DataFrame, "to_parquet", FULL), "config.yaml": (Path, "write_text", FULL)}
+
+
+@pytest.mark.parametrize("file", WRITERS)
+def test_a_full_disk_is_one_sentence_and_the_same_command_continues(file, dataset, tmp_path, monkeypatch, capsys):
+    owner, name, error = WRITERS[file]
+    changes = {"credit": "ptr", "data.path": str(dataset)}
+    monkeypatch.setattr(training, "CHECKPOINT_EVERY", 6)
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, full(error))
+        assert main(words(root=tmp_path, **changes)) == 2
+    partial = tmp_path / f".partial-{runs.folder_name(tiny_config(**changes))}"
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("ptrlib: ")]
+    reason = "No space left on device" if error is FULL else str(error)
+    assert said == [f"ptrlib: {partial / file} could not be written ({reason}); if the disk is full make room, and run "
+                    "the same command again"]
+    assert not list(partial.glob(".*")) and not (partial / file).exists()
+    assert main(words(root=tmp_path, **changes)) == 0
+    record = json.loads((tmp_path / runs.folder_name(tiny_config(**changes)) / "provenance.json").read_text())
+    assert record["resumed"] == (file not in ("checkpoint-0.pt", "config.yaml"))
+
+
+def test_what_a_full_disk_does_not_explain_keeps_its_own_words(tmp_path):
+    with pytest.raises(PermissionError, match="mine"), written(tmp_path / "file") as temporary:
+        temporary.touch()
+        raise PermissionError(errno.EACCES, "mine")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_path_that_training_prints_is_a_start(dataset, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    here = {"credit": "sft", "data.path": str(dataset), "ptr.optimization.steps": 0}
+    assert main(words(root=Path("runs"), **here)) == 0
+    first = capsys.readouterr().out.strip()
+    second = runs.folder_name(tiny_config(**here, initial_policy=Path(first).name))
+    for given in (first, f"{first}/", str(tmp_path / first), Path(first).name):
+        assert main(words(root=Path("runs"), **here, initial_policy=given)) == 0
+        assert capsys.readouterr().out == f"runs/{second}\n"
+    assert len([path for path in Path("runs").iterdir() if not path.name.startswith(".")]) == 2
+    other = Path("other") / Path(first).name  # of the same name, and another run
+    other.mkdir(parents=True)
+    assert main(words(root=Path("runs"), **here, initial_policy=str(other))) == 2
+    assert "or give the name alone of a folder under --root" in capsys.readouterr().err
 
 
 def rewritten(dataset: Path, seed: int = 0) -> None:

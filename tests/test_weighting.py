@@ -101,6 +101,10 @@ def test_where_weights_cannot_be_written_is_said_before_any_is_computed(tmp_path
                            ("file/deep/weights.csv", r"file is a file, and .*weights\.csv cannot lie in it; give")):
         with pytest.raises(ValueError, match=sentence):
             write_weights(tmp_path, tmp_path / name)
+    monkeypatch.setattr(os, "access", lambda path, _: path != tmp_path)  # whoever runs the tests may write anywhere
+    with pytest.raises(ValueError, match=rf"^{tmp_path} cannot be written to, and .*/deep/weights\.csv is to lie in "
+                                         "it; give --out a name in another folder$"):
+        write_weights(tmp_path, tmp_path / "deep" / "weights.csv")
 
 
 @pytest.mark.parametrize("name", ["weights.csv", "weights.parquet"])
