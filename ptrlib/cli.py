@@ -109,17 +109,21 @@ def _shared(claim: AbstractContextManager[bool]) -> Iterator[bool]:
 
 @dataclass
 class Weights:
-    """Write the weight of every chunk of the demonstrations that a run was trained on, under their own names."""
+    """Write the weight of every chunk of the demonstrations that a run was trained on, or of others."""
 
     folder: Annotated[Path, tyro.conf.Positional]
     """of a run whose rule ranks chunks (credit=ptr, credit=crossfit)"""
     out: Path = Path("weights.csv")
     """.csv or .parquet"""
+    data: tuple[Path, ...] = ()
+    """where the demonstrations lie now, or others to weigh; none means where the run found its own"""
+    per: str = "chunk"
+    """chunk or episode"""
 
     def run(self) -> None:
         from ptrlib.weighting import write_weights
 
-        write_weights(self.folder, self.out)
+        write_weights(self.folder, self.out, self.data, per=self.per)
         print(self.out)
 
 

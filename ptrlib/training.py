@@ -11,6 +11,7 @@ import contextlib
 import json
 import math
 import operator
+import os
 import signal
 import sys
 import threading
@@ -218,6 +219,18 @@ def _of_operators(episodes: list[Episode], config: RunConfig) -> list[Episode]:
             raise ValueError(f"data.operators names {name!r} and the demonstrators in {_paths(config)} are "
                              f"{', '.join(map(repr, known))}; choose among these")
     return [episode for episode in episodes if episode.operator in wanted] if wanted else episodes
+
+
+def load_whole(config: RunConfig, saved: SavedPolicy) -> ChunkDataset:
+    """Every chunk of demonstrations that the trained policy ``saved`` need not know, through its cameras and scaled by
+    its statistics: of all episodes, whatever chose among its own ones, as they were recorded."""
+    choices: dict[str, Any] = {entry.name: entry.default for entry in fields(config.data)
+               if entry.name in ("operators", "exclude", "filter_key")}
+    config = replace(config, data=replace(config.data, episodes_per_task=0, **choices))
+    episodes = _read(config, saved.cameras)
+    _check_consequences(config, max(map(len, episodes)))
+    return ChunkDataset(episodes, config.data, config.ptr.base_policy.chunk_length, saved.statistics,
+                        instruction_length=config.network.instruction_length)
 
 
 def _places(config: RunConfig) -> list[dict[str, str]]:
@@ -474,7 +487,7 @@ def train(config: RunConfig, *, root: Path = runs.RUNS, progress: bool = True, p
         _write_results(trainer, folder, runs.provenance(
             config, started, data=_paths(config), demonstrated_in=places,
             data_fingerprint=trainer.data.fingerprint, data_parts=trainer.data.parts, initial_policy=source,
-            resumed=resumed, ranks=config.ranks))
+            resumed=resumed, ranks=config.ranks, started_in=os.path.relpath(Path.cwd(), final.resolve())))
         folder.rename(final)
         for left_over in final.glob("*checkpoint-*"):  # not before: without them the training would be lost
             left_over.unlink()
@@ -484,8 +497,14 @@ def train(config: RunConfig, *, root: Path = runs.RUNS, progress: bool = True, p
 def _check_finished(config: RunConfig, folder: Path) -> None:
     """Finished runs are kept where their demonstrations are not; where they are, they must be the same."""
     if all(Path(path).exists() for path in (config.data.path, *config.data.further_paths)):
-        record, episodes = json.loads((folder / "provenance.json").read_text()), _read(config, ())
-        _check_same(config, folder, differing(record, fingerprint_episodes(episodes), fingerprint_parts(episodes)))
+        _check_same(config, folder, other_than(json.loads((folder / "provenance.json").read_text()), config))
+
+
+def other_than(record: Mapping[str, Any], config: RunConfig) -> str:
+    """What of the demonstrations of ``config.data`` is not as a run's provenance says (:func:`differing`). Images are
+    not looked at: to read them takes long."""
+    episodes = _read(config, ())
+    return differing(record, fingerprint_episodes(episodes), fingerprint_parts(episodes))
 
 
 def _check_same(config: RunConfig, folder: Path, other: str) -> None:
