@@ -69,7 +69,9 @@ def weigh(folder: str | Path, data: Sequence[str | Path] = (), *, per: str = "ch
     Columns: ``file`` and ``episode``, the demonstration's own name there; ``task``; ``start``, the chunk's first
     action; ``valid``, whether what followed it was recorded (PTR gives the others score 0 and weight 1); ``score``
     in nats; ``weight``; ``relative``, the weight by the mean weight of the training chunks; ``split``, "train" or
-    "held_out" (never learned from). Of LeRobot datasets also ``episode_index`` and ``frame_index``, that of ``start``.
+    "held_out" (never learned from).
+
+    Of LeRobot datasets also ``episode_index`` and ``frame_index``, that of ``start``.
 
     Args:
         data: where the demonstrations lie now, in the order of data.path and data.further_paths. If these are others
