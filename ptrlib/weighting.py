@@ -86,8 +86,8 @@ def weigh(folder: str | Path) -> pd.DataFrame:
 def _tables(learner: Learner, data: TrainingData, statistics: Statistics) -> list[pd.DataFrame]:
     """One per split; ``statistics`` are the run's own, which may come from the policy that it started from."""
     return [_table(learner, ChunkDataset(dataset.episodes, dataset.data, dataset.chunk_length, statistics,
-                                         dataset.first_id, instruction_length=dataset.instructions.shape[1])
-                   ).assign(split=split)
+                                         dataset.first_id, instruction_length=dataset.instructions.shape[1],
+                                         tasks=dataset.tasks)).assign(split=split)
             for split, dataset in (("train", data.train), ("held_out", data.held_out)) if dataset is not None]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from ptrlib.cli import main
 from ptrlib.config import RunConfig
 from ptrlib.credit.crossfit import CrossFit
 from ptrlib.credit.storage import FILE, load_credit
+from ptrlib.data.chunks import ChunkDataset
 from ptrlib.data.hdf5 import write_episodes
 from ptrlib.data.reading import read_episodes
 from ptrlib.storage import load_policy
@@ -78,6 +80,24 @@ def test_every_chunk_has_the_weight_of_the_trained_rule(dataset: Path, start: Pa
         fixed = trained.learner.credit
         assert isinstance(fixed, CrossFit)
         np.testing.assert_allclose(np.sort(table.weight), np.sort(fixed.weight), rtol=1e-5)
+
+
+def test_held_out_chunks_are_compared_with_those_of_their_own_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+                                                                   ) -> None:
+    episodes = tiny_episodes(9, 20, 32)
+    alone = episodes.pop(4)
+    for number in (0, 1):
+        write_episodes(tmp_path / f"task{number}.hdf5", episodes[number::2])
+    write_episodes(tmp_path / "adjust_the_lamp.hdf5", [replace(alone, task="adjust_the_lamp")])
+    config = tiny_config(**{"data.path": str(tmp_path)})
+    data = load_data(config)
+    assert data.held_out is not None and len(data.train.tasks) > len({e.task for e in data.held_out.episodes}) > 0
+    seen: list[ChunkDataset] = []
+    monkeypatch.setattr(weighting, "_table", lambda _, dataset: seen.append(dataset) or pd.DataFrame())
+    weighting._tables(Learner(config, 2), data, data.statistics)
+    assert [dataset.tasks for dataset in seen] == [data.train.tasks] * 2
+    for dataset, before in zip(seen, (data.train, data.held_out), strict=True):
+        assert dataset.task_ids.tolist() == before.task_ids.tolist()
 
 
 def test_the_table_is_a_file_that_a_command_writes(dataset: Path, start: Path, tmp_path: Path,

@@ -179,9 +179,10 @@ class ChunkDataset:
 
     def __init__(self, episodes: Sequence[Episode], data: DataConfig, chunk_length: int,
                  statistics: Statistics, first_id: int = 0, *,
-                 instruction_length: int = NetworkConfig.instruction_length) -> None:
+                 instruction_length: int = NetworkConfig.instruction_length, tasks: Sequence[str] = ()) -> None:
         """``first_id`` is the first episode's, where episodes of several data sets must be told apart;
-        ``instruction_length`` is the number of words that instructions are padded or cut to."""
+        ``instruction_length`` is the number of words that instructions are padded or cut to; ``tasks`` are those of
+        the data sets before, whose numbers they keep: a rule that remembers chunks of several compares them."""
         self.episodes = list(episodes)
         self.first_id = first_id
         self.data = data
@@ -189,9 +190,9 @@ class ChunkDataset:
         self.statistics = statistics
         self.cameras = common_cameras(self.episodes)
         self.lengths = np.array([len(episode) for episode in self.episodes])
-        self.tasks, self.task_ids = np.unique(
-            [episode.task if data.true_tasks else episode.claimed_task or episode.task for episode in self.episodes],
-            return_inverse=True)
+        names = [episode.task if data.true_tasks else episode.claimed_task or episode.task for episode in self.episodes]
+        self.tasks = (*tasks, *sorted(set(names) - set(tasks)))
+        self.task_ids = np.array([self.tasks.index(name) for name in names])
         self.sources, self.source_ids = np.unique([episode.source for episode in self.episodes],
                                                   return_inverse=True)
         self.instructions = np.stack([hash_words(episode.instruction, instruction_length) for episode in self.episodes])

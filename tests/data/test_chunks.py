@@ -104,6 +104,17 @@ def test_images_stay_where_they_are() -> None:
         assert all(mine.images[camera] is given_.images[camera] for camera in given_.images)
 
 
+def test_tasks_of_a_data_set_before_keep_their_numbers() -> None:
+    episodes = counting_episodes([10] * 4)
+    for episode, task in zip(episodes, ("b", "a", "d", "c"), strict=True):
+        episode.task = task
+    first = ChunkDataset(episodes[:2], PLAIN, CHUNK, unit_statistics())
+    second = ChunkDataset(episodes[1:], PLAIN, CHUNK, unit_statistics(), tasks=first.tasks)
+    assert first.tasks == ("a", "b") and first.task_ids.tolist() == [1, 0]
+    assert second.tasks == ("a", "b", "c", "d") and second.task_ids.tolist() == [0, 3, 2]
+    assert next(second.scoring_batches(3)).task_ids.dtype == torch.int64
+
+
 def test_to_moves_every_field() -> None:
     moved = SegmentSampler(counting_dataset([30]), 2, 0).next().to("meta")
     assert {getattr(moved, field.name).device.type for field in dataclasses.fields(Batch)} == {"meta"}
