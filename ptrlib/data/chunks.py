@@ -261,7 +261,8 @@ class ChunkDataset:
 
     def scoring_batches(self, segments: int, *, every: int = 1, order: np.random.Generator | None = None
                         ) -> Iterator[Batch]:
-        """Every chunk once (or those of every ``every``-th starting step), in training's segments, in order.
+        """Every chunk once (or those of every ``every``-th starting step, where ``every`` divides ``chunk_stride``), in
+        training's segments, in order.
 
         ``order`` draws another order of the segments, so that those of a batch are of many episodes, as in training:
         a rule that compares chunks compares those of its batch.
