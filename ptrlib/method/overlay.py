@@ -121,7 +121,8 @@ class PosteriorTransitionReweighting(nn.Module):
         _check_rows(len(context), valid=valid, episode_ids=episode_ids, frames=frames, tasks=tasks, offset=offset)
         _check_tables(len(context), action_tokens.shape[1], state, step_mask)
         valid = valid & targets.isfinite().all(1)
-        targets_here = Targets.of(targets, valid, episode_ids, frames=frames, tasks=tasks, state=state)
+        targets_here = Targets.of(targets, valid, episode_ids, frames=frames, tasks=tasks, state=state,
+                                  eps=self.config.norm_eps)
         sizes = batch_sizes(len(valid), valid.device) if self.config.cross_rank_gather else [len(valid)]
         start = sum(sizes[: rank()]) if len(sizes) > 1 else 0
         batch = targets_here.gathered(sizes)
@@ -145,7 +146,7 @@ class PosteriorTransitionReweighting(nn.Module):
         tau, clamp = self.controller.tau, self.config.logit_clamp
         with torch.autocast(query.device.type, enabled=False):
             logits = candidates.logits(query[:size], tau=tau, clamp=clamp)
-            cosine = (unit(query[size:]) * candidates.matched).sum(-1)
+            cosine = (unit(query[size:], self.config.norm_eps) * candidates.matched).sum(-1)
         return logits, logits_of(cosine, tau, clamp)
 
     def _output(self, logits: Tensor, permuted_logit: Tensor, valid: Tensor, ranked: Tensor, discount: Tensor,

@@ -74,6 +74,29 @@ def test_the_output_is_the_sum_of_the_parts():
     assert out.info["valid_ratio"] == pytest.approx(valid.float().mean().item())
 
 
+def test_lengths_are_measured_by_the_configured_eps():
+    """Longer than all vectors here, it divides every query, target and entry of the queue."""
+    eps, ptr = 8.0, overlay(dataclasses.replace(CONFIG, norm_eps=8.0), seed=3)
+    ptr(**batch(0))
+    ptr.after_step()
+    inputs, twin = batch(5), copy_of(ptr)
+    out, queue = ptr(**inputs), twin.pool.queue()
+    entered = batch(0)
+    torch.testing.assert_close(queue.features, entered["targets"][entered["valid"]] / eps)
+    valid, targets = inputs["valid"], inputs["targets"] / eps
+    rows = Targets.of(inputs["targets"], valid, inputs["episode_ids"], frames=inputs["frames"], tasks=inputs["tasks"],
+                      state=inputs["state"], eps=eps)
+    candidates, summary = twin.pool.candidates(rows), inputs["action_tokens"].mean(1)
+    partner = shift_in_random_order(valid, twin.pool.uniform(len(valid)))
+    query, permuted = (twin.scorer(inputs["context"], actions) / eps for actions in (summary, summary[partner]))
+    logits = torch.cat([(query * targets).sum(1, keepdim=True), query @ targets.T,
+                        torch.einsum("bd,bkd->bk", query, queue.features[candidates.drawn])], 1) / 0.12
+    score = ptr_score(logits.masked_fill(~candidates.mask, -torch.inf))
+    torch.testing.assert_close(out.score[valid], score[valid].detach())
+    margin = logits[:, 0] - (permuted * targets).sum(1) / 0.12
+    assert out.info["loss_rank"] == pytest.approx(-torch.log(torch.sigmoid(margin))[valid].mean().item(), rel=1e-5)
+
+
 def copy_of(ptr: PosteriorTransitionReweighting) -> PosteriorTransitionReweighting:
     twin = PosteriorTransitionReweighting(DIM, DIM, DIM, ptr.config)
     twin.load_state_dict(ptr.state_dict())
