@@ -383,7 +383,12 @@ def test_padding_samples_can_be_left_out_of_the_weighted_mean():
 
 
 @pytest.mark.parametrize(("changes", "message"), [
-    ({"targets": torch.zeros(SIZE, 3)}, r"targets \(B, 6\)"),
+    ({"targets": torch.zeros(DIM)}, r"targets \(B, 6\)"),
+    ({"targets": torch.zeros(3, DIM)}, "as long as context"),
+    ({"context": torch.zeros(SIZE, 5)}, "^the width of context is 5 and the overlay was constructed with context_dim=6;"
+     " make both the same$"),
+    ({"action_tokens": torch.zeros(SIZE, STEPS, 2)}, "the width of action_tokens is 2 and .* with action_dim=6; make"),
+    ({"targets": torch.zeros(SIZE, 3)}, "the width of targets is 3 and .* with target_dim=6; make"),
     ({"action_tokens": torch.zeros(SIZE, DIM)}, "action_tokens"),
     ({"valid": torch.ones(3, dtype=torch.bool)}, "as long as context"),
     ({"valid": torch.ones(SIZE)}, "valid must be a bool tensor"),
@@ -405,6 +410,10 @@ def test_a_target_encoder_wants_its_tower_and_its_images():
         ptr.after_step()
     with pytest.raises(ValueError, match="no target encoder"):
         overlay().encode_targets(torch.zeros(1, 3))
+    other = overlay(vision_tower=nn.Linear(3, 4))
+    for valid in (None, torch.ones(1, dtype=torch.bool)):
+        with pytest.raises(ValueError, match="the width of vision_tower's features is 4 and .* with target_dim=6"):
+            other.encode_targets(torch.zeros(1, 3), valid)
 
 
 def test_learning_tells_good_consequences_from_arbitrary_ones():
