@@ -163,7 +163,6 @@ class Batch:
     frames: Tensor  # (S, N) int64, t + Delta
     offset: Tensor  # (S, N) int64, Delta
     task_ids: Tensor  # (S,) int64 index into ChunkDataset.tasks: the task that the instruction claims
-    source_ids: Tensor  # (S,) int64 index into ChunkDataset.sources
 
     def to(self, device: str | torch.device) -> Batch:
         """The same batch on ``device``."""
@@ -193,8 +192,6 @@ class ChunkDataset:
         names = [episode.task if data.true_tasks else episode.claimed_task or episode.task for episode in self.episodes]
         self.tasks = (*tasks, *sorted(set(names) - set(tasks)))
         self.task_ids = np.array([self.tasks.index(name) for name in names])
-        self.sources, self.source_ids = np.unique([episode.source for episode in self.episodes],
-                                                  return_inverse=True)
         self.instructions = np.stack([hash_words(episode.instruction, instruction_length) for episode in self.episodes])
         self._action_masks = np.stack([_mask(episode.embodiment, "action") for episode in self.episodes])
         self._first_action = np.concatenate([[0], np.cumsum(self.lengths)])
@@ -234,7 +231,7 @@ class ChunkDataset:
             "valid": present & (frame <= length), "present": present,
             "episode_ids": episode + self.first_id, "starts": start,
             "frames": frame, "offset": np.full_like(start, self.data.offset),
-            "task_ids": self.task_ids[episode], "source_ids": self.source_ids[episode]}
+            "task_ids": self.task_ids[episode]}
         return Batch(**{key: torch.from_numpy(np.ascontiguousarray(array)) for key, array in arrays.items()})
 
     def following_states(self, episode: Tensor, start: Tensor) -> Tensor:
@@ -303,10 +300,6 @@ class SegmentSampler:
         self._mine = slice(rank * share, (rank + 1) * share)
         self._segments = np.concatenate([self._of_episode(index, length)
                                          for index, length in enumerate(dataset.lengths.tolist())])
-
-    def __iter__(self) -> Iterator[Batch]:
-        while True:
-            yield self.next()
 
     def next(self) -> Batch:
         """The next batch, this rank's part."""
