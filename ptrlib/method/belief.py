@@ -35,8 +35,9 @@ class BeliefTokenizer(nn.Module):
 
     def forward(self, context_features: Tensor, action_features: Tensor,
                 step_mask: Tensor | None = None) -> BeliefOutput:
-        """Eq 6-8 for ``context_features`` C_t (B, L, d), ``action_features`` A_t (B, L, d) and
-        ``step_mask`` (B, L), True on steps that exist. A chunk without any step gives zeros."""
+        """Eq 6-8, 10 and 11 for ``context_features`` C_t (B, L, d), ``action_features`` A_t (B, L, d) and
+        ``step_mask`` (B, L), True on the steps that the tokens are to hold: those that exist and, where the next chunk
+        begins before this one's last step, are over by then. A chunk without any such step gives zeros."""
         fused = torch.tanh(self.fuse(torch.cat([context_features, action_features], dim=-1)))
         if step_mask is None:
             step_mask = torch.ones(fused.shape[:2], dtype=torch.bool, device=fused.device)

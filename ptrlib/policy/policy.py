@@ -47,5 +47,9 @@ class Policy(nn.Module):
         return self.backbone(vision_tokens, self.backbone.read(instruction), belief)
 
     def action_tokens(self, actions: Tensor) -> Tensor:
-        """E_t (B, L, d) of clean chunks (B, L, 200), Eq 4: the projector that the head itself uses."""
+        """E_t (B, L, d) of clean chunks (B, L, 200), Eq 4: the projector that the head itself uses.
+
+        Eq 4 writes g_phi(h_t, s_t, a); ours depends on the recorded actions alone (Section 4.2: "purely the
+        action-channel projector").
+        """
         return self.head.action_tokens(actions)
