@@ -69,8 +69,13 @@ class PolicyAgent:
 
     @torch.no_grad()
     def act(self, requests: list[tuple[int, Observation]]) -> list[NDArray[np.float32]]:
-        """One (execute_steps, d_a) array of raw actions for every (slot, observation)."""
-        saved, slots = self.saved, [self.episodes[slot] for slot, _ in requests]
+        """One (execute_steps, d_a) array of raw actions for every (slot, observation).
+
+        Raises:
+            ValueError: a slot without an episode, or an observation that lacks a camera, or with an image that is not
+                uint8 (H, W, 3), or with a state that its robot does not have or that holds NaN or infinity.
+        """
+        saved, slots = self.saved, [self._episode(slot) for slot, _ in requests]
         images = torch.from_numpy(np.stack([self._images(observation) for _, observation in requests]))
         state = torch.from_numpy(np.stack([self._state(slot, observation) for slot, (_, observation)
                                            in zip(slots, requests, strict=True)]))
@@ -89,6 +94,11 @@ class PolicyAgent:
         unified = saved.statistics.restore_actions(actions[:, :self.execute_steps].numpy())
         return [slot.embodiment.from_unified_action(chunk) for slot, chunk in zip(slots, unified, strict=True)]
 
+    def _episode(self, slot: int) -> _Episode:
+        if slot not in self.episodes:
+            raise ValueError(f"slot {slot} has no episode yet; call begin({slot}, ...) first")
+        return self.episodes[slot]
+
     def _recur(self, slots: list[_Episode], actions: Tensor, hidden: Tensor) -> None:
         if self.saved.tokenizer is None:
             return
@@ -106,14 +116,26 @@ class PolicyAgent:
             if camera is None:
                 raise ValueError(f"the policy sees through the camera {view!r} and the simulator has "
                                  f"{', '.join(observation.images)}; train it with data.cameras among these")
-            seen.append(area_average(observation.images[camera], size))
+            seen.append(area_average(_pixels(camera, observation.images[camera]), size))
         return np.stack(seen)
 
     def _state(self, slot: _Episode, observation: Observation) -> NDArray[np.float32]:
-        robot = slot.embodiment
-        numbers, expected = observation.state.shape[-1], len(robot.state_slots)
+        robot, state = slot.embodiment, np.asarray(observation.state)
+        numbers, expected = state.shape[0] if state.ndim == 1 else f"an array {state.shape}", len(robot.state_slots)
         if numbers != expected:
             raise ValueError(f"a state of the robot {robot.name!r} has {expected} numbers, not {numbers}; if another "
                              "robot acts, name it: begin(..., embodiment=...)")
-        unified = robot.to_unified_state(observation.state)
+        if not np.isfinite(state).all():
+            raise ValueError(f"the state {state.tolist()} holds NaN or infinity; give finite numbers, such as those of "
+                             "the last observation that had them")
+        unified = robot.to_unified_state(state)
         return self.saved.statistics.normalise_state(unified) * slot.embodiment.state_mask
+
+
+def _pixels(camera: str, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """``image`` as it is, if it is one: what is not would be seen as black, or end far from here."""
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        found = f"{getattr(image, 'dtype', type(image).__name__)} of shape {tuple(np.shape(image))}"
+        raise ValueError(f"the image of camera {camera!r} is {found}, and uint8 of shape (H, W, 3) is wanted; make it "
+                         "so, of numbers in [0, 1] with (image * 255).astype(\"uint8\")")
+    return image

@@ -73,7 +73,7 @@ class Train:
 
         with distributed.session():
             changes = {"ranks": distributed.world_size()} | runs.parse_changes(list(self.changes))
-            config = override(RunConfig(), changes)
+            config = runs.with_start_in(self.root, override(RunConfig(), changes))
             _check_start(config)
             with self._held(config) as mine:
                 if not mine:
@@ -109,17 +109,27 @@ def _shared(claim: AbstractContextManager[bool]) -> Iterator[bool]:
 
 @dataclass
 class Weights:
-    """Write the weight of every chunk of the demonstrations that a run was trained on, under their own names."""
+    """Write the weight of every chunk of the demonstrations that a run was trained on, or of others, under their own
+    names.
+
+    Columns: file, episode, task, start (the chunk's first action, counted from the episode's first), row (the same
+    action's row in the file's own actions: start + 1 in files with LIBERO's timing), valid (was recorded what
+    followed), score, weight, split, relative (to the mean weight of the training chunks).
+    """
 
     folder: Annotated[Path, tyro.conf.Positional]
     """of a run whose rule ranks chunks (credit=ptr, credit=crossfit)"""
     out: Path = Path("weights.csv")
     """.csv or .parquet"""
+    data: tuple[Path, ...] = ()
+    """where the demonstrations lie now, or others to weigh; none means where the run found its own"""
+    per: str = "chunk"
+    """chunk or episode"""
 
     def run(self) -> None:
         from ptrlib.weighting import write_weights
 
-        write_weights(self.folder, self.out)
+        write_weights(self.folder, self.out, self.data, per=self.per)
         print(self.out)
 
 

@@ -153,6 +153,8 @@ class DataConfig:
     state_column: str = ""  # of a LeRobot dataset; "": observation.state
     action_column: str = ""  # of a LeRobot dataset; "": action
     episodes_per_task: int = 50  # the first of each HDF5 file, or of each task of a LeRobot dataset; 0: all
+    exclude: tuple[str, ...] = ()  # episodes that are not read: demo_3 (of LeRobot episode_000003), or FILE/demo_3
+    filter_key: str = ""  # the list of episodes that is read: mask/KEY of HDF5 files, a split of a LeRobot dataset
     operators: tuple[str, ...] = ()  # of those episodes, these demonstrators' alone; () for everybody's
     offset: int = 16  # Delta: steps between o_t and the post-action observation
     segment_chunks: int = 4  # consecutive chunks through which belief tokens recur
@@ -261,7 +263,7 @@ def _plain(value: Any) -> Any:
 # a key is left out of the fingerprint, so that they keep their names.
 ADDED_LATER = ("network.token_size", "network.fusion", "ranks", "crossfit.recorded_steps", "data.noise_bias",
                "data.further_paths", "data.cameras", "network.target_size", "data.state_column", "data.action_column",
-               "data.operators", "gradient_clip")
+               "data.operators", "gradient_clip", "data.exclude", "data.filter_key")
 # Likewise, but the default is better than what those runs had, and their manifests say that they had it.
 MENDED_LATER = {"data.shift_targets": True, "data.true_tasks": True, "data.belief_foresight": True}
 LOOKING_BACK = ("ptr", "random", "ptr_neutral")  # the rules that look at what followed a chunk while they learn

@@ -25,6 +25,7 @@ from ptrlib.method.candidates import CandidatePool, Targets
 from ptrlib.method.overlay import PosteriorTransitionReweighting
 from ptrlib.method.scorer import pool_actions, ptr_score
 from ptrlib.method.weights import conservative_weights
+from ptrlib.writing import written
 
 FILE = "correspondence.npz"
 CHUNKS = 96  # of each robot
@@ -186,16 +187,14 @@ def _images(dataset: ChunkDataset, sample: _Sample, pairs: pd.DataFrame) -> NDAr
 
 
 def save_correspondence(folder: Path, correspondence: Correspondence) -> None:
-    """Write ``folder/correspondence.npz`` under a temporary name, then rename it."""
+    """Write ``folder/correspondence.npz`` whole. Raises Stopped if the disk is full."""
     columns: dict[str, Any] = {
         f"{table}/{name}": np.asarray(values.tolist())
         for table in ("queries", "pairs") for name, values in getattr(correspondence, table).items()}
     arrays: dict[str, Any] = {name: getattr(correspondence, name) for name in (
         "mass", "count", "score_against", "weight_against", "images")}
-    temporary = folder / f".{FILE}"
-    with temporary.open("wb") as file:
+    with written(folder / FILE) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, embodiments=np.asarray(correspondence.embodiments), **columns, **arrays)
-    temporary.replace(folder / FILE)
 
 
 def load_correspondence(folder: str | Path) -> Correspondence | None:

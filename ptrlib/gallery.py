@@ -15,6 +15,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ptrlib.writing import written
+
 if TYPE_CHECKING:  # reading a gallery need not wait for torch
     from ptrlib.data.chunks import ChunkDataset
 
@@ -58,12 +60,10 @@ def _extreme(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def save_gallery(folder: Path, gallery: Gallery) -> None:
-    """Write ``folder/gallery.npz`` under a temporary name, then rename it."""
+    """Write ``folder/gallery.npz`` whole. Raises Stopped if the disk is full."""
     columns: dict[str, Any] = {str(name): np.asarray(values.tolist()) for name, values in gallery.chunks.items()}
-    temporary = folder / f".{FILE}"
-    with temporary.open("wb") as file:
+    with written(folder / FILE) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **columns, images=gallery.images, cameras=np.asarray(gallery.cameras))
-    temporary.replace(folder / FILE)
 
 
 def load_gallery(folder: str | Path) -> Gallery | None:

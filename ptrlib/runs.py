@@ -43,6 +43,7 @@ import yaml
 
 from ptrlib.checks import check
 from ptrlib.config import RunConfig, fingerprint, flatten, keys, override, stored, to_dict
+from ptrlib.writing import written
 
 EXPERIMENTS = Path("experiments")
 RUNS = EXPERIMENTS / "runs"
@@ -262,6 +263,16 @@ def read_config(folder: Path) -> RunConfig:
     return stored(yaml.load(text, _LOADER))
 
 
+def with_start_in(root: Path, config: RunConfig) -> RunConfig:
+    """``config``, whose ``initial_policy`` may be the path of a run folder of ``root``, as training prints it: it
+    becomes the folder's bare name, by which runs are told apart."""
+    given = Path(config.initial_policy)
+    known = root / given.name
+    if config.initial_policy and known.is_dir() and (not given.exists() or given.samefile(known)):
+        return override(config, {"initial_policy": given.name})
+    return config
+
+
 def is_trained(config: RunConfig, root: Path = RUNS) -> bool:
     return (root / folder_name(config) / "metrics.parquet").is_file()
 
@@ -296,10 +307,9 @@ def partial_folder(config: RunConfig, root: Path = RUNS) -> Path:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write under a temporary name, then rename."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    temporary.replace(path)
+    """Write ``path`` whole. Raises Stopped if the disk is full."""
+    with written(path, shared=True) as temporary:
+        temporary.write_text(text)
 
 
 def provenance(config: RunConfig, started: datetime, **extra: Any) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from ptrlib.config import RunConfig, stored, to_dict
 from ptrlib.data.chunks import Statistics
 from ptrlib.method.belief import BeliefTokenizer
 from ptrlib.policy.policy import Policy
+from ptrlib.writing import written
 
 FILE = "policy.safetensors"
 
@@ -50,14 +51,13 @@ def make_tokenizer(config: RunConfig) -> BeliefTokenizer | None:
 
 def save_policy(folder: Path, policy: Policy, tokenizer: BeliefTokenizer | None, statistics: Statistics,
                 cameras: tuple[str, ...], config: RunConfig) -> None:
-    """Write ``folder/policy.safetensors`` under a temporary name, then rename it."""
+    """Write ``folder/policy.safetensors`` whole. Raises Stopped if the disk is full."""
     parts = nn.ModuleDict({"policy": policy} | ({"tokenizer": tokenizer} if tokenizer is not None else {}))
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in parts.state_dict().items()}
     about = {"config": json.dumps(to_dict(config)), "statistics": json.dumps(statistics.to_dict()),
              "cameras": json.dumps(cameras)}
-    temporary = folder / f".{FILE}"
-    save_file(tensors, temporary, metadata=about)
-    temporary.replace(folder / FILE)
+    with written(folder / FILE, failures=(SafetensorError,)) as temporary:
+        save_file(tensors, temporary, metadata=about)
 
 
 def load_policy(folder: str | Path) -> SavedPolicy:

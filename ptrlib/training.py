@@ -8,10 +8,10 @@ tokenizer and the credit rule (Eq 32).
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import math
 import operator
+import os
 import signal
 import sys
 import threading
@@ -43,13 +43,15 @@ from ptrlib.data.episodes import Episode
 from ptrlib.data.errors import DataError
 from ptrlib.data.hdf5 import recorded_in
 from ptrlib.data.lerobot import is_lerobot
-from ptrlib.data.reading import read_episodes
+from ptrlib.data.reading import excluded_by_path, read_episodes
+from ptrlib.demonstrations import differing, fingerprint_episodes, fingerprint_parts
 from ptrlib.gallery import make_gallery, save_gallery
 from ptrlib.method.belief import BeliefOutput
 from ptrlib.policy.action_space import EMBODIMENTS
 from ptrlib.policy.backbone import Context, Language
 from ptrlib.policy.expert import HeadLoss
 from ptrlib.storage import SavedPolicy, load_policy, make_policy, make_tokenizer, save_policy
+from ptrlib.writing import written
 
 # Minibatches scored for one weight snapshot, unless fewer hold as many chunks as the split has. AUROC is
 # resampled by episode, so most episodes should be met several times.
@@ -184,6 +186,7 @@ class TrainingData:
     statistics: Statistics
     cameras: tuple[str, ...]
     fingerprint: str
+    parts: dict[str, str]  # of what the fingerprint does not know (ptrlib.demonstrations.fingerprint_parts)
 
 
 def load_data(config: RunConfig, statistics: Statistics | None = None) -> TrainingData:
@@ -197,12 +200,16 @@ def load_data(config: RunConfig, statistics: Statistics | None = None) -> Traini
 
 def _read(config: RunConfig, cameras: tuple[str, ...] | None) -> list[Episode]:
     """The demonstrations of ``config.data`` through ``cameras``: None for all that there are, () for none."""
-    data = config.data
+    data, paths = config.data, (config.data.path, *config.data.further_paths)
+    any_columns = any(is_lerobot(Path(path)) for path in paths)  # of HDF5 files beside them there are none to choose
     episodes: list[Episode] = []
-    for path in (data.path, *data.further_paths):
+    for path, exclude in zip(paths, excluded_by_path(data.exclude, paths), strict=True):
+        columns = is_lerobot(Path(path)) or not any_columns
         read = read_episodes(path, image_size=config.network.image_size, cameras=cameras,
-                             limit_per_file=data.episodes_per_task or None, embodiment=data.embodiment,
-                             state_column=data.state_column, action_column=data.action_column)
+                             limit_per_file=data.episodes_per_task or None, filter_key=data.filter_key or None,
+                             exclude=exclude, embodiment=data.embodiment,
+                             state_column=data.state_column if columns else "",
+                             action_column=data.action_column if columns else "")
         _check_robots(read, data.embodiment)
         episodes += read
     return _of_operators(episodes, config)
@@ -216,6 +223,18 @@ def _of_operators(episodes: list[Episode], config: RunConfig) -> list[Episode]:
             raise ValueError(f"data.operators names {name!r} and the demonstrators in {_paths(config)} are "
                              f"{', '.join(map(repr, known))}; choose among these")
     return [episode for episode in episodes if episode.operator in wanted] if wanted else episodes
+
+
+def load_whole(config: RunConfig, saved: SavedPolicy) -> ChunkDataset:
+    """Every chunk of demonstrations that the trained policy ``saved`` need not know, through its cameras and scaled by
+    its statistics: of all episodes, whatever chose among its own ones, as they were recorded."""
+    choices: dict[str, Any] = {entry.name: entry.default for entry in fields(config.data)
+               if entry.name in ("operators", "exclude", "filter_key")}
+    config = replace(config, data=replace(config.data, episodes_per_task=0, **choices))
+    episodes = _read(config, saved.cameras)
+    _check_consequences(config, max(map(len, episodes)))
+    return ChunkDataset(episodes, config.data, config.ptr.base_policy.chunk_length, saved.statistics,
+                        instruction_length=config.network.instruction_length)
 
 
 def _places(config: RunConfig) -> list[dict[str, str]]:
@@ -270,7 +289,8 @@ def prepare_data(config: RunConfig, episodes: list[Episode], statistics: Statist
     _check_consequences(config, int(chunks.lengths.max()))
     judged = ChunkDataset(held_out, data, chunk_length, statistics, len(kept), instruction_length=words,
                           tasks=chunks.tasks) if held_out else None
-    return TrainingData(chunks, judged, statistics, cameras, fingerprint_episodes(episodes))
+    return TrainingData(chunks, judged, statistics, cameras, fingerprint_episodes(episodes),
+                        fingerprint_parts(episodes))
 
 
 def _check_consequences(config: RunConfig, longest: int) -> None:
@@ -308,14 +328,6 @@ def describe(dataset: ChunkDataset, episode: NDArray[np.int64], start: NDArray[n
                          "phase": (start / dataset.lengths[episode]).astype(np.float32),
                          "operator": [e.operator for e in chosen], "task": [e.task for e in chosen],
                          "source": [e.source for e in chosen], "embodiment": [e.embodiment for e in chosen], **truth})
-
-
-def fingerprint_episodes(episodes: list[Episode]) -> str:
-    """A hash of all actions, in order: which demonstrations a run has seen."""
-    digest = hashlib.sha256()
-    for episode in episodes:
-        digest.update(np.ascontiguousarray(episode.actions).tobytes())
-    return digest.hexdigest()[:16]
 
 
 def learning_rate_factor(step: int, warmup: int, total: int) -> float:
@@ -428,7 +440,7 @@ class Trainer:
         return {"step": self.step, "learner": self.learner.state_dict(), "optimizer": self.optimizer.state_dict(),
                 "schedule": self.schedule.state_dict(), "sampler": self.sampler.state_dict(),
                 "generator": self.generator.get_state(), "metrics": self.metrics, "snapshots": self.snapshots,
-                "data_fingerprint": self.data.fingerprint}
+                "data_fingerprint": self.data.fingerprint, "data_parts": self.data.parts}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.step, self.metrics, self.snapshots = state["step"], state["metrics"], state["snapshots"]
@@ -447,6 +459,7 @@ def train(config: RunConfig, *, root: Path = runs.RUNS, progress: bool = True, p
     Raises:
         ValueError: a setting or demonstrations that cannot be learned from, or a run that learned from others.
         FloatingPointError: the loss is no number any more.
+        Stopped: the disk is full; the last checkpoint is kept, and the same call continues.
         KeyboardInterrupt: by Ctrl-C, after a checkpoint; the same call continues.
     """
     runs.check(config)
@@ -477,9 +490,10 @@ def train(config: RunConfig, *, root: Path = runs.RUNS, progress: bool = True, p
     if distributed.rank() == 0:
         _write_results(trainer, folder, runs.provenance(
             config, started, data=_paths(config), demonstrated_in=places,
-            data_fingerprint=trainer.data.fingerprint, initial_policy=source, resumed=resumed, ranks=config.ranks))
+            data_fingerprint=trainer.data.fingerprint, data_parts=trainer.data.parts, initial_policy=source,
+            resumed=resumed, ranks=config.ranks, started_in=os.path.relpath(Path.cwd(), final.resolve())))
         folder.rename(final)
-        for left_over in final.glob("checkpoint-*"):  # not before: without them the training would be lost
+        for left_over in final.glob("*checkpoint-*"):  # not before: without them the training would be lost
             left_over.unlink()
     return final
 
@@ -487,14 +501,20 @@ def train(config: RunConfig, *, root: Path = runs.RUNS, progress: bool = True, p
 def _check_finished(config: RunConfig, folder: Path) -> None:
     """Finished runs are kept where their demonstrations are not; where they are, they must be the same."""
     if all(Path(path).exists() for path in (config.data.path, *config.data.further_paths)):
-        learned_from = json.loads((folder / "provenance.json").read_text())["data_fingerprint"]
-        _check_same(config, folder, learned_from, fingerprint_episodes(_read(config, ())))
+        _check_same(config, folder, other_than(json.loads((folder / "provenance.json").read_text()), config))
 
 
-def _check_same(config: RunConfig, folder: Path, learned_from: str, found: str) -> None:
-    if learned_from != found:
-        raise ValueError(f"{folder} was trained on other demonstrations than {_paths(config)} holds now; "
-                         "delete it, or give another --root")
+def other_than(record: Mapping[str, Any], config: RunConfig) -> str:
+    """What of the demonstrations of ``config.data`` is not as a run's provenance says (:func:`differing`). Images are
+    not looked at: to read them takes long."""
+    episodes = _read(config, ())
+    return differing(record, fingerprint_episodes(episodes), fingerprint_parts(episodes))
+
+
+def _check_same(config: RunConfig, folder: Path, other: str) -> None:
+    if other:
+        raise ValueError(f"{folder} was trained on other demonstrations than {_paths(config)} holds now (other "
+                         f"{other}); delete it, or give another --root")
 
 
 @contextlib.contextmanager
@@ -523,16 +543,27 @@ def _resume(trainer: Trainer, checkpoint: Path) -> bool:
     """Continue from a checkpoint if every rank has one of the same step; whether it did.
 
     Raises:
-        ValueError: it has learned from other demonstrations.
+        ValueError: it has learned from other demonstrations, or cannot be read.
     """
-    state: dict[str, Any] = torch.load(checkpoint, weights_only=False) if checkpoint.is_file() else {"step": 0}
+    state: dict[str, Any] = _read_checkpoint(checkpoint) if checkpoint.is_file() else {"step": 0}
     steps = distributed.all_gather(torch.tensor([state["step"]]))
     if (steps != state["step"]).any() or state["step"] == 0:
         return False
-    found = trainer.data.fingerprint
-    _check_same(trainer.config, checkpoint.parent, state.get("data_fingerprint", found), found)  # old ones lack it
+    data = trainer.data
+    _check_same(trainer.config, checkpoint.parent, differing(state, data.fingerprint, data.parts))
     trainer.load_state_dict(state)
     return True
+
+
+def _read_checkpoint(path: Path) -> dict[str, Any]:
+    try:
+        return torch.load(path, weights_only=False)
+    except OSError:  # names the file itself
+        raise
+    except Exception as error:  # whatever it is that damaged bytes make of the reader
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+        raise ValueError(f"{path}: not a readable checkpoint ({reason}); delete this checkpoint to begin anew"
+                         ) from None
 
 
 def _prepare(config: RunConfig, root: Path) -> tuple[Trainer, str]:
@@ -571,21 +602,22 @@ def _show(bar: tqdm, row: Mapping[str, Any]) -> None:
 
 
 def _save_checkpoint(trainer: Trainer, path: Path) -> None:
-    temporary = path.with_suffix(".writing")
-    torch.save(trainer.state_dict(), temporary)
-    temporary.replace(path)
+    state = trainer.state_dict()
+    with written(path, failures=(RuntimeError,)) as temporary:  # torch's of a full disk
+        torch.save(state, temporary)
 
 
 def _write_results(trainer: Trainer, folder: Path, record: dict[str, Any]) -> None:
     learner = trainer.learner
     save_policy(folder, learner.policy, learner.tokenizer, trainer.data.statistics, trainer.data.cameras,
                 trainer.config)
-    pd.concat(trainer.snapshots, ignore_index=True).to_parquet(folder / "weights.parquet", index=False,
-                                                               compression="zstd")
+    with written(folder / "weights.parquet") as temporary:
+        pd.concat(trainer.snapshots, ignore_index=True).to_parquet(temporary, index=False, compression="zstd")
     if learner.credit.ranks_chunks:
         save_credit(folder, learner.credit)
         save_gallery(folder, make_gallery(trainer.snapshots[-1], trainer.data.train))
     if correspondence := trainer.correspondence():
         save_correspondence(folder, correspondence)
     runs.write_provenance(folder, record)
-    pd.DataFrame(trainer.metrics).to_parquet(folder / "metrics.parquet", index=False)
+    with written(folder / "metrics.parquet") as temporary:
+        pd.DataFrame(trainer.metrics).to_parquet(temporary, index=False)

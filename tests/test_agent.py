@@ -64,3 +64,38 @@ def test_two_chunks_of_an_episode_are_what_the_formulas_give(saved, foresight):
     agent.begin(3, "open the drawer", 7)
     again = agent.act([(3, seen[1])])[0]  # without the first chunk: other belief tokens, other noise
     assert not np.allclose(again, acted[1])
+
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+WANTED = r'and uint8 of shape \(H, W, 3\) is wanted; make it so, of numbers in \[0, 1\] with \(image \* 255\)\.astype'
+
+
+@pytest.mark.parametrize(("image", "found"), [
+    ((PIXELS / 255).astype(np.float32), r"float32 of shape \(64, 64, 3\)"),
+    (PIXELS[..., 0], r"uint8 of shape \(64, 64\)"),
+    (np.concatenate([PIXELS, PIXELS], 2), r"uint8 of shape \(64, 64, 6\)"),
+    (PIXELS.transpose(2, 0, 1), r"uint8 of shape \(3, 64, 64\)"), (PIXELS.astype(np.int64), "int64 of shape"),
+    (torch.from_numpy(PIXELS), r"torch\.uint8 of shape \(64, 64, 3\)")])
+def test_an_image_that_is_none_is_refused(saved, image, found):
+    agent = PolicyAgent(saved, 5)
+    agent.begin(0, "open the drawer", 0)
+    with pytest.raises(ValueError, match=f"^the image of camera 'eye_in_hand' is {found}.*{WANTED}"):
+        agent.act([(0, Observation({"agentview": PIXELS, "eye_in_hand": image}, np.zeros(8, np.float32)))])
+
+
+def test_a_state_that_is_none_is_refused(saved):
+    agent, images = PolicyAgent(saved, 5), {"agentview": PIXELS, "eye_in_hand": PIXELS}
+    agent.begin(0, "open the drawer", 0)
+    for number in (np.nan, np.inf):
+        with pytest.raises(ValueError, match=r"^the state \[0\.0, (nan|inf), .* holds NaN or infinity; give finite"):
+            agent.act([(0, Observation(images, np.array([0, number, *[0] * 6], np.float32)))])
+    with pytest.raises(ValueError, match=r"'libero' has 8 numbers, not an array \(1, 8\); if another robot acts, name"):
+        agent.act([(0, Observation(images, np.zeros((1, 8), np.float32)))])
+
+
+def test_an_episode_must_begin_before_it_goes_on(saved):
+    agent = PolicyAgent(saved, 5)
+    agent.begin(0, "open the drawer", 0)
+    observation = Observation({"agentview": PIXELS, "eye_in_hand": PIXELS}, np.zeros(8, np.float32))
+    with pytest.raises(ValueError, match=r"^slot 1 has no episode yet; call begin\(1, \.\.\.\) first$"):
+        agent.act([(0, observation), (1, observation)])

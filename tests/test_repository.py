@@ -190,9 +190,9 @@ def test_runs_start_from_policies_that_a_manifest_makes(monkeypatch: pytest.Monk
 
 
 # Every part of the package; a part imports those before it alone.
-ORDER = ("errors", "config", "distributed", "method", "policy", "data", "credit", "checks", "runs", "storage",
-         "simulators", "gallery", "correspondence", "training", "agent", "batched_evaluation", "evaluation",
-         "weighting", "experiment", "scene_identity", "report", "cli", "__main__")
+ORDER = ("errors", "writing", "config", "distributed", "method", "policy", "data", "demonstrations", "credit", "checks",
+         "runs", "storage", "simulators", "gallery", "correspondence", "training", "agent", "batched_evaluation",
+         "evaluation", "weighting", "experiment", "scene_identity", "report", "cli", "__main__")
 # And not these either, though they come before it.
 APART = {"policy": {"method"}, "data": {"method"}, "checks": {"method"}, "storage": {"credit"},
          "simulators": {"method", "credit"}, "training": {"simulators"}, "agent": {"credit", "training"},

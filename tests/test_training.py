@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,22 +18,28 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors import SafetensorError
 
-from ptrlib import runs, training
+from ptrlib import runs, storage, training
 from ptrlib.agent import PolicyAgent
 from ptrlib.cli import answered, main
 from ptrlib.config import RunConfig, override
 from ptrlib.credit import CREDITS
+from ptrlib.credit import storage as credit_storage
 from ptrlib.data.errors import DataError
 from ptrlib.data.hdf5 import write_episodes
+from ptrlib.data.reading import read_episodes
+from ptrlib.demonstrations import fingerprint_episodes
 from ptrlib.errors import Stopped
 from ptrlib.experiment import run_manifest, work
 from ptrlib.gallery import load_gallery
+from ptrlib.policy.action_space import EMBODIMENTS
 from ptrlib.policy.precision import multiplies_bfloat16
 from ptrlib.simulators.protocol import Observation
 from ptrlib.storage import load_policy
 from ptrlib.training import Trainer, learning_rate_factor, load_data, overview, prepare_data, train
 from ptrlib.weighting import weigh
+from ptrlib.writing import written
 from tests.data.lerobot_files import write_lerobot
 from tests.factories import tiny_episodes
 
@@ -530,6 +538,79 @@ def test_the_command_that_was_interrupted_continues(dataset, tmp_path, monkeypat
         undisturbed / "metrics.parquet").loss.tolist()
 
 
+@pytest.mark.parametrize(("content", "reason"), [(b"", "Ran out of input"), (b"text", ""), (None, "central directory")])
+def test_a_damaged_checkpoint_is_one_sentence(content, reason, dataset, tmp_path, capsys):
+    changes = {"credit": "sft", "data.path": str(dataset)}
+    checkpoint = runs.partial_folder(tiny_config(**changes), tmp_path) / "checkpoint-0.pt"
+    torch.save({"step": 5, "more": torch.zeros(1000)}, checkpoint)
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000] if content is None else content)
+    assert main(words(root=tmp_path, **changes)) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"ptrlib: {checkpoint}: not a readable checkpoint (") and reason in error
+    assert error.endswith("); delete this checkpoint to begin anew\n") and error.count("\n") == 1
+    checkpoint.unlink()
+    assert main(words(root=tmp_path, **changes)) == 0
+
+
+def full(error: Exception) -> Callable:
+    """A writer that fills the disk half way."""
+    def write(*arguments, **options):
+        next(Path(value) for value in (*arguments, *options.values()) if isinstance(value, Path)).write_bytes(b"half")
+        raise error
+
+    return write
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+WRITERS = {  # file -> who writes it, and what that raises of a full disk
+    "checkpoint-0.pt": (torch, "save", RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 704")),
+    "policy.safetensors": (storage, "save_file", SafetensorError("IoError(Os { code: 28, kind: StorageFull })")),
+    "credit.safetensors": (credit_storage, "save_file", SafetensorError("IoError(Os { code: 28, kind: StorageFull })")),
+    "weights.parquet": (pd.DataFrame, "to_parquet", FULL), "config.yaml": (Path, "write_text", FULL)}
+
+
+@pytest.mark.parametrize("file", WRITERS)
+def test_a_full_disk_is_one_sentence_and_the_same_command_continues(file, dataset, tmp_path, monkeypatch, capsys):
+    owner, name, error = WRITERS[file]
+    changes = {"credit": "ptr", "data.path": str(dataset)}
+    monkeypatch.setattr(training, "CHECKPOINT_EVERY", 6)
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, full(error))
+        assert main(words(root=tmp_path, **changes)) == 2
+    partial = tmp_path / f".partial-{runs.folder_name(tiny_config(**changes))}"
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("ptrlib: ")]
+    reason = "No space left on device" if error is FULL else str(error)
+    assert said == [f"ptrlib: {partial / file} could not be written ({reason}); if the disk is full make room, and run "
+                    "the same command again"]
+    assert not list(partial.glob(".*")) and not (partial / file).exists()
+    assert main(words(root=tmp_path, **changes)) == 0
+    record = json.loads((tmp_path / runs.folder_name(tiny_config(**changes)) / "provenance.json").read_text())
+    assert record["resumed"] == (file not in ("checkpoint-0.pt", "config.yaml"))
+
+
+def test_what_a_full_disk_does_not_explain_keeps_its_own_words(tmp_path):
+    with pytest.raises(PermissionError, match="mine"), written(tmp_path / "file") as temporary:
+        temporary.touch()
+        raise PermissionError(errno.EACCES, "mine")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_path_that_training_prints_is_a_start(dataset, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    here = {"credit": "sft", "data.path": str(dataset), "ptr.optimization.steps": 0}
+    assert main(words(root=Path("runs"), **here)) == 0
+    first = capsys.readouterr().out.strip()
+    second = runs.folder_name(tiny_config(**here, initial_policy=Path(first).name))
+    for given in (first, f"{first}/", str(tmp_path / first), Path(first).name):
+        assert main(words(root=Path("runs"), **here, initial_policy=given)) == 0
+        assert capsys.readouterr().out == f"runs/{second}\n"
+    assert len([path for path in Path("runs").iterdir() if not path.name.startswith(".")]) == 2
+    other = Path("other") / Path(first).name  # of the same name, and another run
+    other.mkdir(parents=True)
+    assert main(words(root=Path("runs"), **here, initial_policy=str(other))) == 2
+    assert "or give the name alone of a folder under --root" in capsys.readouterr().err
+
+
 def rewritten(dataset: Path, seed: int = 0) -> None:
     """Put other demonstrations where the data set was."""
     write_episodes(dataset / "pick_up_the_bowl_demo.hdf5", tiny_episodes(8, 40, 32, tasks=1, seed=seed))
@@ -542,7 +623,8 @@ def test_a_run_of_other_demonstrations_is_not_taken_for_one_of_these(tmp_path):
     folder = train(config, root=root, progress=False)
     assert train(config, root=root, progress=False) == folder
     rewritten(data, seed=1)
-    with pytest.raises(ValueError, match=f"^{folder} was trained on other demonstrations than {data} holds now; del"):
+    with pytest.raises(ValueError, match=f"^{folder} was trained on other demonstrations than {data} holds now .other "
+                                         "actions, lengths, states.; delete it, or give another --root$"):
         train(config, root=root, progress=False)
     work([config], root)  # a manifest asks for no demonstrations of a run that is finished
     data.rename(tmp_path / "elsewhere")
@@ -561,6 +643,59 @@ def test_a_checkpoint_of_other_demonstrations_is_not_continued(tmp_path, monkeyp
         train(config, root=root, progress=False)
     rewritten(data)
     assert train(config, root=root, progress=False).is_dir()
+
+
+CHANGED = {  # what is said to be other -> demonstrations with the same actions that are so
+    "states": lambda episodes: [replace(episode, state=episode.state + 1) for episode in episodes],
+    "instructions": lambda episodes: [replace(episode, instruction="something else") for episode in episodes],
+    "tasks": lambda episodes: [replace(episode, task=f"other_{episode.task}") for episode in episodes],
+    "robots": lambda episodes: [replace(episode, embodiment="so100") for episode in episodes],
+    "images": lambda episodes: [replace(episode, images={camera: images[:, ::-1] for camera, images
+                                                         in episode.images.items()}) for episode in episodes],
+    "lengths, states, instructions, tasks, robots": lambda episodes: [replace(
+        episodes[0], actions=np.concatenate([episode.actions for episode in episodes]),
+        state=np.concatenate([episodes[0].state[:1], *(episode.state[1:] for episode in episodes)]),
+        extra={}, simulator_states=None, images={camera: np.concatenate([episodes[0].images[camera][:1], *(
+            episode.images[camera][1:] for episode in episodes)]) for camera in episodes[0].images})]}
+
+
+def test_demonstrations_of_the_same_actions_are_told_apart(tmp_path, monkeypatch, heard):
+    """By a finished run, which reads no images; by one that was interrupted; and by ``ptrlib weights``."""
+    robot = EMBODIMENTS["libero"]
+    monkeypatch.setitem(EMBODIMENTS, "so100", replace(robot, name="so100", state_slots=robot.state_slots[::-1]))
+    data, finished, cut = tmp_path / "a.hdf5", tmp_path / "finished", tmp_path / "cut"
+    before = tiny_episodes(4, 20, 32, tasks=1)
+    write_episodes(data, before)
+    config = tiny_config(credit="ptr", **{"data.path": str(data), "data.held_out_fraction": 0.0})
+    folder = train(config, root=finished, progress=False)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt_at(patch, 5)
+        train(config, root=cut, progress=False)
+    for other, change in CHANGED.items():
+        write_episodes(data, change(before))
+        assert fingerprint_episodes(read_episodes(data)) == fingerprint_episodes(before)
+        if other != "images":
+            with pytest.raises(ValueError, match=rf"was trained on other demonstrations .*\(other {other}\); del"):
+                train(config, root=finished, progress=False)
+        with pytest.raises(ValueError, match=r"\.partial-.* was trained on other demonstrations .*\(other " + other):
+            train(config, root=cut, progress=False)
+        with pytest.raises(ValueError, match=rf"these are not the demonstrations .* trained on \(other {other}"):
+            weigh(folder)
+    write_episodes(data, before)
+    assert train(config, root=finished, progress=False) == folder and len(weigh(folder)) == sum(map(len, before))
+    assert train(config, root=cut, progress=False).is_dir()
+
+
+def test_runs_that_know_of_their_demonstrations_only_the_actions_are_kept(tmp_path):
+    data = tmp_path / "a.hdf5"
+    write_episodes(data, tiny_episodes(4, 40, 32))
+    config = tiny_config(credit="sft", **{"data.path": str(data)})
+    folder = train(config, root=tmp_path, progress=False)
+    record = json.loads((folder / "provenance.json").read_text())
+    assert set(record.pop("data_parts")) == {"lengths", "states", "instructions", "tasks", "robots", "images"}
+    runs.write_provenance(folder, record)
+    write_episodes(data, CHANGED["states"](tiny_episodes(4, 40, 32)))
+    assert train(config, root=tmp_path, progress=False) == folder
 
 
 @pytest.mark.parametrize("credit", sorted(CREDITS))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,12 +18,12 @@ from ptrlib.cli import main
 from ptrlib.config import RunConfig
 from ptrlib.credit.crossfit import CrossFit
 from ptrlib.credit.storage import FILE, load_credit
-from ptrlib.data.chunks import ChunkDataset
 from ptrlib.data.hdf5 import write_episodes
 from ptrlib.data.reading import read_episodes
 from ptrlib.storage import load_policy
 from ptrlib.training import Learner, Trainer, load_data, train
-from ptrlib.weighting import weigh, write_weights
+from ptrlib.weighting import by_episode, weigh, write_weights
+from tests.data.lerobot_files import write_lerobot
 from tests.factories import tiny_episodes
 from tests.test_training import tiny_config
 
@@ -55,7 +57,12 @@ def test_every_chunk_has_the_weight_of_the_trained_rule(dataset: Path, start: Pa
     config = config_of(dataset, start, **changes)
     folder = train(config, root=start.parent, progress=False)
     table = weigh(folder)
-    assert list(table.columns) == ["file", "episode", "task", "start", "valid", "score", "weight", "split", "relative"]
+    assert list(table.columns) == ["file", "episode", "task", "start", "row", "valid", "score", "weight", "split",
+                                   "relative"]
+    with h5py.File(table.file[0]) as handle:  # `row` is where the file itself keeps the action `start`
+        first = read_episodes(table.file[0])[0]
+        own = table[(table.file == table.file[0]) & (table.episode == first.name)]
+        np.testing.assert_array_equal(handle["data"][first.name]["actions"][()][own.row], first.actions[own.start])
     stored = {(episode.file, episode.name, step) for episode in read_episodes(dataset)
               for step in range(len(episode))}
     assert len(table) == len(stored)
@@ -82,8 +89,7 @@ def test_every_chunk_has_the_weight_of_the_trained_rule(dataset: Path, start: Pa
         np.testing.assert_allclose(np.sort(table.weight), np.sort(fixed.weight), rtol=1e-5)
 
 
-def test_held_out_chunks_are_compared_with_those_of_their_own_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-                                                                   ) -> None:
+def test_held_out_chunks_are_compared_with_those_of_their_own_task(tmp_path: Path) -> None:
     episodes = tiny_episodes(9, 20, 32)
     alone = episodes.pop(4)
     for number in (0, 1):
@@ -92,12 +98,16 @@ def test_held_out_chunks_are_compared_with_those_of_their_own_task(tmp_path: Pat
     config = tiny_config(**{"data.path": str(tmp_path)})
     data = load_data(config)
     assert data.held_out is not None and len(data.train.tasks) > len({e.task for e in data.held_out.episodes}) > 0
-    seen: list[ChunkDataset] = []
-    monkeypatch.setattr(weighting, "_table", lambda _, dataset: seen.append(dataset) or pd.DataFrame())
-    weighting._tables(Learner(config, 2), data, data.statistics)
-    assert [dataset.tasks for dataset in seen] == [data.train.tasks] * 2
-    for dataset, before in zip(seen, (data.train, data.held_out), strict=True):
-        assert dataset.task_ids.tolist() == before.task_ids.tolist()
+    for dataset in (data.train, data.held_out):
+        scaled = weighting._scaled(dataset, data.statistics)
+        assert scaled.tasks == data.train.tasks and scaled.task_ids.tolist() == dataset.task_ids.tolist()
+
+
+def test_the_command_says_what_its_columns_are(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["weights", "--help"])
+    told = " ".join(capsys.readouterr().out.replace("│", "").split())
+    assert "row (the same action's row in the file's own actions: start + 1 in files with LIBERO's timing)" in told
 
 
 def test_the_table_is_a_file_that_a_command_writes(dataset: Path, start: Path, tmp_path: Path,
@@ -114,13 +124,17 @@ def test_the_table_is_a_file_that_a_command_writes(dataset: Path, start: Path, t
 
 def test_where_weights_cannot_be_written_is_said_before_any_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
                                                                        ) -> None:
-    monkeypatch.setattr(weighting, "weigh", lambda _: pytest.fail("it was computed"))
+    monkeypatch.setattr(weighting, "weigh", lambda *_, **__: pytest.fail("it was computed"))
     (tmp_path / "folder.csv").mkdir()
     (tmp_path / "file").touch()
     for name, sentence in (("folder.csv", r"folder\.csv is a folder; give --out the name of a file"),
                            ("file/deep/weights.csv", r"file is a file, and .*weights\.csv cannot lie in it; give")):
         with pytest.raises(ValueError, match=sentence):
             write_weights(tmp_path, tmp_path / name)
+    monkeypatch.setattr(os, "access", lambda path, _: path != tmp_path)  # whoever runs the tests may write anywhere
+    with pytest.raises(ValueError, match=rf"^{tmp_path} cannot be written to, and .*/deep/weights\.csv is to lie in "
+                                         "it; give --out a name in another folder$"):
+        write_weights(tmp_path, tmp_path / "deep" / "weights.csv")
 
 
 @pytest.mark.parametrize("name", ["weights.csv", "weights.parquet"])
@@ -134,7 +148,7 @@ def test_weights_that_cannot_be_written_leave_nothing_and_the_older_file_as_it_w
 
     for method in ("to_csv", "to_parquet"):
         monkeypatch.setattr(pd.DataFrame, method, full)
-    monkeypatch.setattr(weighting, "weigh", lambda _: pd.DataFrame())
+    monkeypatch.setattr(weighting, "weigh", lambda *_, **__: pd.DataFrame())
     (tmp_path / name).write_text("older")
     with pytest.raises(OSError, match="no space left"):
         write_weights(tmp_path, tmp_path / name)
@@ -150,7 +164,7 @@ def test_what_cannot_be_weighed_is_said_in_a_sentence(dataset: Path, start: Path
     config = tiny_config(credit="ptr", **{"data.path": str(data), "ptr.optimization.steps": 1, "ptr.warmup_steps": 0})
     folder = train(config, root=tmp_path, progress=False)
     write_episodes(data / "a.hdf5", tiny_episodes(5, 30, 32))
-    with pytest.raises(ValueError, match=r"data: these are not the demonstrations that .* was trained on; put those"):
+    with pytest.raises(ValueError, match=r"data: these are not the demonstrations that .* was trained on .*; put"):
         weigh(folder)
     (folder / FILE).write_bytes(b"cut")
     with pytest.raises(ValueError, match=r"credit\.safetensors: not a readable rule .*; train the run again"):
@@ -171,3 +185,87 @@ def test_a_rule_survives_its_file(dataset: Path, start: Path) -> None:
     read = Learner(config, 2, load_policy(folder)).credit
     load_credit(folder, read)
     torch.testing.assert_close(read.state_dict(), trained.learner.credit.state_dict(), equal_nan=True)
+
+
+def test_demonstrations_that_were_moved_are_named_or_given(dataset: Path, start: Path, tmp_path: Path,
+                                                           monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "home"
+    (home / "elsewhere").mkdir(parents=True)
+    shutil.copytree(dataset, home / "data")
+    monkeypatch.chdir(home)
+    for changes in ({}, CROSSFIT):
+        config = tiny_config(**{"credit": "ptr", "data.path": "data", "ptr.warmup_steps": 0,
+                                "ptr.optimization.steps": 1, "data.corruption": "combined"} | changes)
+        folder = train(config, root=home / "runs", progress=False)
+        there = weigh(folder)
+        monkeypatch.chdir(home / "elsewhere")
+        with pytest.raises(ValueError, match=rf"^data does not exist in this folder; .* was trained in {home}, where "
+                                             r"it does: run the command there, or say with --data where the demonstr"):
+            weigh(folder)
+        pd.testing.assert_frame_equal(weigh(folder, ["../data"]).drop(columns="file"), there.drop(columns="file"))
+        monkeypatch.chdir(home)
+        (home / "data").rename(home / "moved")
+        with pytest.raises(ValueError, match="^data does not exist, and .* was trained on it; say with --data .* now$"):
+            weigh(folder)
+        pd.testing.assert_frame_equal(weigh(folder, ["moved"]).drop(columns="file"), there.drop(columns="file"))
+        (home / "moved").rename(home / "data")
+
+
+def test_other_demonstrations_are_weighed_whole_by_a_rule_that_can(dataset: Path, start: Path, tmp_path: Path) -> None:
+    changes = {"data.corruption": "combined", "data.episodes_per_task": 2, "data.operators": ["precise"]}
+    folder = train(config_of(dataset, start, **changes), root=start.parent, progress=False)
+    others = tiny_episodes(5, 20, 32, seed=3)
+    for file, operator in (("a.hdf5", "slow"), ("b.hdf5", "precise")):  # of the first the run would have chosen none
+        write_episodes(tmp_path / file, [replace(episode, operator=operator) for episode in others])
+        table = weigh(folder, [tmp_path / file])
+        assert set(table.split) == {"new"} and set(table.file) == {str(tmp_path / file)}
+        assert table.groupby("episode").size().tolist() == list(map(len, others))
+        assert table.weight.nunique() > 1 and table.relative.mean() == pytest.approx(1)
+    turned = [replace(episode, images={camera: images[:, ::-1] for camera, images in episode.images.items()})
+              for episode in read_episodes(dataset)]
+    for number in (0, 1):
+        write_episodes(tmp_path / "turned" / f"task{number}.hdf5", turned[3 * number:3 * number + 3])
+    assert set(weigh(folder, [tmp_path / "turned"]).split) == {"new"}
+    fixed = train(config_of(dataset, start, **CROSSFIT), root=start.parent, progress=False)
+    for path in (tmp_path / "a.hdf5", tmp_path / "turned"):
+        with pytest.raises(ValueError, match=r"and credit 'crossfit' has fixed weights of those alone; train with"):
+            weigh(fixed, [path])
+
+
+def test_an_episode_weighs_what_its_chunks_with_a_recorded_consequence_do() -> None:
+    """By hand: the chunks at the end of an episode weigh 1 whatever it is like."""
+    rows = [("a", "train", 3.0, True), ("a", "train", 2.0, True), ("a", "train", 1.0, False),
+            ("b", "train", 0.5, True), ("b", "train", 1.0, False), ("c", "held_out", 1.0, False)]
+    table = pd.DataFrame([{"file": "f", "episode": name, "task": "t", "start": 0, "valid": valid, "weight": weight,
+                           "split": split} for name, split, weight, valid in rows])
+    found = by_episode(table)
+    assert list(found.columns) == ["file", "episode", "task", "chunks", "recorded", "weight", "relative", "split"]
+    assert found.episode.tolist() == ["a", "b", "c"] and found.split.tolist() == ["train", "train", "held_out"]
+    assert found.chunks.tolist() == [3, 2, 1] and found.recorded.tolist() == [2, 1, 0]
+    assert found.weight.tolist() == [2.5, 0.5, 1.0]
+    np.testing.assert_allclose(found.relative, np.array([2.5, 0.5, 1.0]) / (5.5 / 3))
+    assert by_episode(table, everywhere=True).weight.tolist() == [2.0, 0.75, 1.0]
+
+
+def test_a_command_writes_a_row_per_episode(dataset: Path, start: Path, tmp_path: Path,
+                                            capsys: pytest.CaptureFixture[str]) -> None:
+    folder, out = train(config_of(dataset, start), root=start.parent, progress=False), tmp_path / "weights.csv"
+    command = ["weights", str(folder), "--out", str(out), "--data", str(dataset), "--per"]
+    assert main([*command, "episode"]) == 0
+    table = pd.read_csv(out)
+    assert len(table) == 6 and table.chunks.sum() == len(weigh(folder))
+    assert main([*command, "task"]) == 2
+    assert "'--per' is 'task'; the nearest valid value is" in capsys.readouterr().err
+
+
+def test_chunks_of_a_lerobot_dataset_have_its_own_indices(tmp_path: Path) -> None:
+    write_lerobot(tmp_path / "data", lengths=(20, 18, 19), size=32)
+    config = tiny_config(**{"data.path": str(tmp_path / "data"), "ptr.optimization.steps": 1, "ptr.warmup_steps": 0})
+    folder = train(config, root=tmp_path / "runs", progress=False)
+    table = weigh(folder)
+    indices = table[["episode_index", "frame_index"]].astype(int).itertuples(index=False, name=None)
+    assert sorted(indices) == [(episode, frame) for episode, actions in enumerate((19, 17, 18))
+                               for frame in range(actions)]
+    assert sorted(weigh(folder, per="episode").episode_index) == [0, 1, 2]
+    write_weights(folder, tmp_path / "weights.csv")
+    assert pd.read_csv(tmp_path / "weights.csv").frame_index.dtype == np.int64

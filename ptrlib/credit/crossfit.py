@@ -72,7 +72,7 @@ class Evidence:
 class CrossFit(SFT):
     """Weights from :class:`Evidence`, by chunk; auxiliary losses are SFT's."""
 
-    ranks_chunks = True
+    ranks_chunks = fixed = True
     score: Tensor  # (chunks,) T by chunk, of all data sets in a row
     weight: Tensor  # (chunks,)
     first: Tensor  # (episodes,) row of an episode's first chunk

@@ -62,6 +62,7 @@ class Credit(nn.Module):
     """One rule. A subclass implements :meth:`forward`; all else has neutral defaults."""
 
     ranks_chunks = False  # its weights follow a score of the chunk: a run keeps a gallery of both ends
+    fixed = False  # it weighs every chunk of the episodes that it was prepared for, and of no others
 
     def __init__(self, config: RunConfig, sizes: FeatureSizes) -> None:
         super().__init__()

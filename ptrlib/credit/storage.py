@@ -14,17 +14,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, as_tensor
 
 from ptrlib.credit.interface import Credit
+from ptrlib.writing import written
 
 FILE = "credit.safetensors"
 _INSIDE = "/"  # between the name of an extra state and of a part of it
 
 
 def save_credit(folder: Path, credit: Credit) -> None:
-    """Write ``folder/credit.safetensors`` under a temporary name, then rename it."""
+    """Write ``folder/credit.safetensors`` whole. Raises Stopped if the disk is full."""
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in _flat(credit.state_dict()).items()}
-    temporary = folder / f".{FILE}"
-    save_file(tensors, temporary)
-    temporary.replace(folder / FILE)
+    with written(folder / FILE, failures=(SafetensorError,)) as temporary:
+        save_file(tensors, temporary)
 
 
 def load_credit(folder: str | Path, credit: Credit) -> None:

@@ -19,13 +19,18 @@ from torch import Tensor
 
 from ptrlib.config import DataConfig, NetworkConfig
 from ptrlib.data.episodes import Episode
-from ptrlib.data.errors import WITHOUT_IMAGES, DataError
+from ptrlib.data.errors import LEAVE_OUT, WITHOUT_IMAGES, DataError
 from ptrlib.data.images import shift
-from ptrlib.policy.action_space import EMBODIMENTS
+from ptrlib.policy.action_space import EMBODIMENTS, SLOTS, Embodiment
 from ptrlib.policy.instruction import hash_words
 
 _LARGEST_NORMALISED = 4.0  # no value of the training data is normalised to more than this
 _SMALLEST_SCALE = 0.01  # metre, radian or action unit: smaller movements are not blown up to unit size
+# A glitch is told from rare movements by all four. It would squeeze everything else below a tenth of the unit size:
+_GLITCH_RATIO = 40.0  # times as far from the median as everything else, at least
+_GLITCH_DISTANCE = 2000.0  # at least: no joint goes so far and back, be it in radians, metres, degrees or per mille
+_GLITCH_SHARE = 0.01  # of all steps, at most
+_GLITCH_STEPS = 3  # of an episode, at most: what lasts longer may be a movement
 
 
 def hold_out(episodes: Sequence[Episode], fraction: float, seed: int) -> tuple[list[Episode], list[Episode]]:
@@ -58,7 +63,8 @@ class Statistics:
 
     @classmethod
     def of(cls, episodes: Sequence[Episode]) -> Statistics:
-        """Measured on ``episodes``, every step counted once."""
+        """Measured on ``episodes``, every step counted once. Raises DataError for a glitch: :func:`refuse_glitches`."""
+        refuse_glitches(episodes)
         state, action = _ranges(episodes, "state"), _ranges(episodes, "action")
         return cls(*state, *action)
 
@@ -67,8 +73,10 @@ class Statistics:
 
         A slot that hardly moved when these were measured has a scale of 0.01. Where it does move in the data that a
         policy goes on with, actions of unit size would be normalised to a hundred and drown every other error.
-        ``episodes`` are the recorded ones: noise that a run adds to their labels can still exceed 4.
+        ``episodes`` are the recorded ones: noise that a run adds to their labels can still exceed 4. Raises DataError
+        for a glitch (:func:`refuse_glitches`).
         """
+        refuse_glitches(episodes)
         return dataclasses.replace(
             self, state_scale=_widened(self.state_centre, self.state_scale, episodes, "state"),
             action_scale=_widened(self.action_centre, self.action_scale, episodes, "action"))
@@ -120,15 +128,68 @@ def _widened(centre: NDArray[np.float32], scale: NDArray[np.float32], episodes: 
     return np.maximum(scale, farthest / _LARGEST_NORMALISED).astype(np.float32)
 
 
-def _unified(episode: Episode, which: str) -> NDArray[np.float32]:
+def refuse_glitches(episodes: Sequence[Episode]) -> None:
+    """Raise DataError for a value that no robot reached: the scale would be made for it, and all that the joint really
+    does be normalised to next to nothing.
+
+    It lies 2000 units and 40 times farther from its slot's median than every other value of that robot, like 65535
+    among angles, and such values are few: at most 1 % of all steps and 3 of an episode. Joints that never move or
+    hardly ever and grippers that are nearly always open pass, and so does a glitch in a slot in which nothing else
+    moves, where it drowns nothing.
+    """
+    for name in sorted({episode.embodiment for episode in episodes}):
+        of_robot = [episode for episode in episodes if episode.embodiment == name]
+        for which in ("state", "action"):
+            _refuse_glitches(of_robot, which)
+
+
+def _refuse_glitches(episodes: Sequence[Episode], which: str) -> None:
+    """Of episodes of one robot."""
+    robot = _robot(episodes[0])
+    used = list(robot.state_slots if which == "state" else robot.action_slots)
+    tables = [_unified(episode, which)[:, used].astype(np.float64) for episode in episodes]
+    for column, slot in enumerate(used):
+        middle = np.median(np.concatenate([table[:, column] for table in tables]))
+        distances = [np.abs(table[:, column] - middle) for table in tables]
+        reach = _reach_without_glitches(np.concatenate(distances))
+        far = [np.flatnonzero(distance > reach) for distance in distances]
+        if any(len(steps) > min(_GLITCH_STEPS, len(table) - 1) for steps, table in zip(far, tables, strict=True)):
+            continue
+        for episode, steps, table in zip(episodes, far, tables, strict=True):
+            if len(steps):
+                raise _glitch(episode, which, column, slot, int(steps[0]), table[steps[0], column],
+                              f"all but {sum(map(len, far))} of {sum(map(len, tables))} values lie within "
+                              f"{reach:.4g} of {middle:.4g}")
+
+
+def _reach_without_glitches(distance: NDArray[np.float64]) -> float:
+    """What only glitches among the distances (n,) from the median exceed; infinity where there are none."""
+    ordered = np.sort(distance)
+    most = min(max(1, int(_GLITCH_SHARE * len(ordered))), len(ordered) - 1)
+    below, above = ordered[len(ordered) - most - 1:-1], ordered[len(ordered) - most:]
+    gaps = np.flatnonzero((below > 0) & (above > np.maximum(_GLITCH_DISTANCE, _GLITCH_RATIO * below)))
+    return float(below[gaps[0]]) if len(gaps) else np.inf
+
+
+def _glitch(episode: Episode, which: str, column: int, slot: int, step: int, value: float, others: str) -> DataError:
+    meaning = "/".join(name for name, (first, end) in SLOTS.items() if first <= slot < end)
+    row = step + (episode.first_row if which == "action" else 0)
+    return DataError(_origin(episode), f"is {value:.6g} in row {row}, column {column} (slot {slot}, {meaning}), where "
+                     f"{others}", f"correct that value, or {LEAVE_OUT}", demo=episode.name,
+                     key="actions" if which == "action" else "state")
+
+
+def _robot(episode: Episode) -> Embodiment:
     if episode.embodiment not in EMBODIMENTS:
         raise DataError(_origin(episode), f"is of the robot {episode.embodiment!r}, which is not known",
                         f"set embodiment to one of {', '.join(EMBODIMENTS)}, or describe it in "
                         "ptrlib/policy/action_space.py", demo=episode.name)
-    embodiment = EMBODIMENTS[episode.embodiment]
-    if which == "state":
-        return embodiment.to_unified_state(episode.state)
-    return embodiment.to_unified_action(episode.actions)
+    return EMBODIMENTS[episode.embodiment]
+
+
+def _unified(episode: Episode, which: str) -> NDArray[np.float32]:
+    robot = _robot(episode)
+    return robot.to_unified_state(episode.state) if which == "state" else robot.to_unified_action(episode.actions)
 
 
 def _origin(episode: Episode) -> str:
@@ -346,7 +407,7 @@ def common_cameras(episodes: Sequence[Episode]) -> tuple[str, ...]:
     """
     if not episodes:
         raise ValueError("there are no episodes to cut chunks from; "
-                         "check data.path and data.held_out_fraction")
+                         "check data.path, data.exclude and data.held_out_fraction")
     first = {camera: images.shape[1:] for camera, images in episodes[0].images.items()}
     for episode in episodes:
         found = {camera: images.shape[1:] for camera, images in episode.images.items()}
@@ -354,6 +415,6 @@ def common_cameras(episodes: Sequence[Episode]) -> tuple[str, ...]:
             raise DataError(_origin(episode), "holds no images", WITHOUT_IMAGES, demo=episode.name)
         if found != first or len(set(first.values())) != 1:
             raise DataError(_origin(episode), f"has images {found} where the first episode has {first}",
-                            "read all with the same cameras (data.cameras) and one image_size, or leave the episode "
-                            "out", demo=episode.name)
+                            "read all with the same cameras (data.cameras) and one image_size, or "
+                            f"{LEAVE_OUT}", demo=episode.name)
     return tuple(first)

@@ -33,6 +33,7 @@ class Episode:
     extra: dict[str, NDArray] = field(default_factory=dict)  # (T + 1, n) each: "joint_states", "robot_states"
     name: str = ""  # its group in the file it was read from, such as "demo_3"
     file: str = ""  # path of the file, or of the folder of a LeRobot dataset, that it was read from
+    first_row: int = 0  # of the file's own actions, the row that is actions[0]: 1 where the reader shifts (LIBERO)
 
     def __len__(self) -> int:
         return len(self.actions)

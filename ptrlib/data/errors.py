@@ -8,6 +8,7 @@ from pathlib import Path
 
 WITHOUT_IMAGES = ("name one file with images as data.path if others lie beside it (robomimic's low_dim files do), "
                   "or render them with robomimic's dataset_states_to_obs.py")  # the mend where there are none
+LEAVE_OUT = "leave the episode out with data.exclude"  # of data that are read; the sentence names the episode
 
 
 class DataError(ValueError):

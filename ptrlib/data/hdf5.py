@@ -7,12 +7,17 @@ stored upside down (OpenGL), ``states[j]`` is the simulator BEFORE ``actions[j]`
 has no observation before its action, so ``n`` rows make an episode of ``T = n - 1`` actions; writing puts
 a no-op there, and reading what was written gives the same episode.
 
-*robomimic* (``obs/agentview_image``, ...): ``obs[j]`` was taken before ``actions[j]`` and images are
-upright. The observation after the last action is in ``next_obs``; without it the last action is dropped.
+*robomimic* (``obs/agentview_image``, ``obs/robot0_...``, or a group ``next_obs`` beside ``obs``, whatever the cameras
+are called): ``obs[j]`` was taken before ``actions[j]`` and images are upright. The observation after the last action is
+in ``next_obs``; without it the last action is dropped.
 Where neither file nor demo carries an instruction (``image_v141.hdf5`` is what every task's file is called), the task
-is ``env_name`` ("PickPlaceCan") and the instruction its words ("pick place can"). RoboCasa's own files are of this
-kind; their state comes out in the order of the simulator (:mod:`ptrlib.data.robocasa`), their task is ``env_name``,
-by the paper's name, and their instruction each demo's ``ep_meta``.
+is ``env_name`` ("PickPlaceCan") and the instruction its words ("pick place can"); where several files of a folder share
+their ``env_name`` ("FrankaRealWorld"), it tells no tasks apart, and the file's name takes its place. RoboCasa's own
+files are of this kind; their state comes out in the order of the simulator (:mod:`ptrlib.data.robocasa`), their task is
+``env_name``, by the paper's name, and their instruction each demo's ``ep_meta``.
+
+Where the group ``data`` says how images lie (``macros_image_convention``: "opengl" upside down, "opencv" upright),
+that holds for either.
 
 What upstream does not store is kept in attributes and groups that its readers ignore: operator, success,
 seed, task, instruction, embodiment, source, ``truth/`` masks and the simulator's ``final_state``.
@@ -25,8 +30,9 @@ import json
 import os
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, Self
@@ -37,12 +43,13 @@ from numpy.typing import NDArray
 
 from ptrlib.data import robocasa
 from ptrlib.data.episodes import Episode
-from ptrlib.data.errors import WITHOUT_IMAGES, DataError
+from ptrlib.data.errors import LEAVE_OUT, WITHOUT_IMAGES, DataError
 from ptrlib.data.images import area_average, choose_cameras
 
 FILE_SUFFIXES = (".hdf5", ".h5")
 _LIBERO_STATE = ("ee_states", "gripper_states")
 _LIBERO_DERIVED = ("ee_pos", "ee_ori")  # slices of ee_states that upstream stores a second time
+_UPSIDE_DOWN = {"opengl": True, "opencv": False}  # by robosuite's name of the convention
 _FRAMES_AT_ONCE = 32  # images read and averaged while they are in the processor's cache
 _NO_OP_GRIPPER = -1.0  # open, as in LIBERO's dummy action
 
@@ -52,15 +59,27 @@ _NO_OP_GRIPPER = -1.0  # open, as in LIBERO's dummy action
 
 def read_hdf5(path: str | Path, *, image_size: int | None = None, cameras: Sequence[str] | None = None,
               limit_per_file: int | None = None, filter_key: str | None = None,
-              embodiment: str = "libero") -> list[Episode]:
+              embodiment: str = "libero", exclude: Collection[str] = ()) -> list[Episode]:
     """All episodes of one file, or of every ``.hdf5`` / ``.h5`` file in a folder (sorted by name).
 
     The options are those of :func:`ptrlib.data.reading.read_episodes`. Raises DataError.
     """
+    files = _files_of(Path(path))
+    shared = _shared_environments(files)
     episodes: list[Episode] = []
-    for file in _files_of(Path(path)):
-        episodes.extend(_read_file(file, image_size, cameras, limit_per_file, filter_key, embodiment))
+    for file in files:
+        episodes.extend(_read_file(file, image_size, cameras, limit_per_file, filter_key, embodiment, shared, exclude))
     return episodes
+
+
+def hdf5_names(path: str | Path) -> list[str]:
+    """What ``exclude`` may name: ``demo_3`` of every file, or ``file/demo_3`` with a file's name. Raises DataError."""
+    names: list[str] = []
+    for file in _files_of(Path(path)):
+        with opened(file) as handle:
+            for name in data_of(file, handle):
+                names += (name, f"{file.stem}/{name}")
+    return names
 
 
 def recorded_in(path: str | Path) -> list[dict[str, str]]:
@@ -118,18 +137,36 @@ def data_of(file: Path, handle: h5py.File) -> h5py.Group:
     return data
 
 
+def _shared_environments(files: Sequence[Path]) -> set[str]:
+    """The names of environments that several of ``files`` have."""
+    if len(files) < 2:
+        return set()
+    counted: Counter[str] = Counter()
+    for file in files:
+        with opened(file) as handle, suppress(ValueError, TypeError, AttributeError):  # reading says what is wrong
+            counted[_environment(data_of(file, handle))] += 1
+    return {name for name, count in counted.items() if count > 1}
+
+
+def _environment(data: h5py.Group) -> str:
+    """The simulator's environment, ``env_name``; "" where a file does not say."""
+    return str(json.loads(data.attrs.get("env_args", "{}")).get("env_name") or "")
+
+
 def _read_file(file: Path, image_size: int | None, cameras: Sequence[str] | None, limit: int | None,
-               filter_key: str | None, embodiment: str) -> list[Episode]:
+               filter_key: str | None, embodiment: str, shared: Collection[str], exclude: Collection[str]
+               ) -> list[Episode]:
     with opened(file) as handle:
         data = data_of(file, handle)
         try:
-            names = _demo_names(file, handle, filter_key)[:limit]
+            names = [name for name in _demo_names(file, handle, filter_key)
+                     if name not in exclude and f"{file.stem}/{name}" not in exclude][:limit]
             common = _common_fields(file, data, embodiment)
         except DataError:
             raise
         except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
             raise DataError(file, f"cannot be read ({error})", "copy or record it again") from None
-        return [_read_demo(file, data, name, common, image_size, cameras) for name in names]
+        return [_read_demo(file, data, name, common, image_size, cameras, shared) for name in names]
 
 
 def _demo_names(file: Path, handle: h5py.File, filter_key: str | None) -> list[str]:
@@ -167,12 +204,12 @@ def _common_fields(file: Path, data: h5py.Group, embodiment: str) -> dict[str, s
 
 
 def _read_demo(file: Path, data: h5py.Group, name: str, common: Mapping[str, str], image_size: int | None,
-               cameras: Sequence[str] | None) -> Episode:
+               cameras: Sequence[str] | None, shared: Collection[str]) -> Episode:
     key = ""
     try:
         if name not in data:
             raise DataError(file, "is listed but not there", "copy or record the file again", demo=name)
-        reader = _DemoReader(file, data[name], name)
+        reader = _DemoReader(file, data[name], name, shared)
         key = "obs"
         if reader.robomimic:
             return reader.read_robomimic(common, image_size, cameras)
@@ -187,12 +224,14 @@ def _read_demo(file: Path, data: h5py.Group, name: str, common: Mapping[str, str
 class _DemoReader:
     """One ``data/demo_i`` group: checked access to its arrays."""
 
-    def __init__(self, file: Path, group: h5py.Group, name: str) -> None:
-        self.file, self.group, self.name = file, group, name
+    def __init__(self, file: Path, group: h5py.Group, name: str, shared: Collection[str]) -> None:
+        self.file, self.group, self.name, self.shared = file, group, name, shared
         if "obs" not in group:
             raise self.error("obs", "is missing", "make observations of a raw file with robomimic's "
                              "dataset_states_to_obs.py, or record with them")
-        self.robomimic = any(key.endswith("_image") or key.startswith("robot0_") for key in group["obs"])
+        self.robomimic = "next_obs" in group or any(key.endswith("_image") or key.startswith("robot0_")
+                                                    for key in group["obs"])
+        self.upside_down = _UPSIDE_DOWN.get(str(group.parent.attrs.get("macros_image_convention")), not self.robomimic)
         self.robocasa = robocasa.HDF5_KEYS["end_effector_position_relative"] in group["obs"]
         self.rows = len(self.array("actions", None))
 
@@ -208,7 +247,8 @@ class _DemoReader:
         except (OSError, RuntimeError) as error:
             raise self.error(key, f"cannot be read ({error})", "copy or record the file again") from None
         if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype.kind not in "fiu":
-            raise self.error(key, f"must be a table of numbers, (rows, dimension), not of shape "
+            kind = getattr(values, "dtype", type(values).__name__)
+            raise self.error(key, f"must be a table of numbers, (rows, dimension), not {kind} of shape "
                              f"{getattr(values, 'shape', ())}", "export the demonstration again")
         if rows is not None and len(values) != rows:
             raise self.error(key, f"has {len(values)} rows where actions have {rows}",
@@ -219,19 +259,25 @@ class _DemoReader:
         if not np.isfinite(values).all():
             row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
             raise self.error(key, f"holds NaN or infinity in row {row}",
-                             "drop or record the demonstration again")
+                             f"correct it, or {LEAVE_OUT}")
         return values
 
-    def observation(self, group: str, key: str) -> NDArray:
-        return self.array(f"{group}/{key}", self.rows)
+    def extras(self, needed: Collection[str], read: Callable[[str], NDArray]) -> dict[str, NDArray]:
+        """Every table of ``obs`` that is not ``needed`` for images or state, as ``read`` reads it. Training looks at
+        none of them, so one that is no finite table of the right size is left out, not refused."""
+        found = {}
+        for key, dataset in self.group["obs"].items():
+            if isinstance(dataset, h5py.Dataset) and dataset.ndim == 2 and key not in needed:
+                with suppress(ValueError):  # a DataError, or tables that do not fit together
+                    found[key] = read(key)
+        return found
 
     def require_actions(self, least: int) -> None:
         if self.rows < least:
             raise self.error("actions", f"has {self.rows} rows, which leaves no action between two "
-                             "observations", "drop or record the demonstration again")
+                             "observations", LEAVE_OUT)
 
-    def images(self, group: str, key: str, rows: int, image_size: int | None, *, upside_down: bool
-               ) -> NDArray[np.uint8]:
+    def images(self, group: str, key: str, rows: int, image_size: int | None) -> NDArray[np.uint8]:
         place = f"{group}/{key}"
         if place not in self.group:
             raise self.error(place, "is missing", "export the demonstration again")
@@ -255,7 +301,7 @@ class _DemoReader:
             except (OSError, RuntimeError) as error:
                 raise self.error(place, f"cannot be read ({error})", "copy or record it again") from None
             block = block if image_size is None else area_average(block, image_size)
-            images[frames] = block[:, ::-1] if upside_down else block
+            images[frames] = block[:, ::-1] if self.upside_down else block
         return images
 
     def camera_keys(self, suffix: str, cameras: Sequence[str] | None) -> dict[str, str]:
@@ -272,9 +318,11 @@ class _DemoReader:
         told = common["instruction"] or attrs.get("instruction") or json.loads(attrs.get("ep_meta", "{}")).get("lang")
         common = {**common, "instruction": common["instruction"] or common["task"].replace("_", " ")}
         if self.robocasa:  # every official file is named alike, whatever its task
-            common |= {"task": self._env_name() or common["task"], "embodiment": robocasa.EMBODIMENT}
-        elif self.robomimic and not told and (env_name := self._env_name()):  # and so is every one of robomimic's
-            common |= {"task": env_name, "instruction": _words(env_name)}
+            common |= {"task": _environment(self.group.parent) or common["task"], "embodiment": robocasa.EMBODIMENT}
+        elif self.robomimic and not told:  # and so is every one of robomimic's
+            environment = _environment(self.group.parent)
+            if environment and environment not in self.shared:
+                common |= {"task": environment, "instruction": _words(environment)}
         fields: dict[str, Any] = {key: str(attrs.get(key, value)) for key, value in common.items()}
         if "instruction" not in attrs and "ep_meta" in attrs:  # RoboCasa
             fields["instruction"] = str(json.loads(attrs["ep_meta"]).get("lang", fields["instruction"]))
@@ -283,9 +331,6 @@ class _DemoReader:
         fields.update(operator=str(attrs.get("operator", "")), success=bool(attrs.get("success", True)),
                       seed=int(attrs.get("seed", -1)), name=self.name, file=str(self.file))
         return fields
-
-    def _env_name(self) -> str:
-        return str(json.loads(self.group.parent.attrs.get("env_args", "{}")).get("env_name") or "")
 
     def truth(self, steps: int) -> dict[str, NDArray[np.bool_]]:
         masks = {key: self.group["truth"][key][()].astype(bool) for key in self.group.get("truth", ())}
@@ -299,23 +344,29 @@ class _DemoReader:
                     cameras: Sequence[str] | None) -> Episode:
         rows = self.rows
         self.require_actions(2)
-        if "state" in self.group["obs"]:  # another robot than LIBERO's
-            state = self.array("obs/state", rows)
-        else:
-            state = np.concatenate([self.array("obs/ee_states", rows, 6),
-                                    self.array("obs/gripper_states", rows, 2)], axis=1)
-        known = {*_LIBERO_STATE, *_LIBERO_DERIVED, "state"}
-        extra = {key: self.array(f"obs/{key}", rows) for key in self.group["obs"]
-                 if key not in known and self.group["obs"][key].ndim == 2}
+        # another robot than LIBERO's has a state of its own
+        state = self.array("obs/state", rows) if "state" in self.group["obs"] else self._libero_state("obs")
+        extra = self.extras({*_LIBERO_STATE, *_LIBERO_DERIVED, "state"}, lambda key: self.array(f"obs/{key}", rows))
         if "robot_states" in self.group:
-            extra["robot_states"] = self.array("robot_states", rows)
+            with suppress(DataError):
+                extra["robot_states"] = self.array("robot_states", rows)
         return Episode(
-            images={camera: self.images("obs", key, rows, image_size, upside_down=True)
+            images={camera: self.images("obs", key, rows, image_size)
                     for camera, key in self.camera_keys("_rgb", cameras).items()},
             state=state.astype(np.float32, copy=False),
             actions=self.array("actions", rows)[1:].astype(np.float32, copy=False),
-            truth=self.truth(rows - 1), extra=extra,
+            truth=self.truth(rows - 1), extra=extra, first_row=1,
             simulator_states=self._libero_simulator_states(), **self.fields(common))
+
+    def _libero_state(self, group: str) -> NDArray:
+        self._require_state(f"{group}/ee_states")
+        return np.concatenate([self.array(f"{group}/ee_states", self.rows, 6),
+                               self.array(f"{group}/gripper_states", self.rows, 2)], axis=1)
+
+    def _require_state(self, key: str) -> None:
+        if key not in self.group:
+            raise self.error(key, "is missing", "export the demonstration again with it, or write the state of a robot "
+                             "that has none, such as its joints, as obs/state")
 
     def _libero_simulator_states(self) -> NDArray[np.float64] | None:
         """(T + 1, n); upstream does not record the last one, which is then NaN."""
@@ -336,13 +387,13 @@ class _DemoReader:
             """The rows of ``obs`` and, where the file has it, what was seen after the last action."""
             return np.concatenate([read("obs"), read("next_obs")[-1:]]) if ends else read("obs")
 
-        images, extra = {}, {}
-        for camera, key in self.camera_keys("_image", cameras).items():
-            images[camera] = observed(partial(self.images, key=key, rows=self.rows, image_size=image_size,
-                                              upside_down=False))
-        for key, dataset in self.group["obs"].items():
-            if dataset.ndim == 2 and key != "state" and not key.startswith("robot0_"):
-                extra[key] = observed(partial(self.observation, key=key))
+        images = {}
+        endings = {key.rpartition("_")[2] for key in self.group["obs"]}
+        suffix = "_rgb" if "rgb" in endings and "image" not in endings else "_image"
+        for camera, key in self.camera_keys(suffix, cameras).items():
+            images[camera] = observed(partial(self.images, key=key, rows=self.rows, image_size=image_size))
+        needed = {"state", *(key for key in self.group["obs"] if key.startswith("robot0_"))}
+        extra = self.extras(needed, lambda key: observed(lambda group: self.array(f"{group}/{key}", self.rows)))
         states = self.array("states", self.rows) if "states" in self.group else None
         if states is not None and ends:
             states = np.concatenate([states, self._final_state(states.shape[1])[None]])
@@ -352,11 +403,15 @@ class _DemoReader:
                        truth=self.truth(steps), extra=extra, simulator_states=states, **self.fields(common))
 
     def _robomimic_state(self, group: str) -> NDArray:
-        if "state" in self.group[group]:
+        seen = self.group["obs"]
+        if "state" in seen:
             return self.array(f"{group}/state", self.rows)
         if self.robocasa:
             return robocasa.state_of({part: self.array(f"{group}/{key}", self.rows, robocasa.STATE_SIZES[part])
                                       for part, key in robocasa.HDF5_KEYS.items()})
+        if "ee_states" in seen and "robot0_eef_pos" not in seen:
+            return self._libero_state(group)
+        self._require_state(f"{group}/robot0_eef_pos")
         return np.concatenate([self.array(f"{group}/robot0_eef_pos", self.rows, 3),
                                axis_angle_of(self.array(f"{group}/robot0_eef_quat", self.rows, 4)),
                                self.array(f"{group}/robot0_gripper_qpos", self.rows)], axis=1)

@@ -38,7 +38,7 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ from PIL import Image, UnidentifiedImageError
 
 from ptrlib.data import robocasa
 from ptrlib.data.episodes import Episode
-from ptrlib.data.errors import DataError
+from ptrlib.data.errors import LEAVE_OUT, DataError
 from ptrlib.data.images import area_average, choose_cameras
 from ptrlib.data.video import read_frames
 
@@ -71,24 +71,36 @@ def is_lerobot(folder: Path) -> bool:
 
 def read_lerobot(path: str | Path, *, image_size: int | None = None, cameras: Sequence[str] | None = None,
                  limit_per_task: int | None = None, split: str | None = None, episodes: Sequence[int] | None = None,
-                 state: str = STATE, action: str = ACTION, embodiment: str = "libero") -> list[Episode]:
+                 exclude: Collection[str] = (), state: str = STATE, action: str = ACTION, embodiment: str = "libero"
+                 ) -> list[Episode]:
     """The episodes of the LeRobot dataset in the folder ``path``, in the order of their indices.
 
     ``image_size`` averages images down while reading; ``cameras`` names those to keep (``()`` reads no images),
     ``None`` keeps all but depth maps. ``split`` (of ``meta/info.json``, such as "train") and ``episodes`` (indices)
-    select; ``limit_per_task`` then takes the first so many of each task. ``state`` and ``action`` are the columns to
-    read, whole; ``embodiment`` is the robot, where the data set does not say that it is RoboCasa's. Raises DataError.
+    select, ``exclude`` leaves those unread that it names (``episode_000003``, or with the folder
+    ``folder/episode_000003``); ``limit_per_task`` then takes the first so many of each task. ``state`` and ``action``
+    are the columns to read, whole; ``embodiment`` is the robot, where the data set does not say that it is RoboCasa's.
+    Raises DataError.
     """
     dataset = _Dataset(Path(path), state, action)
+    dataset.check_columns()
     camera_keys = dataset.camera_keys(cameras)
     read: list[Episode] = []
     taken: Counter[str] = Counter()
     for index in dataset.select(split, episodes):
+        if any(name in exclude for name in dataset.names(index)):
+            continue
         reader = _EpisodeReader(dataset, index)
         if limit_per_task is None or taken[reader.task] < limit_per_task:
             read.append(reader.read(camera_keys, image_size, embodiment))
             taken[reader.task] += 1
     return read
+
+
+def lerobot_names(path: str | Path) -> list[str]:
+    """What ``exclude`` may name in the LeRobot dataset in the folder ``path``. Raises DataError."""
+    dataset = _Dataset(Path(path), STATE, ACTION)
+    return [name for index in dataset.episodes for name in dataset.names(index)]
 
 
 class _Dataset:
@@ -106,11 +118,17 @@ class _Dataset:
             if not isinstance(feature, dict):
                 raise self.error(INFO, f"is {feature!r}", "download the file again", key=f"features/{key}")
         self.frame_time: float = 1 / self._of_info("fps", int, float)
-        for setting, key in (("data.state_column", state), ("data.action_column", action)):
+        self._last: dict[tuple[str, ...], tuple[Path, pa.Table]] = {}
+
+    def check_columns(self) -> None:
+        for setting, key in (("data.state_column", self.state), ("data.action_column", self.action)):
             if key not in self.features:
                 raise self.error(INFO, "does not exist", f"name a column among {self._tables_of_numbers()} ({setting})",
                                  key=f"features/{key}")
-        self._last: dict[tuple[str, ...], tuple[Path, pa.Table]] = {}
+
+    def names(self, index: int) -> tuple[str, str]:
+        """What an episode may be called to exclude it."""
+        return _name(index), f"{self.root.resolve().name}/{_name(index)}"
 
     def error(self, file: str | Path, problem: str, mend: str, *, demo: str = "", key: str = "") -> DataError:
         return DataError(self.root / file, problem, mend, demo=demo, key=key)
@@ -304,7 +322,7 @@ class _EpisodeReader:
                              "download the file again")
         if self.frames < 2:
             raise self.error("", f"has {self.frames} frames, which leaves no action between two observations",
-                             "leave the episode out")
+                             LEAVE_OUT)
         if not np.array_equal(self._numbers("frame_index")[:, 0], np.arange(self.frames)):
             raise self.error("frame_index", "does not count 0, 1, 2, ...", "download the file again")
 
@@ -333,7 +351,7 @@ class _EpisodeReader:
             return (robocasa.state_of_lerobot(state, state_parts),
                     robocasa.action_of_lerobot(actions, action_parts))
         except ValueError as error:  # a quaternion of length zero
-            raise self.error(STATE, f"holds no rotation ({str(error).rstrip('.')})", "leave the episode out") from None
+            raise self.error(STATE, f"holds no rotation ({str(error).rstrip('.')})", LEAVE_OUT) from None
 
     def _numbers(self, key: str) -> NDArray:
         """(frames, n), finite."""
@@ -351,7 +369,7 @@ class _EpisodeReader:
         table = values.to_numpy(zero_copy_only=False).reshape(self.frames, -1)
         if not np.isfinite(table).all():
             frame = int(np.flatnonzero(~np.isfinite(table).all(axis=1))[0])
-            raise self.error(key, f"holds NaN or infinity in frame {frame}", "leave the episode out")
+            raise self.error(key, f"holds NaN or infinity in frame {frame}", LEAVE_OUT)
         return table
 
     def _text(self, key: str) -> str:

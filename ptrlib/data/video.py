@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptrlib.data.errors import DataError
+from ptrlib.data.errors import LEAVE_OUT, DataError
 
 _SEEK_MARGIN = 1.0  # seconds decoded before the first frame: a key frame is shown later than it is stored
 
@@ -43,7 +43,7 @@ def read_frames(video: Path, times: NDArray[np.float64], tolerance: float, *, de
         raise DataError(video, f"cannot be decoded ({error.strerror})", "download it again", demo=demo, key=key
                         ) from None
     raise DataError(video, f"has no frame at {times[found]:.3f} s, where frame {found} of {len(times)} should be",
-                    "download it again, or leave the episode out", demo=demo, key=key)
+                    f"download it again, or {LEAVE_OUT}", demo=demo, key=key)
 
 
 def _pyav(video: Path, demo: str, key: str) -> Any:

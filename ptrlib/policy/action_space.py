@@ -43,11 +43,25 @@ def slots(*names: str) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Embodiment:
-    """A robot: where each dimension of its raw state and raw action lies among the 200 slots."""
+    """A robot: where each dimension of its raw state and raw action lies among the 200 slots.
+
+    Raises ValueError if two dimensions of either lie in one slot, where one would overwrite the other, or one in none.
+    """
 
     name: str
     state_slots: tuple[int, ...]  # raw state dimension i lies in unified slot state_slots[i]
     action_slots: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        for which, used in (("state_slots", self.state_slots), ("action_slots", self.action_slots)):
+            outside = sorted({slot for slot in used if not 0 <= slot < UNIFIED_DIM})
+            if outside:
+                raise ValueError(f"{which} of {self.name!r} names the slots {outside}; choose among 0 to "
+                                 f"{UNIFIED_DIM - 1}")
+            repeated = sorted({slot for slot in used if used.count(slot) > 1})
+            if repeated:
+                raise ValueError(f"{which} of {self.name!r} names the slots {repeated} more than once; give every "
+                                 "dimension a slot of its own")
 
     @property
     def state_mask(self) -> NDArray[np.bool_]:

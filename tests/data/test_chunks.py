@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from ptrlib.config import DataConfig
 from ptrlib.data.chunks import Batch, ChunkDataset, SegmentSampler, Statistics, hold_out
+from ptrlib.data.corruption import corrupt
 from ptrlib.data.episodes import Episode
+from ptrlib.data.errors import DataError
 from ptrlib.policy.action_space import EMBODIMENTS
 from ptrlib.policy.instruction import hash_words
 from tests.factories import tiny_episodes
@@ -130,6 +132,62 @@ def test_mixed_embodiments_keep_to_their_slots() -> None:
             embodiment = EMBODIMENTS[episodes[number].embodiment]
             assert batch.actions[s][:, :, ~embodiment.action_mask].abs().max() == 0
             assert batch.state[s][:, ~embodiment.state_mask].abs().max() == 0
+
+
+def joints(episodes: int = 4, steps: int = 53, *, moves: float = 30.0) -> list[Episode]:
+    """Walks of an arm in degrees; its joint 3 stands still."""
+    rng, found = np.random.default_rng(0), counting_episodes([steps] * episodes)
+    for number, episode in enumerate(found):
+        walk = np.cumsum(rng.normal(0, moves / 20, (steps + 1, 13)), 0).astype(np.float32)
+        walk[:, 3] = 12.5
+        episode.embodiment, episode.state, episode.actions = "fr3", walk, walk[1:].copy()
+        episode.file, episode.name = "arm.hdf5", f"demo_{number}"
+    return found
+
+
+@pytest.mark.parametrize("value", [65535.0, -32768.0, 1e30])
+@pytest.mark.parametrize("which", ["state", "actions"])
+def test_a_value_that_no_joint_reached_is_refused(which: str, value: float) -> None:
+    episodes = joints()
+    clean = Statistics.of(episodes)
+    episodes[2].first_row = 1
+    getattr(episodes[2], which)[17, 2] = value
+    row = 18 if which == "actions" else 17
+    sentence = (rf"arm\.hdf5: demo_2/{which} is {value:.6g} in row {row}, column 2 \(slot 52, arm_joints\), where all "
+                r"but 1 of 21\d values lie within .* of .*; correct that value, or leave .* out with data\.exclude\."
+                ).replace("+", r"\+")
+    for measure in (Statistics.of, clean.covering):
+        with pytest.raises(DataError, match=sentence):
+            measure(episodes)
+    episodes[0].actions[0, 2] = value  # two are glitches too
+    with pytest.raises(DataError, match=r"column 2 \(slot 52"):
+        Statistics.of(episodes)
+
+
+def test_what_moves_rarely_or_not_at_all_is_no_glitch() -> None:
+    still = joints()
+    still[1].actions[20, 3] = 400.0  # a joint that stands still but for one step, in degrees
+    jittery = joints(moves=0.001)
+    jittery[1].actions[30, 7] = jittery[3].actions[-1, 8] = 1000.0  # fingers that close once, per mille
+    drive = joints(20)
+    for episode in drive:
+        episode.actions[:, 4] = np.random.default_rng(1).normal(0, 0.1, len(episode))
+    drive[0].actions[30:34, 4] = 5000.0  # a drive that hardly ever runs, in encoder ticks
+    small = joints(moves=0.01)
+    small[0].state[9, 1] = 10.0  # radians, as wrong as it may be
+    units = [*joints(60), *joints(1, 3)]
+    units[-1].actions *= 1e5  # one whole episode in another unit
+    for episodes in (still, jittery, drive, small, units, joints(1, 1)):
+        Statistics.of(episodes)
+        Statistics.of(joints()).covering(episodes)
+
+
+@pytest.mark.parametrize("kind", ["action_noise", "combined"])
+def test_corrupted_labels_are_no_glitches(kind: str) -> None:
+    episodes = tiny_episodes(12, steps=30, size=4)
+    for episode in episodes:
+        episode.actions[:, :3] *= 1e-3
+    Statistics.of(corrupt(episodes, kind, seed=0, noise_sigma=1.0, noise_bias=1.0))
 
 
 def test_episodes_that_do_not_fit_together_are_refused() -> None:

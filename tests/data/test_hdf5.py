@@ -126,7 +126,7 @@ def test_upstream_libero_files_are_shifted_and_turned_upright(tmp_path: Path) ->
     episode = read_episodes(tmp_path)[0]
     assert (episode.task, episode.instruction) == ("KITCHEN_open_the_drawer", "open the drawer")
     assert (episode.operator, episode.seed, episode.success) == ("", -1, True)
-    assert len(episode) == 5 and len(episode.state) == 6
+    assert len(episode) == 5 and len(episode.state) == 6 and episode.first_row == 1
     # the robot is at clock t + 1 before in-memory action t, which is the file's action t + 1
     np.testing.assert_array_equal(episode.state[:, 0], [1, 2, 3, 4, 5, 6])
     np.testing.assert_allclose(episode.actions[:, 0], [0.1, 0.2, 0.3, 0.4, 0.5], rtol=1e-6)
@@ -184,11 +184,55 @@ def test_robomimic_files(tmp_path: Path, next_obs: bool) -> None:
     episode = read_episodes(tmp_path / "lift.hdf5")[0]
     steps = 4 if next_obs else 3
     assert episode.instruction == "lift the cube" and set(episode.images) == {"agentview", "eye_in_hand"}
-    assert len(episode) == steps
+    assert len(episode) == steps and episode.first_row == 0
     np.testing.assert_array_equal(episode.state[:, 0], np.arange(steps + 1))
     np.testing.assert_array_equal(episode.images["eye_in_hand"][:, 0, 0, 0], np.arange(steps + 1))
     np.testing.assert_array_equal(episode.actions[:, 0], 7 * np.arange(steps))
     np.testing.assert_allclose(episode.state[0, 3:6], [0, 0, 0.5], rtol=1e-6)
+
+
+def own_file(path: Path, state: dict[str, int], convention: str = "", groups: tuple[str, ...] = ("obs", "next_obs")
+             ) -> None:
+    """Cameras called as LIBERO's, white above and black below in the file; obs[j] before actions[j] with next_obs."""
+    with h5py.File(path, "w") as handle:
+        data = handle.create_group("data")
+        if convention:
+            data.attrs["macros_image_convention"] = convention
+        demo = data.create_group("demo_0")
+        demo["actions"] = np.repeat(np.arange(5.0)[:, None], 7, 1)
+        for group in groups:
+            clock = np.arange(5.0) + (group == "next_obs")
+            for key, size in state.items():
+                demo[f"{group}/{key}"] = np.repeat(clock[:, None], size, 1)
+            demo[f"{group}/front_rgb"] = np.repeat([[[[255] * 3] * 4] * 2 + [[[0] * 3] * 4] * 2], 5, 0).astype(np.uint8)
+
+
+@pytest.mark.parametrize("state", [{"state": 8}, {"ee_states": 6, "gripper_states": 2},
+                                   {"robot0_eef_pos": 3, "robot0_eef_quat": 4, "robot0_gripper_qpos": 2}])
+def test_next_obs_is_robomimics_timing_whatever_the_cameras_are_called(tmp_path: Path, state: dict[str, int]) -> None:
+    own_file(tmp_path / "own.hdf5", state)
+    episode = read_episodes(tmp_path)[0]
+    assert len(episode) == 5 and episode.first_row == 0 and list(episode.images) == ["front"]
+    np.testing.assert_array_equal(episode.actions[:, 0], np.arange(5))
+    np.testing.assert_array_equal(episode.state[:, 0], np.arange(6))
+    assert (episode.images["front"][:, :2] == 255).all() and (episode.images["front"][:, 2:] == 0).all()
+
+
+@pytest.mark.parametrize(("groups", "convention", "upright"), [
+    (("obs", "next_obs"), "", True), (("obs", "next_obs"), "opencv", True), (("obs", "next_obs"), "opengl", False),
+    (("obs",), "", False), (("obs",), "opencv", True), (("obs",), "opengl", False)])
+def test_images_lie_as_the_file_says(tmp_path: Path, groups: tuple[str, ...], convention: str, upright: bool) -> None:
+    own_file(tmp_path / "own.hdf5", {"state": 8}, convention, groups)
+    images = read_episodes(tmp_path)[0].images["front"]
+    assert (images[:, :2] == (255 if upright else 0)).all() and (images[:, 2:] == (0 if upright else 255)).all()
+
+
+@pytest.mark.parametrize(("groups", "key"), [(("obs", "next_obs"), "robot0_eef_pos"), (("obs",), "ee_states")])
+def test_a_file_without_a_state_is_told_which_key_any_robot_s_may_have(tmp_path: Path, groups: tuple[str, ...],
+                                                                      key: str) -> None:
+    own_file(tmp_path / "own.hdf5", {"joint_positions": 7}, groups=groups)
+    with pytest.raises(DataError, match=f"demo_0/obs/{key} is missing; .* such as its joints, as obs/state"):
+        read_episodes(tmp_path)
 
 
 @pytest.mark.parametrize(("env_name", "words"), [
@@ -210,6 +254,46 @@ def test_a_robomimic_file_without_instruction_is_named_by_its_environment(tmp_pa
         del handle["data"].attrs["env_args"], handle["data/demo_0"].attrs["ep_meta"]
     first = read_episodes(file)[0]
     assert (first.task, first.instruction) == ("image_v141", "image v141")
+
+
+def test_files_that_share_their_environment_are_tasks_by_their_names(tmp_path: Path) -> None:
+    for name, env_args in (("pick_cup", {"env_name": "FrankaRealWorld"}), ("lift", {"env_name": "Lift"}),
+                           ("open_drawer_demo", {"env_name": "FrankaRealWorld"}), ("old", {}), ("older", {}),
+                           ("wipe", {"env_name": "FrankaRealWorld", "lang": "wipe the table"})):
+        robomimic_file(tmp_path / f"{name}.hdf5", next_obs=True)
+        with h5py.File(tmp_path / f"{name}.hdf5", "r+") as handle:
+            handle["data"].attrs["env_args"] = json.dumps(env_args)
+    wanted = {("pick_cup", "pick cup"), ("Lift", "lift"), ("open_drawer", "open drawer"), ("old", "old"),
+              ("older", "older"), ("wipe", "wipe the table")}
+    assert {(episode.task, episode.instruction) for episode in read_episodes(tmp_path)} == wanted
+    alone = read_episodes(tmp_path / "pick_cup.hdf5")[0]
+    assert (alone.task, alone.instruction) == ("FrankaRealWorld", "franka real world")
+
+
+def spoil(demo: h5py.Group) -> None:
+    """Tables beside those that are needed, some of them as only others would use them."""
+    rows = len(demo["actions"])
+    for group in ("obs", "next_obs") if "next_obs" in demo else ("obs",):
+        demo[f"{group}/force_torque"] = np.full((rows, 6), np.nan)
+        demo[f"{group}/grasped"] = np.zeros((rows, 1), bool)
+        demo[f"{group}/names"] = np.full((rows, 1), b"cube")
+        demo[f"{group}/long"] = np.zeros((rows + 1, 2))
+        demo[f"{group}/sound"] = np.ones((rows, 2))
+        demo.create_group(f"{group}/more")["deep"] = np.zeros((rows, 2))
+    demo["obs/object"] = np.zeros((rows, 3))
+    if "next_obs" in demo:
+        demo["obs/wider"], demo["next_obs/wider"] = np.zeros((rows, 2)), np.zeros((rows, 3))
+
+
+def test_tables_that_training_never_reads_are_left_out_where_they_are_broken(tmp_path: Path) -> None:
+    robomimic_file(tmp_path / "lift.hdf5", next_obs=True)
+    upstream_libero_file(tmp_path / "open_demo.hdf5")
+    for name, kept in (("lift.hdf5", {"sound"}), ("open_demo.hdf5", {"sound", "object"})):
+        with h5py.File(tmp_path / name, "r+") as handle:
+            spoil(handle["data/demo_0"])
+            if "robot_states" in handle["data/demo_0"]:
+                handle["data/demo_0/robot_states"][2] = np.nan
+        assert read_episodes(tmp_path / name)[0].extra.keys() == kept
 
 
 def test_filter_keys_select(tmp_path: Path) -> None:
@@ -453,6 +537,8 @@ BROKEN = {
     "images too small": (lambda h: replace(h, "data/demo_1/obs/agentview_rgb", np.zeros(
         (len(h["data/demo_1/actions"]), 2, 2, 3), np.uint8)), "demo_1/obs/agentview_rgb",
                          "too small for image_size 4"),
+    "actions of another kind": (lambda h: replace(h, "data/demo_1/actions", np.zeros((4, 7), bool)), "demo_1/actions",
+                                "must be a table of numbers, (rows, dimension), not bool of shape (4, 7)"),
     "flat actions": (lambda h: replace(h, "data/demo_1/actions", np.zeros(7)), "demo_1/actions",
                      "must be a table of numbers"),
     "NaN action": (lambda h: h["data/demo_1/actions"].__setitem__((3, 2), np.nan), "demo_1/actions",

@@ -284,6 +284,16 @@ def test_what_is_not_there_cannot_be_asked_for(tmp_path: Path, options: dict[str
     assert_one_sentence(write_lerobot(tmp_path), place, problem, **options)
 
 
+@pytest.mark.parametrize("name", ["episode_000001", "drawers/episode_000001"])
+def test_a_broken_episode_can_be_left_out(tmp_path: Path, name: str) -> None:
+    actions = np.zeros((11, 7))
+    actions[8] = np.nan
+    root = write_lerobot(tmp_path / "drawers", actions=actions)
+    with pytest.raises(DataError, match=r"episode_000001/action holds NaN .*; leave .* out with data\.exclude"):
+        read_episodes(root)
+    assert [episode.name for episode in read_episodes(root, exclude=[name])] == ["episode_000000"]
+
+
 def test_a_split_that_is_no_range(tmp_path: Path) -> None:
     write_lerobot(tmp_path, info={"splits": {"train": "all"}})
     assert_one_sentence(tmp_path, "meta/info.json: splits/train", "is 'all'", split="train")

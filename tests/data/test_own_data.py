@@ -66,6 +66,67 @@ def test_columns_of_other_names_are_state_and_action(tmp_path: Path) -> None:
         assert fingerprint(override(RunConfig(), {key: "state"})) != fingerprint(RunConfig())
 
 
+def test_columns_are_of_lerobot_datasets_alone(tmp_path: Path) -> None:
+    write_episodes(tmp_path / "hdf5" / "a.hdf5", tiny_episodes(2, 12, 32))
+    for chosen, named in (({"data.action_column": "moves"}, "data.action_column"),
+                          ({"data.state_column": "pose", "data.action_column": "moves"},
+                           "data.state_column and data.action_column")):
+        with pytest.raises(DataError, match=rf"hdf5 holds HDF5 files, and only the columns .*; leave out {named}\.$"):
+            load_data(tiny_config(**{"data.path": str(tmp_path / "hdf5")} | chosen))
+    write_lerobot(tmp_path / "lerobot", lengths=(11, 11), size=32, extra={"actions": [[0.5] * 7] * 2})
+    both = load_data(tiny_config(**{  # there they are of the one that has columns
+        "data.path": str(tmp_path / "hdf5"), "data.further_paths": [str(tmp_path / "lerobot")],
+        "data.cameras": ["agentview|top", "eye_in_hand|wrist"], "data.held_out_fraction": 0.0,
+        "data.action_column": "actions"})).train.episodes
+    assert [(episode.actions == 0.5).all() for episode in both] == [False, False, True, True]
+
+
+def test_a_bad_episode_can_be_left_out_by_its_name(tmp_path: Path) -> None:
+    for name in ("cup", "drawer"):
+        write_episodes(tmp_path / f"{name}.hdf5", tiny_episodes(4, 12, 32))
+    with h5py.File(tmp_path / "cup.hdf5", "r+") as handle:
+        handle["data/demo_2/actions"][3] = np.nan
+    own = {"data.path": str(tmp_path), "data.held_out_fraction": 0.0}
+    with pytest.raises(DataError, match=r"cup\.hdf5: demo_2/actions holds NaN .*; correct it, or leave the episode out "
+                                        r"with data\.exclude\."):
+        load_data(tiny_config(**own))
+
+    def read(**changes: object) -> list[str]:
+        return [f"{Path(episode.file).stem} {episode.name[-1]}"
+                for episode in load_data(tiny_config(**own | changes)).train.episodes]
+
+    rest = ["cup 0", "cup 1", "cup 3", "drawer 0", "drawer 1", "drawer 3"]
+    assert read(**{"data.exclude": ["demo_2"]}) == rest
+    assert read(**{"data.exclude": ["cup/demo_2"]}) == [*rest[:5], "drawer 2", "drawer 3"]
+    assert read(**{"data.exclude": ["demo_2"], "data.episodes_per_task": 3}) == rest  # the limit counts what is left
+    with pytest.raises(ValueError, match=r"^data\.exclude names 'cap/demo_2', which .*nearest .* 'cup/demo_2'$"):
+        read(**{"data.exclude": ["demo_2", "cap/demo_2"]})
+
+
+def test_what_is_left_out_may_be_in_any_of_several_data_sets(tmp_path: Path) -> None:
+    write_episodes(tmp_path / "a.hdf5", tiny_episodes(2, 12, 32))
+    write_lerobot(tmp_path / "drawers", lengths=(11, 11), size=32, extra={"observation.state": [[7.0] * 8] * 2,
+                                                                       "action": [[0.5] * 7] * 2})
+    config = tiny_config(**{
+        "data.path": str(tmp_path / "a.hdf5"), "data.further_paths": [str(tmp_path / "drawers")],
+        "data.cameras": ["agentview|top", "eye_in_hand|wrist"], "data.held_out_fraction": 0.0,
+        "data.exclude": ["drawers/episode_000000", "demo_1"]})
+    assert [episode.name for episode in load_data(config).train.episodes] == ["demo_0", "episode_000001"]
+    with pytest.raises(ValueError, match=r"'episode_00001', which is no episode of .*a\.hdf5, .*'episode_000001'$"):
+        load_data(override(config, {"data.exclude": ["episode_00001"]}))
+
+
+def test_a_list_of_episodes_in_the_file_can_be_chosen(tmp_path: Path) -> None:
+    write_episodes(tmp_path / "a.hdf5", tiny_episodes(3, 12, 32))
+    with h5py.File(tmp_path / "a.hdf5", "r+") as handle:
+        handle["mask/train"] = np.array([b"demo_0", b"demo_2"])
+    own = {"data.path": str(tmp_path), "data.held_out_fraction": 0.0}
+    chosen = load_data(tiny_config(**own | {"data.filter_key": "train"})).train.episodes
+    assert [episode.name for episode in chosen] == ["demo_0", "demo_2"]
+    with pytest.raises(DataError, match=r"mask/valid does not exist among the filter keys \['train'\]; choose one"):
+        load_data(tiny_config(**own | {"data.filter_key": "valid"}))
+
+
 def test_no_limit_takes_all_episodes(tmp_path: Path) -> None:
     limit = DataConfig.episodes_per_task
     assert limit == 50

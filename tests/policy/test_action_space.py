@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ptrlib.policy.action_space import EMBODIMENTS, SLOTS, UNIFIED_DIM, slots
+from ptrlib.policy.action_space import EMBODIMENTS, SLOTS, UNIFIED_DIM, Embodiment, slots
 
 PUBLISHED = {  # Being-H0.5, the slots that method.md lists
     "eef_position": (0, 3), "eef_rotation": (3, 6), "left_eef_position": (9, 12),
@@ -75,3 +75,13 @@ def test_wrong_sizes_are_refused() -> None:
         EMBODIMENTS["libero"].to_unified_action(np.zeros((2, 8)))
     with pytest.raises(ValueError, match=r"a unified action of 'libero' has 200 slots, got an array of shape \(8,\)"):
         EMBODIMENTS["libero"].from_unified_action(np.zeros(8))
+
+
+@pytest.mark.parametrize(("used", "sentence"), [
+    (slots("arm_joints")[:2] * 2, r"names the slots \[50, 51\] more than once; give every dimension a slot of its own"),
+    ((0, 200), r"names the slots \[200\]; choose among 0 to 199"), ((-1, 0), r"names the slots \[-1\]; choose among")])
+def test_a_slot_holds_one_number(used: tuple[int, ...], sentence: str) -> None:
+    with pytest.raises(ValueError, match=f"^state_slots of 'own' {sentence}"):
+        Embodiment("own", used, (0,))
+    with pytest.raises(ValueError, match=f"^action_slots of 'own' {sentence}"):
+        Embodiment("own", (0,), used)

@@ -7,6 +7,7 @@ import pytest
 from ptrlib.report import (
     REPOSITORY,
     claim,
+    foresight,
     kitchen,
     mended,
     operators,
@@ -77,6 +78,17 @@ def test_the_readmes_sentence_on_where_ptrs_score_tells_something_holds():
     for told in (*tells.values(), *turned.values()):
         assert f"({told.text(digits=3)})" in text
     assert min(told.low for told in tells.values()) > 0.5 > max(told.high for told in turned.values())
+
+
+def test_the_readmes_sentences_on_the_third_fault_hold():
+    episodes = foresight.episodes_of("tabletop_claim")
+    text = " ".join((REPOSITORY / "README.md").read_text().replace("points [", "[").replace("points, ", "").split())
+    said = {("ptr", "ptr", "combined"): 1, ("ptr", "sft", "combined"): -1, ("ptr", "sft", "none"): -1,
+            ("sft_belief", "sft", "combined"): 0, ("ptr", "sft_belief" + foresight.WITHOUT, "combined"): -1}
+    for (method, baseline, corruption), sign in said.items():
+        gain, words = _gain(episodes, method + foresight.WITHOUT, baseline, corruption)
+        assert words in text.replace(", +", " +"), words
+        assert (gain.low > 0) - (gain.high < 0) == sign
 
 
 def test_the_front_page_says_in_short_what_the_readme_says():
@@ -194,7 +206,7 @@ def _gain(episodes, method, baseline, kind="none"):
 def test_the_readmes_sentence_on_who_demonstrates_holds():
     rows = operators.gains().set_index(["suite", "demonstrations"])
     text = " ".join((REPOSITORY / "README.md").read_text().split()).replace("points [", "[")
-    said = text[text.index("**On clean data it matters who demonstrates"):text.index("**In none of these rows")]
+    said = text[text.index("**On clean data it matters who demonstrates"):text.index("**In no row of the table")]
     for suite, manifest in (("easy", "tabletop_claim"), ("hard", "tabletop_hard")):
         precise = rows.loc[suite, operators.SETS["precise"]]
         assert precise.low > 0 and f"{precise.estimate:+.1f} [{precise.low:.1f}, {precise.high:.1f}]" in said

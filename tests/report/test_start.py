@@ -36,7 +36,10 @@ def test_runs_say_which_faults_they_have():
     assert "shift_targets" not in kinds["tabletop_width_first"]
     assert "true_tasks" in kinds["libero_corruption"] and "shift_targets" in kinds["libero_corruption"]
     assert "true_tasks" not in kinds["libero_robocasa_generalist"]  # clean data
-    assert kinds["tabletop_hard"] == kinds["tabletop_start"] == kinds["tabletop_scale"] == ""
+    assert "in 30 of the 60 runs shown here belief tokens held recorded steps" in kinds["tabletop_hard"]
+    for name in ("tabletop_hard", "tabletop_scale"):
+        assert "true_tasks" not in kinds[name] and "shift_targets" not in kinds[name]
+    assert kinds["tabletop_start"] == ""
 
 
 def test_runs_that_are_mended_in_nothing_differ_in_nothing(monkeypatch):
