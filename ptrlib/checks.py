@@ -125,10 +125,19 @@ def _check_together(config: RunConfig) -> None:
     executed, predicted = config.evaluation.execute_steps, config.ptr.base_policy.chunk_length
     _require(executed <= predicted, f"evaluation.execute_steps ({executed}) must not be above "
              f"ptr.base_policy.chunk_length ({predicted}), the steps that are predicted at a time")
+    if config.credit.startswith("crossfit"):
+        _check_scored_steps(config.crossfit.every, config.data.chunk_stride)
     warmup, steps = config.ptr.warmup_steps, config.ptr.optimization.steps
     never = config.credit in LOOKING_BACK and config.ptr.alpha > 0 and 0 < steps <= warmup
     _require(not never, f"ptr.warmup_steps ({warmup}) must be below ptr.optimization.steps ({steps}, a page's "
              "`steps`), or every weight stays 1; lower the one or raise the other")
+
+
+def _check_scored_steps(every: int, stride: int) -> None:
+    """Segments begin at every step below ``stride``: only a divisor of it leaves scored chunks that far apart."""
+    divisors = ", ".join(str(number) for number in range(1, stride + 1) if stride % number == 0)
+    _require(stride % every == 0,
+             f"crossfit.every ({every}) must divide data.chunk_stride ({stride}); choose one of {divisors}")
 
 
 def one_of(key: str, value: str, valid: Iterable[str]) -> None:

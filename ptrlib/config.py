@@ -183,7 +183,7 @@ class CrossFitConfig:
     pooling: str = "episode"  # "episode": a mean over its chunks | "chunk"
     beta: float = 0.5  # nats of score that change the weight by a factor e
     full_weight_quantile: float = 0.3  # of the training chunks' answers: there and above nothing is missing
-    every: int = 4  # steps between scored chunks
+    every: int = 4  # steps between scored chunks; divides data.chunk_stride
     recorded_steps: int = 0  # at least, from o_t on, of a chunk that is scored; 0: all Delta of them
     steps: int = 400  # of training a scorer
     batch_size: int = 256

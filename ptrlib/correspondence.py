@@ -143,7 +143,7 @@ def _sample(overlay: PosteriorTransitionReweighting, chunk: ChunkFeatures, rows:
 def _logits(overlay: PosteriorTransitionReweighting, sample: _Sample) -> Tensor:
     """(n, 1 + n): the query's own consequence, then every chunk's; -inf at what is no mismatched candidate."""
     targets = Targets.of(sample.targets, torch.ones_like(sample.episodes, dtype=torch.bool), sample.episodes,
-                         frames=sample.frames)
+                         frames=sample.frames, eps=overlay.config.norm_eps)
     candidates = CandidatePool(overlay.target_dim, overlay.config).candidates(targets)  # of an empty queue
     return candidates.logits(overlay.scorer(sample.context, sample.summary), tau=overlay.controller.tau,
                              clamp=overlay.config.logit_clamp)

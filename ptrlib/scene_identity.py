@@ -99,7 +99,8 @@ def _asked(learner: Learner, overlay: PosteriorTransitionReweighting, batch: Bat
     _, features = learner.features(batch, torch.Generator().manual_seed(0))
     valid = features.valid
     targets = Targets.of(overlay.encode_targets(features.target_images, valid), valid, features.episode_ids,
-                         frames=features.frames, tasks=features.task_ids, state=features.state)
+                         frames=features.frames, tasks=features.task_ids, state=features.state,
+                         eps=overlay.config.norm_eps)
     scene = overlay.encode_targets(batch.images.flatten(0, 1)[present][valid])
     summary = pool_actions(features.action_tokens, features.step_mask)
     return Asked(scene, features.context[valid], summary[valid], targets.rows(valid),

@@ -287,8 +287,8 @@ def prepare_data(config: RunConfig, episodes: list[Episode], statistics: Statist
     words = config.network.instruction_length
     chunks = ChunkDataset(kept, data, chunk_length, statistics, instruction_length=words)
     _check_consequences(config, int(chunks.lengths.max()))
-    judged = ChunkDataset(held_out, data, chunk_length, statistics, len(kept),
-                          instruction_length=words) if held_out else None
+    judged = ChunkDataset(held_out, data, chunk_length, statistics, len(kept), instruction_length=words,
+                          tasks=chunks.tasks) if held_out else None
     return TrainingData(chunks, judged, statistics, cameras, fingerprint_episodes(episodes),
                         fingerprint_parts(episodes))
 

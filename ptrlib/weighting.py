@@ -189,7 +189,7 @@ def _check_there(folder: Path, config: RunConfig, record: dict[str, Any]) -> Non
 def _scaled(dataset: ChunkDataset, statistics: Statistics) -> ChunkDataset:
     """By the run's own ``statistics``, which may come from the policy that it started from."""
     return ChunkDataset(dataset.episodes, dataset.data, dataset.chunk_length, statistics, dataset.first_id,
-                        instruction_length=dataset.instructions.shape[1])
+                        instruction_length=dataset.instructions.shape[1], tasks=dataset.tasks)
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ptrlib.config import DataConfig, RunConfig, override
+from ptrlib.config import DataConfig, PTRConfig, RunConfig, override
 from ptrlib.correspondence import FILE, load_correspondence, make_correspondence
 from ptrlib.credit.interface import ChunkFeatures
 from ptrlib.data.chunks import ChunkDataset, Statistics
@@ -79,6 +79,16 @@ def test_the_posterior_is_split_by_robot_and_instruction(toy):
                 assert toy.count[row, m, int(same)] == len(cell)
             among = odds[own, [own, *others]]
             assert toy.score_against[row, m] == pytest.approx(np.log(among[0] / among.mean()), abs=1e-4)
+
+
+def test_lengths_are_measured_by_the_configured_eps():
+    overlay = PosteriorTransitionReweighting(3, 2, 3, PTRConfig(norm_eps=2.0), vision_tower=MeanColour())
+    overlay.scorer = ContextIsQuery()
+    found = make_correspondence(overlay, toy_dataset(), toy_features, segments=4, seed=0)
+    unit = COLOURS / np.linalg.norm(COLOURS, axis=1, keepdims=True)  # as the target encoder gives them
+    odds = np.exp(QUERIES / 2 @ (unit / 2).T / 0.12)
+    matched = (np.diag(odds) / odds.sum(1))[found.queries.episode]
+    np.testing.assert_allclose(found.queries.matched, matched, rtol=1e-4)
 
 
 def test_pairs_show_the_best_match_on_the_other_robot(toy):

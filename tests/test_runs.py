@@ -140,7 +140,10 @@ def test_every_whole_number_has_a_lowest_value_or_is_one_of_a_few():
     ({"crossfit.questions": []}, "'crossfit.questions' is empty; name one or several of action, .*"),
     ({"crossfit.questions": ["actoin"]}, "'crossfit.questions' is 'actoin'; the nearest valid value is 'action' .*"),
     ({"crossfit.full_weight_quantile": 2.0}, r"'crossfit.full_weight_quantile' must lie in \[0, 1\], got 2.0"),
-    ({"crossfit.pooling": "batch"}, "'crossfit.pooling' is 'batch'; .*")])
+    ({"crossfit.pooling": "batch"}, "'crossfit.pooling' is 'batch'; .*"),
+    ({"credit": "crossfit", "crossfit.every": 3}, r"crossfit.every \(3\) must divide data.chunk_stride \(8\); choose "
+     "one of 1, 2, 4, 8"),
+    ({"credit": "crossfit_random", "crossfit.every": 16}, r"crossfit.every \(16\) must divide data.chunk_stride .*")])
 def test_a_value_that_cannot_work_is_refused_before_anything_is_read(changes, sentence):
     with pytest.raises(ValueError, match=f"^{sentence}$"):
         runs.check(override(RunConfig(), changes))
@@ -151,6 +154,8 @@ def test_values_at_the_edges_that_work_are_let_through():
         "ptr.w_min": 1e-6, "ptr.w_max": 1e6, "ptr.ema_decay": 0.0, "ptr.alpha": 0.0, "ptr.optimization.steps": 0,
         "ptr.hard_ratio_max": 0.0, "ptr.scale_up": 1.0, "ptr.lambda_id": 0.0, "ptr.optimization.learning_rate": 0.0,
         "data.noise_sigma": 0.0, "evaluation.execute_steps": 16, "evaluation.max_steps": 0}))
+    runs.check(override(RunConfig(), {"credit": "crossfit", "crossfit.every": 8}))
+    runs.check(override(RunConfig(), {"credit": "ptr", "crossfit.every": 3}))  # which nobody reads
 
 
 def test_the_questions_that_a_configuration_may_name_are_those_there_are():

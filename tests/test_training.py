@@ -148,6 +148,18 @@ def test_belief_tokens_hold_nothing_that_the_next_chunk_is_to_predict(episodes, 
     assert moved[0].tolist() == [True, foresight] and not moved[1:].any()
 
 
+def test_a_task_has_the_same_number_in_both_splits():
+    """Hard negatives of held-out chunks come from the queue that training filled, by the number of their task."""
+    alone = "adjust_the_lamp"  # numbered first, and of no held-out episode
+    episodes = tiny_episodes(9, 20, 32)
+    episodes[4].task = alone
+    data = prepare_data(tiny_config(), episodes)
+    held_out = {episode.task for episode in data.held_out.episodes}
+    assert held_out and alone not in held_out and alone in data.train.tasks
+    for dataset in (data.train, data.held_out):
+        assert [data.train.tasks[number] for number in dataset.task_ids] == [e.task for e in dataset.episodes]
+
+
 def test_the_gradient_of_a_step_is_as_long_as_the_configuration_allows(episodes):
     for limit in (0.01, math.inf):
         config = tiny_config(credit="sft", gradient_clip=limit)

@@ -89,6 +89,20 @@ def test_every_chunk_has_the_weight_of_the_trained_rule(dataset: Path, start: Pa
         np.testing.assert_allclose(np.sort(table.weight), np.sort(fixed.weight), rtol=1e-5)
 
 
+def test_held_out_chunks_are_compared_with_those_of_their_own_task(tmp_path: Path) -> None:
+    episodes = tiny_episodes(9, 20, 32)
+    alone = episodes.pop(4)
+    for number in (0, 1):
+        write_episodes(tmp_path / f"task{number}.hdf5", episodes[number::2])
+    write_episodes(tmp_path / "adjust_the_lamp.hdf5", [replace(alone, task="adjust_the_lamp")])
+    config = tiny_config(**{"data.path": str(tmp_path)})
+    data = load_data(config)
+    assert data.held_out is not None and len(data.train.tasks) > len({e.task for e in data.held_out.episodes}) > 0
+    for dataset in (data.train, data.held_out):
+        scaled = weighting._scaled(dataset, data.statistics)
+        assert scaled.tasks == data.train.tasks and scaled.task_ids.tolist() == dataset.task_ids.tolist()
+
+
 def test_the_command_says_what_its_columns_are(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["weights", "--help"])

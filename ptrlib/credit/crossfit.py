@@ -106,8 +106,9 @@ class CrossFit(SFT):
         return CreditOutput(self.weight[rows], out.auxiliary_loss, self.score[rows], out.info)
 
     def _by_chunk(self, evidence: Evidence, scores: Tensor, lengths: Tensor) -> Tensor:
-        """Scores (n,) of the evidence as one for every chunk: the episode's mean, or that of the last scored chunk
-        before it; nan where there is none."""
+        """Scores (n,) of the evidence as one for every chunk: its episode's mean or, with pooling by chunk, its own or
+        that of the scored chunk less than ``every`` steps before it (without one, as at the end of an episode, the mean
+        stays); nan where nothing of the episode was scored."""
         episodes = len(lengths)
         total = torch.zeros(episodes).index_add_(0, evidence.episode, scores)
         count = torch.zeros(episodes).index_add_(0, evidence.episode, torch.ones_like(scores))
@@ -221,7 +222,7 @@ def answered(evidence: Evidence, episodes: int, config: RunConfig) -> dict[str, 
     Scorers learn from the first ``episodes`` episodes alone. With folds = 1 they judge what they learned from.
 
     Raises:
-        ValueError: there is no such question.
+        ValueError: there is no such question, the folds leave a scorer nothing to learn from, or one diverged.
     """
     crossfit = config.crossfit
     answers = {}

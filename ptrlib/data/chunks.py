@@ -224,7 +224,6 @@ class Batch:
     frames: Tensor  # (S, N) int64, t + Delta
     offset: Tensor  # (S, N) int64, Delta
     task_ids: Tensor  # (S,) int64 index into ChunkDataset.tasks: the task that the instruction claims
-    source_ids: Tensor  # (S,) int64 index into ChunkDataset.sources
 
     def to(self, device: str | torch.device) -> Batch:
         """The same batch on ``device``."""
@@ -240,9 +239,10 @@ class ChunkDataset:
 
     def __init__(self, episodes: Sequence[Episode], data: DataConfig, chunk_length: int,
                  statistics: Statistics, first_id: int = 0, *,
-                 instruction_length: int = NetworkConfig.instruction_length) -> None:
+                 instruction_length: int = NetworkConfig.instruction_length, tasks: Sequence[str] = ()) -> None:
         """``first_id`` is the first episode's, where episodes of several data sets must be told apart;
-        ``instruction_length`` is the number of words that instructions are padded or cut to."""
+        ``instruction_length`` is the number of words that instructions are padded or cut to; ``tasks`` are those of
+        the data sets before, whose numbers they keep: a rule that remembers chunks of several compares them."""
         self.episodes = list(episodes)
         self.first_id = first_id
         self.data = data
@@ -250,11 +250,9 @@ class ChunkDataset:
         self.statistics = statistics
         self.cameras = common_cameras(self.episodes)
         self.lengths = np.array([len(episode) for episode in self.episodes])
-        self.tasks, self.task_ids = np.unique(
-            [episode.task if data.true_tasks else episode.claimed_task or episode.task for episode in self.episodes],
-            return_inverse=True)
-        self.sources, self.source_ids = np.unique([episode.source for episode in self.episodes],
-                                                  return_inverse=True)
+        names = [episode.task if data.true_tasks else episode.claimed_task or episode.task for episode in self.episodes]
+        self.tasks = (*tasks, *sorted(set(names) - set(tasks)))
+        self.task_ids = np.array([self.tasks.index(name) for name in names])
         self.instructions = np.stack([hash_words(episode.instruction, instruction_length) for episode in self.episodes])
         self._action_masks = np.stack([_mask(episode.embodiment, "action") for episode in self.episodes])
         self._first_action = np.concatenate([[0], np.cumsum(self.lengths)])
@@ -294,7 +292,7 @@ class ChunkDataset:
             "valid": present & (frame <= length), "present": present,
             "episode_ids": episode + self.first_id, "starts": start,
             "frames": frame, "offset": np.full_like(start, self.data.offset),
-            "task_ids": self.task_ids[episode], "source_ids": self.source_ids[episode]}
+            "task_ids": self.task_ids[episode]}
         return Batch(**{key: torch.from_numpy(np.ascontiguousarray(array)) for key, array in arrays.items()})
 
     def following_states(self, episode: Tensor, start: Tensor) -> Tensor:
@@ -321,7 +319,8 @@ class ChunkDataset:
 
     def scoring_batches(self, segments: int, *, every: int = 1, order: np.random.Generator | None = None
                         ) -> Iterator[Batch]:
-        """Every chunk once (or those of every ``every``-th starting step), in training's segments, in order.
+        """Every chunk once (or those of every ``every``-th starting step, where ``every`` divides ``chunk_stride``), in
+        training's segments, in order.
 
         ``order`` draws another order of the segments, so that those of a batch are of many episodes, as in training:
         a rule that compares chunks compares those of its batch.
@@ -362,10 +361,6 @@ class SegmentSampler:
         self._mine = slice(rank * share, (rank + 1) * share)
         self._segments = np.concatenate([self._of_episode(index, length)
                                          for index, length in enumerate(dataset.lengths.tolist())])
-
-    def __iter__(self) -> Iterator[Batch]:
-        while True:
-            yield self.next()
 
     def next(self) -> Batch:
         """The next batch, this rank's part."""

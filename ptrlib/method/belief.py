@@ -16,7 +16,7 @@ class BeliefOutput(NamedTuple):
     tokens: Tensor  # (B, M, d) z_{t+1}, without gradient (Eq 5)
     entropy: Tensor  # (B,) nats, H_tok (Eq 10)
     diversity: Tensor  # (B,) D_tok (Eq 11)
-    reconstruction: Tensor  # (B, L, d) (Eq 9)
+    share: Tensor  # (B, L, M) pi over time (Eq 7)
 
 
 class BeliefTokenizer(nn.Module):
@@ -35,8 +35,9 @@ class BeliefTokenizer(nn.Module):
 
     def forward(self, context_features: Tensor, action_features: Tensor,
                 step_mask: Tensor | None = None) -> BeliefOutput:
-        """Eq 6-9 for ``context_features`` C_t (B, L, d), ``action_features`` A_t (B, L, d) and
-        ``step_mask`` (B, L), True on steps that exist. A chunk without any step gives zeros."""
+        """Eq 6-8, 10 and 11 for ``context_features`` C_t (B, L, d), ``action_features`` A_t (B, L, d) and
+        ``step_mask`` (B, L), True on the steps that the tokens are to hold: those that exist and, where the next chunk
+        begins before this one's last step, are over by then. A chunk without any such step gives zeros."""
         fused = torch.tanh(self.fuse(torch.cat([context_features, action_features], dim=-1)))
         if step_mask is None:
             step_mask = torch.ones(fused.shape[:2], dtype=torch.bool, device=fused.device)
@@ -45,8 +46,7 @@ class BeliefTokenizer(nn.Module):
         tokens = torch.einsum("blm,bld->bmd", share, fused.to(share.dtype))
         return BeliefOutput(tokens=tokens.detach().to(fused.dtype),
                             entropy=slot_entropy(share, log_share),
-                            diversity=slot_overlap(share) * step_mask.any(1),
-                            reconstruction=torch.einsum("blm,bmd->bld", share, tokens))
+                            diversity=slot_overlap(share) * step_mask.any(1), share=share)
 
 
 def slot_log_shares(logits: Tensor, step_mask: Tensor, temperature: float) -> Tensor:
@@ -54,6 +54,12 @@ def slot_log_shares(logits: Tensor, step_mask: Tensor, temperature: float) -> Te
     ``step_mask`` (B, L) have no share; their entries are finite and must be multiplied away."""
     scaled = (logits.float() / temperature).masked_fill(~step_mask[..., None], -1e9)
     return torch.log_softmax(scaled, dim=1)
+
+
+def reconstruction(share: Tensor, tokens: Tensor) -> Tensor:
+    """Eq 9: per-step features (B, L, d) from shares (B, L, M) and tokens (B, M, d). The paper gives it no loss (Eq 10
+    and 11 are all of L_tok), so that training does without."""
+    return torch.einsum("blm,bmd->bld", share, tokens.to(share.dtype))
 
 
 def slot_entropy(share: Tensor, log_share: Tensor) -> Tensor:

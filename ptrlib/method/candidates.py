@@ -38,10 +38,11 @@ class Targets:
 
     @classmethod
     def of(cls, features: Tensor, valid: Tensor, episode_ids: Tensor, *, frames: Tensor | None = None,
-           tasks: Tensor | None = None, state: Tensor | None = None) -> Targets:
-        """A batch as it enters the pool: normalised, without gradient, what is not given as unknown."""
+           tasks: Tensor | None = None, state: Tensor | None = None, eps: float = PTRConfig.norm_eps) -> Targets:
+        """A batch as it enters the pool: normalised (``eps`` of :func:`unit`), without gradient, what is not given as
+        unknown."""
         unknown = torch.full_like(episode_ids, -1)
-        features = unit(features.detach().masked_fill(~valid[:, None], 0))
+        features = unit(features.detach().masked_fill(~valid[:, None], 0), eps)
         return cls(features, valid, episode_ids, unknown if frames is None else frames,
                    unknown if tasks is None else tasks,
                    features.new_zeros(len(valid), 0) if state is None else state.detach().float())
@@ -75,6 +76,7 @@ class CandidateSet:
     queue: Tensor  # (Q, D)
     drawn: Tensor  # (B, k) rows of the queue
     drawn_mask: Tensor  # (B, k)
+    norm_eps: float = PTRConfig.norm_eps  # for the queries
 
     @property
     def mask(self) -> Tensor:
@@ -90,7 +92,7 @@ class CandidateSet:
 
     def logits(self, query: Tensor, *, tau: float, clamp: float) -> Tensor:
         """:func:`identification_logits` of ``query`` (B, D) on :attr:`features`, without making that tensor."""
-        query = unit(query)
+        query = unit(query, self.norm_eps)
         cosine = torch.cat([(query * self.matched).sum(-1, keepdim=True), query @ self.batch.T,
                             self._with_drawn(query)], dim=1)
         return logits_of(cosine, tau, clamp, self.mask)
@@ -155,7 +157,8 @@ class CandidatePool(nn.Module):
         batch_mask[own, own + start] = False
         eligible = _mismatched(samples, queue, self.config.same_target_window)
         drawn, drawn_mask = self._draw(samples, queue, eligible, start, len(batch), hard_ratio)
-        return CandidateSet(samples.features, batch.features, batch_mask, queue.features, drawn, drawn_mask)
+        return CandidateSet(samples.features, batch.features, batch_mask, queue.features, drawn, drawn_mask,
+                            self.config.norm_eps)
 
     def _draw(self, samples: Targets, queue: Targets, eligible: Tensor, start: int, batch_size: int,
               hard_ratio: float) -> tuple[Tensor, Tensor]:

@@ -83,7 +83,8 @@ class PosteriorTransitionReweighting(nn.Module):
                  log_every: int = RunConfig.log_every, seed: int = 0) -> None:
         super().__init__()
         self.config = config = config or PTRConfig()
-        self.target_dim, self.log_every = target_dim, log_every
+        self.context_dim, self.action_dim, self.target_dim = context_dim, action_dim, target_dim
+        self.log_every = log_every
         self.scorer = TransitionScorer(context_dim, action_dim, target_dim)
         self.pool = CandidatePool(target_dim, config, seed=seed)
         self.controller = AdaptiveScaleController(config)
@@ -121,7 +122,8 @@ class PosteriorTransitionReweighting(nn.Module):
         _check_rows(len(context), valid=valid, episode_ids=episode_ids, frames=frames, tasks=tasks, offset=offset)
         _check_tables(len(context), action_tokens.shape[1], state, step_mask)
         valid = valid & targets.isfinite().all(1)
-        targets_here = Targets.of(targets, valid, episode_ids, frames=frames, tasks=tasks, state=state)
+        targets_here = Targets.of(targets, valid, episode_ids, frames=frames, tasks=tasks, state=state,
+                                  eps=self.config.norm_eps)
         sizes = batch_sizes(len(valid), valid.device) if self.config.cross_rank_gather else [len(valid)]
         start = sum(sizes[: rank()]) if len(sizes) > 1 else 0
         batch = targets_here.gathered(sizes)
@@ -145,7 +147,7 @@ class PosteriorTransitionReweighting(nn.Module):
         tau, clamp = self.controller.tau, self.config.logit_clamp
         with torch.autocast(query.device.type, enabled=False):
             logits = candidates.logits(query[:size], tau=tau, clamp=clamp)
-            cosine = (unit(query[size:]) * candidates.matched).sum(-1)
+            cosine = (unit(query[size:], self.config.norm_eps) * candidates.matched).sum(-1)
         return logits, logits_of(cosine, tau, clamp)
 
     def _output(self, logits: Tensor, permuted_logit: Tensor, valid: Tensor, ranked: Tensor, discount: Tensor,
@@ -189,14 +191,17 @@ class PosteriorTransitionReweighting(nn.Module):
         """Targets (B, D) of post-action images by the EMA copy of the vision tower.
 
         With ``valid`` (B,) bool the other images are not looked at; their targets are zero.
+
+        Raises:
+            ValueError: there is no target encoder, or its features are not ``target_dim`` wide.
         """
         if self.target_encoder is None:
             raise ValueError("there is no target encoder: construct the overlay with vision_tower=")
         if valid is None:
-            return self.target_encoder(images)
+            return _encoded(self.target_encoder, images, self.target_dim)
         targets = torch.zeros(len(images), self.target_dim, device=images.device)
         if valid.any():
-            targets[valid] = self.target_encoder(images[valid])
+            targets[valid] = _encoded(self.target_encoder, images[valid], self.target_dim)
         return targets
 
     @torch.no_grad()
@@ -232,12 +237,15 @@ class PosteriorTransitionReweighting(nn.Module):
                episode_ids: Tensor, offset: Tensor | None) -> None:
         size = len(context)
         shapes = f"{tuple(context.shape)}, {tuple(action_tokens.shape)}, {tuple(targets.shape)}"
-        if context.dim() != 2 or action_tokens.dim() != 3 or targets.shape != (size, self.target_dim):
-            raise ValueError("expected context (B, d_c), action_tokens (B, L, d_a) and targets "
-                             f"(B, {self.target_dim}), got {shapes}")
-        if not len(action_tokens) == len(valid) == len(episode_ids) == size:
-            raise ValueError(f"action_tokens, valid and episode_ids must be as long as context ({size}), "
-                             f"got {len(action_tokens)}, {len(valid)} and {len(episode_ids)}")
+        if context.dim() != 2 or action_tokens.dim() != 3 or targets.dim() != 2:
+            raise ValueError(f"expected context (B, {self.context_dim}), action_tokens (B, L, {self.action_dim}) and "
+                             f"targets (B, {self.target_dim}), got {shapes}")
+        _check_width("context", context, "context_dim", self.context_dim)
+        _check_width("action_tokens", action_tokens, "action_dim", self.action_dim)
+        _check_width("targets", targets, "target_dim", self.target_dim)
+        if not len(action_tokens) == len(targets) == len(valid) == len(episode_ids) == size:
+            raise ValueError(f"action_tokens, targets, valid and episode_ids must be as long as context ({size}), "
+                             f"got {len(action_tokens)}, {len(targets)}, {len(valid)} and {len(episode_ids)}")
         if valid.dtype != torch.bool:
             raise ValueError(f"valid must be a bool tensor, got {valid.dtype}")
         if offset is None and self.config.gamma < 1:
@@ -248,6 +256,19 @@ class PosteriorTransitionReweighting(nn.Module):
 
     def set_extra_state(self, state: Tensor) -> None:
         self.step = int(state)
+
+
+def _encoded(encoder: EMATargetEncoder, images: Tensor, width: int) -> Tensor:
+    targets = encoder(images)
+    _check_width("vision_tower's features", targets, "target_dim", width)
+    return targets
+
+
+def _check_width(what: str, given: Tensor, key: str, width: int) -> None:
+    """Raise ValueError for features (..., d) that are not as wide as the overlay was constructed for."""
+    if given.shape[-1] != width:
+        raise ValueError(f"the width of {what} is {given.shape[-1]} and the overlay was constructed with "
+                         f"{key}={width}; make both the same")
 
 
 def _check_rows(size: int, **given: Tensor | None) -> None:

@@ -41,7 +41,8 @@ def pool_actions(action_tokens: Tensor, step_mask: Tensor | None = None) -> Tens
 
 
 def identification_logits(query: Tensor, candidates: Tensor, *, tau: float,
-                          clamp: float = PTRConfig.logit_clamp, mask: Tensor | None = None) -> Tensor:
+                          clamp: float = PTRConfig.logit_clamp, mask: Tensor | None = None,
+                          eps: float = PTRConfig.norm_eps) -> Tensor:
     """The logits d of Eq 12 in float32: cosine over tau, held to [-clamp, clamp], column 0 matched.
 
     Args:
@@ -50,16 +51,17 @@ def identification_logits(query: Tensor, candidates: Tensor, *, tau: float,
         tau: tau_score.
         clamp: bound of a logit, applied before any softmax.
         mask: (B, K+1) bool, False where there is no candidate; those get -inf, whatever they hold.
+        eps: of :func:`unit`.
     """
     if mask is not None:
         candidates = candidates.masked_fill(~mask[..., None], 0)
-    cosine = torch.einsum("bd,bkd->bk", unit(query), unit(candidates))
+    cosine = torch.einsum("bd,bkd->bk", unit(query, eps), unit(candidates, eps))
     return logits_of(cosine, tau, clamp, mask)
 
 
-def unit(vectors: Tensor) -> Tensor:
-    """``vectors`` (..., D) at length 1 in float32 (a zero vector stays zero)."""
-    return F.normalize(vectors.float(), dim=-1, eps=PTRConfig.norm_eps)
+def unit(vectors: Tensor, eps: float = PTRConfig.norm_eps) -> Tensor:
+    """``vectors`` (..., D) at length 1 in float32; those shorter than ``eps`` are divided by it (zero stays zero)."""
+    return F.normalize(vectors.float(), dim=-1, eps=eps)
 
 
 def logits_of(cosine: Tensor, tau: float, clamp: float, mask: Tensor | None = None) -> Tensor:

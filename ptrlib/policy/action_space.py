@@ -81,13 +81,12 @@ class Embodiment:
         """(..., raw action dimension) -> (..., 200), zero in unused slots."""
         return _to_unified(raw, self.action_slots, f"action of {self.name!r}")
 
-    def from_unified_state(self, unified: NDArray) -> NDArray:
-        """(..., 200) -> (..., raw state dimension), the inverse of :meth:`to_unified_state`."""
-        return _from_unified(unified, self.state_slots, f"state of {self.name!r}")
-
     def from_unified_action(self, unified: NDArray) -> NDArray:
         """(..., 200) -> (..., raw action dimension), the inverse of :meth:`to_unified_action`."""
-        return _from_unified(unified, self.action_slots, f"action of {self.name!r}")
+        if unified.shape[-1] != UNIFIED_DIM:
+            raise ValueError(f"a unified action of {self.name!r} has {UNIFIED_DIM} slots, got an array of shape "
+                             f"{unified.shape}")
+        return unified[..., list(self.action_slots)]
 
 
 def _mask(used: tuple[int, ...]) -> NDArray[np.bool_]:
@@ -102,12 +101,6 @@ def _to_unified(raw: NDArray, used: tuple[int, ...], what: str) -> NDArray:
     unified = np.zeros((*raw.shape[:-1], UNIFIED_DIM), dtype=raw.dtype)
     unified[..., list(used)] = raw
     return unified
-
-
-def _from_unified(unified: NDArray, used: tuple[int, ...], what: str) -> NDArray:
-    if unified.shape[-1] != UNIFIED_DIM:
-        raise ValueError(f"a unified {what} has {UNIFIED_DIM} slots, got an array of shape {unified.shape}")
-    return unified[..., list(used)]
 
 
 _BIMANUAL = slots("arm_joints", "left_arm_joints", "dexhand", "left_dexhand")

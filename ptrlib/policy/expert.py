@@ -48,7 +48,11 @@ class ActionHead(nn.Module):
         self.expert = ActionExpert(network, base)
 
     def action_tokens(self, actions: Tensor) -> Tensor:
-        """E_t (B, L, d) of clean chunks (B, L, 200), zero in unused slots (Eq 4)."""
+        """E_t (B, L, d) of clean chunks (B, L, 200), zero in unused slots (Eq 4).
+
+        They depend on the recorded actions alone: Eq 4 also names h_t and s_t, and Section 4.2 says that g_phi is to be
+        read "purely as the action-channel projector used by the action head".
+        """
         with computing(self.expert.precision, actions.device):
             slots = slots_in_use(actions)
             return self.expert.projector(actions[..., slots], slots).float()

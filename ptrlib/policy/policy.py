@@ -1,10 +1,9 @@
-"""The policy (Section 3): vision tower, backbone and action head, and what the book says of their cost."""
+"""The policy (Section 3): vision tower, backbone and action head."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from ptrlib.config import BasePolicyConfig, NetworkConfig
 from ptrlib.policy.backbone import FUSIONS, Backbone, Context
@@ -12,7 +11,6 @@ from ptrlib.policy.diffusion import DiffusionHead
 from ptrlib.policy.encoder import VisionTower
 from ptrlib.policy.expert import ActionHead
 from ptrlib.policy.flow import FlowMatchingHead
-from ptrlib.policy.instruction import hash_words
 
 HEADS: dict[str, type[ActionHead]] = {"flow": FlowMatchingHead, "diffusion": DiffusionHead}
 
@@ -43,41 +41,15 @@ class Policy(nn.Module):
     def contextualise(self, vision_tokens: Tensor, instruction: Tensor, belief: Tensor | None) -> Context:
         """(H_t, h_t) = f_phi(o_t, l, z_t), Eq 3.
 
-        ``instruction`` (B, W) holds word identifiers of :func:`hash_words`; ``belief`` is z_t (B, M, d), or
-        None for a policy without belief tokens.
+        ``instruction`` (B, W) holds word identifiers of :func:`ptrlib.policy.instruction.hash_words`; ``belief`` is
+        z_t (B, M, d), or None for a policy without belief tokens.
         """
         return self.backbone(vision_tokens, self.backbone.read(instruction), belief)
 
     def action_tokens(self, actions: Tensor) -> Tensor:
-        """E_t (B, L, d) of clean chunks (B, L, 200), Eq 4: the projector that the head itself uses."""
+        """E_t (B, L, d) of clean chunks (B, L, 200), Eq 4: the projector that the head itself uses.
+
+        Eq 4 writes g_phi(h_t, s_t, a); ours depends on the recorded actions alone (Section 4.2: "purely the
+        action-channel projector").
+        """
         return self.head.action_tokens(actions)
-
-
-def count_parameters(policy: nn.Module) -> int:
-    """Number of trained parameters."""
-    return sum(parameter.numel() for parameter in policy.parameters() if parameter.requires_grad)
-
-
-def flops_per_sample(policy: Policy, base: BasePolicyConfig, instruction: str) -> dict[str, int]:
-    """Floating-point operations for one sample: "train" (forward and backward) and "act" (sampling a chunk).
-
-    Counted in matrix products and convolutions, a multiplication and an addition as two, at batch 1 with
-    the words of ``instruction`` and with belief tokens.
-    """
-    tower, device = policy.vision_tower, policy.z_init.device
-    images = torch.zeros(1, tower.cameras, tower.image_size, tower.image_size, 3, device=device)
-    words = torch.from_numpy(hash_words(instruction))[None].to(device)
-    state = torch.zeros(1, base.action_dim, device=device)
-    chunk = torch.zeros(1, base.chunk_length, base.action_dim, device=device)
-    used = torch.ones(1, base.action_dim, dtype=torch.bool, device=device)
-    steps = torch.ones(1, base.chunk_length, dtype=torch.bool, device=device)
-    generator = torch.Generator().manual_seed(0)
-    belief = policy.z_init.detach()[None]
-    with FlopCounterMode(display=False) as train:
-        context = policy.contextualise(policy.vision(images), words, belief)
-        loss = policy.head.loss(context, state, chunk, used, steps, generator).per_sample.sum()
-        torch.autograd.grad(loss, [p for p in policy.parameters() if p.requires_grad], allow_unused=True)
-    with FlopCounterMode(display=False) as act, torch.no_grad():
-        context = policy.contextualise(policy.vision(images), words, belief)
-        policy.head.sample(context, state, used, torch.zeros_like(chunk), base.denoising_steps)
-    return {"train": train.get_total_flops(), "act": act.get_total_flops()}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from itertools import islice
 
 import numpy as np
 import pytest
@@ -36,8 +35,7 @@ def counting_episodes(lengths: list[int]) -> list[Episode]:
             images={"agentview": view, "eye_in_hand": view + np.uint8(100)},
             state=np.repeat(time[:, None], 8, 1).astype(np.float32),
             actions=np.repeat(time[:-1, None], 7, 1).astype(np.float32),
-            instruction=f"task {number % 2}", embodiment="libero", task=f"task_{number % 2}",
-            source=f"s{number}"))
+            instruction=f"task {number % 2}", embodiment="libero", task=f"task_{number % 2}", source="counted"))
     return episodes
 
 
@@ -80,7 +78,7 @@ def test_every_field_of_a_batch_against_its_definition(lengths: list[int], seed:
             assert batch.actions[s, n, :, 0].tolist() == [min(t + i, total - 1) for i in range(CHUNK)]
             assert batch.step_mask[s, n].tolist() == [t + i < total for i in range(CHUNK)]
             assert batch.learn_mask[s, n].all()
-        assert int(batch.task_ids[s]) == number % 2 and int(batch.source_ids[s]) == number
+        assert int(batch.task_ids[s]) == number % 2
         np.testing.assert_array_equal(batch.instruction[s], hash_words(f"task {number % 2}"))
         np.testing.assert_array_equal(batch.action_mask[s], EMBODIMENTS["libero"].action_mask)
 
@@ -104,6 +102,17 @@ def test_images_stay_where_they_are() -> None:
     dataset = ChunkDataset(episodes, PLAIN, CHUNK, unit_statistics())
     for mine, given_ in zip(dataset.episodes, episodes, strict=True):
         assert all(mine.images[camera] is given_.images[camera] for camera in given_.images)
+
+
+def test_tasks_of_a_data_set_before_keep_their_numbers() -> None:
+    episodes = counting_episodes([10] * 4)
+    for episode, task in zip(episodes, ("b", "a", "d", "c"), strict=True):
+        episode.task = task
+    first = ChunkDataset(episodes[:2], PLAIN, CHUNK, unit_statistics())
+    second = ChunkDataset(episodes[1:], PLAIN, CHUNK, unit_statistics(), tasks=first.tasks)
+    assert first.tasks == ("a", "b") and first.task_ids.tolist() == [1, 0]
+    assert second.tasks == ("a", "b", "c", "d") and second.task_ids.tolist() == [0, 3, 2]
+    assert next(second.scoring_batches(3)).task_ids.dtype == torch.int64
 
 
 def test_to_moves_every_field() -> None:
@@ -245,7 +254,8 @@ def test_training_draws_every_chunk_equally_often() -> None:
 def test_a_resumed_sampler_goes_on_bitwise() -> None:
     dataset = counting_dataset([30, 50], DataConfig(random_shift=1))
     sampler = SegmentSampler(dataset, 4, seed=7)
-    list(islice(sampler, 3))
+    for _ in range(3):
+        sampler.next()
     state = json.loads(json.dumps(sampler.state_dict()))
     resumed = SegmentSampler(dataset, 4, seed=0)
     resumed.load_state_dict(state)

@@ -74,6 +74,29 @@ def test_the_output_is_the_sum_of_the_parts():
     assert out.info["valid_ratio"] == pytest.approx(valid.float().mean().item())
 
 
+def test_lengths_are_measured_by_the_configured_eps():
+    """Longer than all vectors here, it divides every query, target and entry of the queue."""
+    eps, ptr = 8.0, overlay(dataclasses.replace(CONFIG, norm_eps=8.0), seed=3)
+    ptr(**batch(0))
+    ptr.after_step()
+    inputs, twin = batch(5), copy_of(ptr)
+    out, queue = ptr(**inputs), twin.pool.queue()
+    entered = batch(0)
+    torch.testing.assert_close(queue.features, entered["targets"][entered["valid"]] / eps)
+    valid, targets = inputs["valid"], inputs["targets"] / eps
+    rows = Targets.of(inputs["targets"], valid, inputs["episode_ids"], frames=inputs["frames"], tasks=inputs["tasks"],
+                      state=inputs["state"], eps=eps)
+    candidates, summary = twin.pool.candidates(rows), inputs["action_tokens"].mean(1)
+    partner = shift_in_random_order(valid, twin.pool.uniform(len(valid)))
+    query, permuted = (twin.scorer(inputs["context"], actions) / eps for actions in (summary, summary[partner]))
+    logits = torch.cat([(query * targets).sum(1, keepdim=True), query @ targets.T,
+                        torch.einsum("bd,bkd->bk", query, queue.features[candidates.drawn])], 1) / 0.12
+    score = ptr_score(logits.masked_fill(~candidates.mask, -torch.inf))
+    torch.testing.assert_close(out.score[valid], score[valid].detach())
+    margin = logits[:, 0] - (permuted * targets).sum(1) / 0.12
+    assert out.info["loss_rank"] == pytest.approx(-torch.log(torch.sigmoid(margin))[valid].mean().item(), rel=1e-5)
+
+
 def copy_of(ptr: PosteriorTransitionReweighting) -> PosteriorTransitionReweighting:
     twin = PosteriorTransitionReweighting(DIM, DIM, DIM, ptr.config)
     twin.load_state_dict(ptr.state_dict())
@@ -360,7 +383,12 @@ def test_padding_samples_can_be_left_out_of_the_weighted_mean():
 
 
 @pytest.mark.parametrize(("changes", "message"), [
-    ({"targets": torch.zeros(SIZE, 3)}, r"targets \(B, 6\)"),
+    ({"targets": torch.zeros(DIM)}, r"targets \(B, 6\)"),
+    ({"targets": torch.zeros(3, DIM)}, "as long as context"),
+    ({"context": torch.zeros(SIZE, 5)}, "^the width of context is 5 and the overlay was constructed with context_dim=6;"
+     " make both the same$"),
+    ({"action_tokens": torch.zeros(SIZE, STEPS, 2)}, "the width of action_tokens is 2 and .* with action_dim=6; make"),
+    ({"targets": torch.zeros(SIZE, 3)}, "the width of targets is 3 and .* with target_dim=6; make"),
     ({"action_tokens": torch.zeros(SIZE, DIM)}, "action_tokens"),
     ({"valid": torch.ones(3, dtype=torch.bool)}, "as long as context"),
     ({"valid": torch.ones(SIZE)}, "valid must be a bool tensor"),
@@ -382,6 +410,10 @@ def test_a_target_encoder_wants_its_tower_and_its_images():
         ptr.after_step()
     with pytest.raises(ValueError, match="no target encoder"):
         overlay().encode_targets(torch.zeros(1, 3))
+    other = overlay(vision_tower=nn.Linear(3, 4))
+    for valid in (None, torch.ones(1, dtype=torch.bool)):
+        with pytest.raises(ValueError, match="the width of vision_tower's features is 4 and .* with target_dim=6"):
+            other.encode_targets(torch.zeros(1, 3), valid)
 
 
 def test_learning_tells_good_consequences_from_arbitrary_ones():

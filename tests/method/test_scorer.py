@@ -31,6 +31,12 @@ def test_logits_are_cosines_over_tau_whatever_the_lengths():
     torch.testing.assert_close(logits, torch.tensor([[10.0, 0.0, -10.0, 10 / math.sqrt(2)]]))
 
 
+def test_what_is_shorter_than_eps_is_divided_by_it():
+    query, candidates = torch.tensor([[3.0, 0.0]]), torch.tensor([[[2.0, 0.0], [8.0, 0.0]]])
+    logits = identification_logits(query, candidates, tau=1.0, eps=4.0)
+    torch.testing.assert_close(logits, torch.tensor([[3 / 4 * 2 / 4, 3 / 4]]))
+
+
 def test_the_clamp_comes_before_the_softmax():
     query = torch.tensor([[1.0, 0.0]])
     candidates = torch.tensor([[[1.0, 0.0], [-1.0, 0.0]]])

@@ -16,7 +16,7 @@ from ptrlib.policy.backbone import Context, context_mask
 from ptrlib.policy.encoder import VisionTower
 from ptrlib.policy.expert import HeadLoss
 from ptrlib.policy.instruction import hash_words
-from ptrlib.policy.policy import HEADS, Policy, count_parameters, flops_per_sample
+from ptrlib.policy.policy import HEADS, Policy
 
 BASE = BasePolicyConfig()
 SMALL = NetworkConfig(image_size=32, width=32, vision_channels=(8, 16, 16), backbone_layers=2,
@@ -394,11 +394,6 @@ def test_every_parameter_is_used() -> None:
     assert not [name for name, parameter in policy.named_parameters() if parameter.grad is None]
 
 
-def test_parameters_and_operations() -> None:
+def test_the_policy_is_small() -> None:
     policy = Policy(NetworkConfig(), BASE, cameras=2, belief_tokens=4)
-    assert 1e6 < count_parameters(policy) < 2.5e6
-    short, long = (flops_per_sample(policy, BASE, words) for words in ("go", "go to the stove"))
-    layer = 2 * (4 + 2 * NetworkConfig.expansion) * NetworkConfig.width**2
-    words_alone = 3 * NetworkConfig.backbone_layers * 3 * layer  # 3 words, forward and twice that backward
-    assert words_alone < long["train"] - short["train"] < 2 * words_alone
-    assert short["act"] < short["train"]
+    assert 1e6 < sum(parameter.numel() for parameter in policy.parameters()) < 2.5e6  # as README.md says

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pandas as pd
 import pytest
 import torch
 
 from ptrlib import scene_identity
-from ptrlib.config import override
+from ptrlib.config import PTRConfig, override
 from ptrlib.method.candidates import CandidateSet
+from ptrlib.method.overlay import PosteriorTransitionReweighting
 from ptrlib.report import scene_identity as page
+from tests.test_correspondence import MeanColour, toy_dataset, toy_features
 
 TINY = {"data.held_out_fraction": 0.25, "ptr.queue_size": 16, "ptr.queue_negatives": 4}
 
@@ -31,6 +35,13 @@ def test_the_nearest_candidate_is_the_answer_and_a_tie_is_none():
     assert same_episode.tolist() == [True, True, True, True]
     elsewhere = torch.tensor([[True, False, False]] * 4)
     assert scene_identity.answers(pool, elsewhere, query)[1].tolist() == [True, False, False, False]
+
+
+def test_lengths_are_measured_by_the_configured_eps():
+    overlay = PosteriorTransitionReweighting(3, 2, 3, PTRConfig(norm_eps=2.0), vision_tower=MeanColour())
+    learner = SimpleNamespace(features=lambda batch, generator: (None, toy_features(batch)))
+    asked = scene_identity._asked(learner, overlay, next(toy_dataset().scoring_batches(4)))
+    torch.testing.assert_close(asked.targets.features.norm(dim=1), torch.full((len(asked.targets),), 1 / 2))
 
 
 def test_chunks_are_judged_once_and_alike_each_time(tiny_book):
