@@ -20,6 +20,7 @@ from ptrlib.report import (
     verdicts,
 )
 from ptrlib.report.statistics import Interval, wilson_interval
+from ptrlib.runs import load_manifest
 
 
 @pytest.fixture(scope="module")
@@ -241,6 +242,16 @@ def test_the_readmes_sentence_on_the_floor_holds():
     reached = kitchen.floor(results.episodes_frame(results.runs_of("robocasa_precise")))
     assert "which reaches the half" in reached and "60.0 [47.4, 71.4] % of 60" in reached
     assert "alone it reaches it (36 of 60, 60 % [47, 71])" in " ".join(text.split())
+
+
+@pytest.mark.parametrize("manifest", ["robocasa_passing", "robocasa_passing_precise"])
+def test_the_readmes_sentence_on_all_21_tasks_holds(manifest):
+    episodes = kitchen.start_episodes(load_manifest(results.manifest_path(manifest)).settings[0].config)
+    rate = wilson_interval(int(episodes.success.sum()), len(episodes))
+    text = " ".join((REPOSITORY / "README.md").read_text().split())
+    assert episodes.task.nunique() == 21
+    assert f"in {episodes.success.sum()} of 63 ({rate.text(100, digits=0)[:2].strip()} % [" in text
+    assert f"% [{100 * rate.low:.0f}, {100 * rate.high:.0f}]" in text[text.index("for all 21"):]
 
 
 def test_a_cell_is_counted_from_the_episodes(shown):
