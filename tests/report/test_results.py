@@ -299,7 +299,7 @@ def test_a_legend_stands_in_the_books_order_whichever_panel_a_method_is_in():
 
 
 def test_a_legend_of_long_names_stays_on_the_figure_and_tells_methods_of_one_colour_apart():
-    methods = ["sft", "ptr_detached", "crossfit", "crossfit_every", "crossfit_every_wide", "oracle"]
+    methods = ["sft", "no_ema", "crossfit", "crossfit_every", "crossfit_every_wide", "oracle"]
     groups = pd.DataFrame({"kind": "kind", "group": "group", "method": methods, "estimate": 0.5, "low": 0.4,
                            "high": 0.6})
     figure, _ = charts.grouped_chart(groups, "label")
