@@ -440,17 +440,17 @@ def auroc_table(groups: pd.DataFrame) -> pd.DataFrame:
 
 
 def auroc_note(groups: pd.DataFrame, method: str = "ptr") -> str:
-    """Markdown: where the score of ``method`` tells corrupted chunks, where that cannot be told, and where it has them
-    the wrong way round; empty where it was not judged."""
-    answers: dict[str, list[str]] = {"puts them below untouched ones": [], "cannot be told to do either": [],
-                                     "has it the wrong way round, **corrupted chunks above untouched ones**,": []}
-    below, neither, above = answers
+    """Markdown: for which corruptions the score of ``method`` puts untouched chunks above corrupted ones, for which it
+    has them the wrong way round, and for which that cannot be told; empty where it was not judged."""
+    places: dict[str, list[str]] = {"yes": [], "no, the wrong way round": [], "cannot be told": []}
     for row in groups[groups.method == method].itertuples() if len(groups) else ():
-        where = f"{corruption_label(row.corruption)} {row.estimate:.3f} [{row.low:.3f}, {row.high:.3f}]"
-        within = "" if row.data == row.corruption else f" of {corruption_label(row.data)}"
-        answers[verdicts.answer(row.low - 0.5, row.high - 0.5, below, above, neither)].append(where + within)
-    told = [f"it {words} for {', '.join(places)}" for words, places in answers.items() if places]
-    return f"Of chunks with a corruption {method_label(method)}’s score says this: {'; '.join(told)}." if told else ""
+        trained = "" if row.data == row.corruption else f" in {corruption_label(row.data)}"
+        found = verdicts.answer(row.low - 0.5, row.high - 0.5, "yes", "no, the wrong way round")
+        places[found].append(f"{corruption_label(row.corruption)}{trained} "
+                             f"({row.estimate:.3f} [{row.low:.3f}, {row.high:.3f}])")
+    told = [f"**{found}** with {', '.join(where)}" for found, where in places.items() if where]
+    return (f"Does {method_label(method)}’s score put untouched chunks above corrupted ones? {'; '.join(told)}."
+            if told else "")
 
 
 def held_out_groups(study: Study) -> pd.DataFrame:

@@ -198,12 +198,12 @@ def test_weights_are_relative_to_their_run_and_scores_see_what_is_there(study):
     assert "action loss of SFT" in table
     first = mine.iloc[0]
     noted = corruption.auroc_note(auroc)
-    assert noted.startswith("Of chunks with a corruption PTR’s score says this: it puts them below untouched ones for ")
-    assert f"{first.estimate:.3f} [{first.low:.3f}, {first.high:.3f}]" in noted and "cannot be told" not in noted
+    assert noted.startswith("Does PTR’s score put untouched chunks above corrupted ones? **yes** with ")
+    assert f"({first.estimate:.3f} [{first.low:.3f}, {first.high:.3f}])" in noted and "told" not in noted
     mirrored = corruption.auroc_note(auroc.assign(estimate=1 - auroc.estimate, low=1 - auroc.high, high=1 - auroc.low))
-    assert "the wrong way round" in mirrored and "below untouched" not in mirrored
-    assert "cannot be told" in corruption.auroc_note(auroc.assign(low=0.4, high=0.6)) and corruption.auroc_note(
-        auroc[auroc.method != "ptr"]) == ""
+    assert "**no, the wrong way round** with" in mirrored and "yes" not in mirrored
+    assert "**cannot be told** with" in corruption.auroc_note(auroc.assign(low=0.4, high=0.6))
+    assert corruption.auroc_note(auroc[auroc.method != "ptr"]) == ""
     held_out = corruption.held_out_groups(study)
     assert len(held_out) == 5 * 2 and set(held_out.group) == {"training episodes", "held-out episodes"}
     lines = corruption.weight_lines(study, "combined")
