@@ -20,12 +20,16 @@ from ptrlib.report.verdicts import answer, in_points, scope
 COMPARED = {"tabletop_claim": "tabletop_belief", "tabletop_hard": "tabletop_belief_hard"}  # with it -> without
 KINDS = ("none", "combined")
 WITHOUT = ", tokens of what is over"
+RULES = ("sft_belief", "ptr_alpha0", "ptr_detached", "ptr", "random")  # that carry belief tokens
 QUESTIONS = (  # method, baseline, where the method does better, where worse
-    *((f"{name}{WITHOUT}", name, "more often", "less often") for name in ("ptr", "random", "ptr_alpha0", "sft_belief")),
+    *((f"{name}{WITHOUT}", name, "more often", "less often") for name in RULES),
     (f"ptr{WITHOUT}", "sft", "more often", "less often"),
     (f"sft_belief{WITHOUT}", "sft", "tokens help", "tokens cost success"),
     (f"ptr{WITHOUT}", f"sft_belief{WITHOUT}", "losses and weights help", "losses and weights cost success"),
     (f"ptr{WITHOUT}", f"ptr_alpha0{WITHOUT}", "weights help", "weights cost success"),
+    (f"ptr_detached{WITHOUT}", "sft", "more often", "less often"),
+    (f"ptr_detached{WITHOUT}", f"sft_belief{WITHOUT}", "weights help", "weights cost success"),
+    (f"ptr{WITHOUT}", f"ptr_detached{WITHOUT}", "the scorer's gradient helps", "the scorer's gradient costs success"),
     (f"ptr{WITHOUT}", f"random{WITHOUT}", "it is what the weights say", "shuffled ones do better"))
 
 
@@ -80,7 +84,7 @@ def chart(comparison: str) -> tuple[Figure, pd.DataFrame]:
     there = set(zip(episodes.method.astype(str), episodes.corruption.astype(str), strict=True))
     series: Mapping[str, str] = {f"{kind}{suffix}": f"{corruption_label(kind)}, {words}" for kind in KINDS
                                  for suffix, words in (("", "as first run"), (WITHOUT, "tokens of what is over"))}
-    for method in ("sft_belief", "ptr_alpha0", "ptr", "random"):
+    for method in RULES:
         for kind in KINDS:
             for suffix in ("", WITHOUT):
                 terms = {(f"{method}{suffix}", kind): 1.0, ("sft", kind): -1.0}
