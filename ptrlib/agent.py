@@ -41,6 +41,8 @@ class PolicyAgent:
                              f"time, got {execute_steps}")
         self.saved = saved
         self.execute_steps = execute_steps
+        whole = saved.tokenizer is None or saved.config.data.belief_foresight
+        self.remembered = predicted if whole else execute_steps  # steps of a chunk that its belief tokens hold
         self.episodes: dict[int, _Episode] = {}
 
     def begin(self, slot: int, instruction: str, seed: int, embodiment: str | None = None) -> None:
@@ -87,9 +89,7 @@ class PolicyAgent:
         noise = torch.stack([torch.randn(base.chunk_length, base.action_dim, generator=slot.generator)
                              for slot in slots])
         mask = torch.from_numpy(np.stack([slot.embodiment.action_mask for slot in slots]))
-        remembers = saved.tokenizer is not None and not saved.config.data.belief_foresight
-        actions, hidden = saved.policy.head.sample(context, state, mask, noise, base.denoising_steps,
-                                                   self.execute_steps if remembers else None)
+        actions, hidden = saved.policy.head.sample(context, state, mask, noise, base.denoising_steps, self.remembered)
         self._recur(slots, actions, hidden)
         unified = saved.statistics.restore_actions(actions[:, :self.execute_steps].numpy())
         return [slot.embodiment.from_unified_action(chunk) for slot, chunk in zip(slots, unified, strict=True)]
@@ -102,9 +102,7 @@ class PolicyAgent:
     def _recur(self, slots: list[_Episode], actions: Tensor, hidden: Tensor) -> None:
         if self.saved.tokenizer is None:
             return
-        steps = torch.ones(actions.shape[:2], dtype=torch.bool)
-        if not self.saved.config.data.belief_foresight:
-            steps[:, self.execute_steps:] = False
+        steps = (torch.arange(actions.shape[1]) < self.remembered).expand(actions.shape[:2])
         tokens = self.saved.tokenizer(hidden, self.saved.policy.action_tokens(actions), steps).tokens
         for slot, belief in zip(slots, tokens, strict=True):
             slot.belief = belief

@@ -229,7 +229,7 @@ def load_whole(config: RunConfig, saved: SavedPolicy) -> ChunkDataset:
     """Every chunk of demonstrations that the trained policy ``saved`` need not know, through its cameras and scaled by
     its statistics: of all episodes, whatever chose among its own ones, as they were recorded."""
     choices: dict[str, Any] = {entry.name: entry.default for entry in fields(config.data)
-               if entry.name in ("operators", "exclude", "filter_key")}
+                               if entry.name in ("operators", "exclude", "filter_key")}
     config = replace(config, data=replace(config.data, episodes_per_task=0, **choices))
     episodes = _read(config, saved.cameras)
     _check_consequences(config, max(map(len, episodes)))

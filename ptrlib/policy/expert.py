@@ -93,7 +93,7 @@ class ActionHead(nn.Module):
 
         chunk, hidden = self.denoised(noise[..., slots].masked_fill(~used[:, None], 0), predict, steps)
         actions = torch.zeros_like(noise).index_copy_(2, slots, chunk)
-        if executed is not None:
+        if executed is not None and executed < noise.shape[1]:
             step_mask = step_mask & (torch.arange(noise.shape[1], device=noise.device) < executed)
             _, hidden = predict(*asked[-1])
         return actions, hidden

@@ -106,5 +106,5 @@ def sentence(comparison: str) -> str:
         told = answer(without.low, without.high, "PTR is ahead", "PTR is behind", "which is better cannot be told")
         parts.append(f"with {corruption_label(kind)} PTR without it is {in_points(without)} from SFT (as first run "
                      f"{first.text(100, sign=True)}): **{told}**")
-    return (f"Belief tokens of these runs held recorded steps that the next chunk was to predict; {'; '.join(parts)} "
-            "(the page of corruptions has the rest).")
+    return (f"Belief tokens of the runs of `{comparison}` held recorded steps that the next chunk was to predict; "
+            f"{'; '.join(parts)} (the page of corruptions has the rest).")

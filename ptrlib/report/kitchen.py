@@ -242,7 +242,7 @@ def _trained_with(config: RunConfig) -> tuple[str, str, str, str]:
 
 def floor_rate(episodes: pd.DataFrame) -> Interval | None:
     """Success of SFT on clean data over Door/Drawer tasks; None where it was not run."""
-    plain = _doors(episodes[(episodes.method == "sft") & (episodes.corruption == "none")])
+    plain = _plain(episodes)
     return wilson_interval(int(plain.success.sum()), len(plain)) if len(plain) else None
 
 
@@ -260,7 +260,11 @@ def floor(episodes: pd.DataFrame) -> str:
     told = ("which reaches the half that the protocol asks for before methods are compared" if rate.estimate >= FLOOR
             else "**which misses the half that the protocol asks for, so these rates rank nothing**")
     return (f"Trained plainly on clean data, the policy succeeds in {rate.text(100)} % of {rate.count} episodes of "
-            f"{_doors(episodes).task.nunique()} Door/Drawer tasks, {told}.")
+            f"{_plain(episodes).task.nunique()} Door/Drawer tasks, {told}.")
+
+
+def _plain(episodes: pd.DataFrame) -> pd.DataFrame:
+    return _doors(episodes[(episodes.method == "sft") & (episodes.corruption == "none")])
 
 
 def _doors(episodes: pd.DataFrame) -> pd.DataFrame:
