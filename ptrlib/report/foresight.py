@@ -1,8 +1,8 @@
-"""What the third fault changes: belief tokens that held what the next chunk is to predict, beside those that do not.
+"""What the third fault changed: runs whose belief tokens held what the next chunk is to predict, beside those without.
 
-The fault stands in the protocol ("Belief tokens that held labels"). The rules that carry tokens are compared, with it
-and without, with themselves, with SFT, which carries none, and with one another, in the same scenes with the same
-training seeds.
+The fault stands in the protocol ("Belief tokens that held labels"). The rules that carry tokens are compared, as first
+run and without it, with themselves, with SFT, which carries none, and with one another, in the same scenes with the
+same training seeds.
 """
 
 from __future__ import annotations
@@ -12,47 +12,59 @@ from collections.abc import Iterator, Mapping
 import pandas as pd
 from matplotlib.figure import Figure
 
+from ptrlib import runs
+from ptrlib.config import override, touched
 from ptrlib.report import results
 from ptrlib.report.charts import corruption_label, difference_chart, method_label
 from ptrlib.report.claim import truth_auroc
+from ptrlib.report.results import StoredRun
 from ptrlib.report.verdicts import answer, in_points, scope
+from ptrlib.runs import Setting
 
-COMPARED = {"tabletop_claim": "tabletop_belief", "tabletop_hard": "tabletop_belief_hard"}  # with it -> without
+FAULT = "data.belief_foresight"
+COMPARED = ("tabletop_claim", "tabletop_hard")
 KINDS = ("none", "combined")
-WITHOUT = ", tokens of what is over"
+FIRST = ", as first run"
 RULES = ("sft_belief", "ptr_alpha0", "ptr_detached", "ptr", "random")  # that carry belief tokens
 QUESTIONS = (  # method, baseline, where the method does better, where worse
-    *((f"{name}{WITHOUT}", name, "more often", "less often") for name in RULES),
-    (f"ptr{WITHOUT}", "sft", "more often", "less often"),
-    (f"sft_belief{WITHOUT}", "sft", "tokens help", "tokens cost success"),
-    (f"ptr{WITHOUT}", f"sft_belief{WITHOUT}", "losses and weights help", "losses and weights cost success"),
-    (f"ptr{WITHOUT}", f"ptr_alpha0{WITHOUT}", "weights help", "weights cost success"),
-    (f"ptr_detached{WITHOUT}", "sft", "more often", "less often"),
-    (f"ptr_detached{WITHOUT}", f"sft_belief{WITHOUT}", "weights help", "weights cost success"),
-    (f"ptr{WITHOUT}", f"ptr_detached{WITHOUT}", "the scorer's gradient helps", "the scorer's gradient costs success"),
-    (f"ptr{WITHOUT}", f"random{WITHOUT}", "it is what the weights say", "shuffled ones do better"))
+    *((name, f"{name}{FIRST}", "more often", "less often") for name in RULES),
+    ("ptr", "sft", "more often", "less often"),
+    ("sft_belief", "sft", "tokens help", "tokens cost success"),
+    ("ptr", "sft_belief", "losses and weights help", "losses and weights cost success"),
+    ("ptr", "ptr_alpha0", "weights help", "weights cost success"),
+    ("ptr_detached", "sft", "more often", "less often"),
+    ("ptr_detached", "sft_belief", "weights help", "weights cost success"),
+    ("ptr", "ptr_detached", "the scorer's gradient helps", "the scorer's gradient costs success"),
+    ("ptr", "random", "it is what the weights say", "shuffled ones do better"))
 
 
 def is_stored(comparison: str) -> bool:
-    """Whether the runs with the fault and those without are all there."""
-    return results.is_stored(comparison) and results.is_stored(COMPARED[comparison])
+    """Whether the runs of a comparison, which have not the fault, and those first made are all there."""
+    return results.is_stored(comparison) and all((run.folder / "done").is_file() for run in first_runs(comparison))
 
 
-def episodes_of(comparison: str) -> pd.DataFrame:
-    """The episodes of a comparison, and those of its rules without the fault under names of their own."""
-    without = results.episodes_frame(results.runs_of(COMPARED[comparison]))
-    return pd.concat([results.episodes_frame(results.runs_of(comparison)),
-                      without.assign(method=without.method.astype(str) + WITHOUT)], ignore_index=True)
+def first_runs(comparison: str) -> list[StoredRun]:
+    """The runs of a comparison's rules with belief tokens as they were first made, with the fault."""
+    settings = [Setting(setting.method + FIRST, override(setting.config, {FAULT: True}))
+                for setting in runs.load_manifest(results.manifest_path(comparison)).settings
+                if FAULT in touched(setting.config)]
+    return [StoredRun(setting, runs.RUNS / setting.folder_name) for setting in settings]
+
+
+def runs_behind(comparison: str) -> list[StoredRun]:
+    """Every run of a comparison, and the first ones of its rules with belief tokens."""
+    return [*results.runs_of(comparison), *first_runs(comparison)]
 
 
 def table(comparison: str) -> pd.DataFrame:
     """A row per kind of data and question, as text: data, question, number, answer."""
-    rows = [*_contrasts(episodes_of(comparison)), *_scores(comparison)]
+    stored = runs_behind(comparison)
+    rows = [*_contrasts(results.episodes_frame(stored)), *_scores(stored)]
     return pd.DataFrame(rows, columns=["data", "question", "number", "answer"])
 
 
 def _contrasts(episodes: pd.DataFrame) -> Iterator[tuple[str, str, str, str]]:
-    there = set(zip(episodes.method.astype(str), episodes.corruption.astype(str), strict=True))
+    there = _cells(episodes)
     for kind in KINDS:
         for method, baseline, more, less in QUESTIONS:
             terms = {(method, kind): 1.0, (baseline, kind): -1.0}
@@ -62,11 +74,14 @@ def _contrasts(episodes: pd.DataFrame) -> Iterator[tuple[str, str, str, str]]:
                        answer(gain.low, gain.high, more + where, less + where))
 
 
-def _scores(comparison: str) -> Iterator[tuple[str, str, str, str]]:
-    for words, name in (("as first run", comparison), ("tokens of what is over", COMPARED[comparison])):
-        ptr = [run for run in results.runs_of(name)
-               if run.setting.method == "ptr" and run.setting.config.data.corruption == "combined"]
-        told = truth_auroc(results.last_weights_frame(ptr), "ptr")
+def _cells(episodes: pd.DataFrame) -> set[tuple[str, str]]:
+    return set(zip(episodes.method.astype(str), episodes.corruption.astype(str), strict=True))
+
+
+def _scores(stored: list[StoredRun]) -> Iterator[tuple[str, str, str, str]]:
+    for name, words in ((f"ptr{FIRST}", "as first run"), ("ptr", "without the fault")):
+        told = truth_auroc(results.last_weights_frame([run for run in stored if run.setting.method == name and
+                                                       run.setting.config.data.corruption == "combined"]), name)
         if told is not None:
             yield (corruption_label("combined"), f"Does PTR's score tell corrupted chunks, {words}?",
                    f"AUROC {told.text(digits=3)}",
@@ -74,21 +89,21 @@ def _scores(comparison: str) -> Iterator[tuple[str, str, str, str]]:
 
 
 def _label(method: str) -> str:
-    name = method.removesuffix(WITHOUT)
-    return method_label(name) + (WITHOUT if name != method else "")
+    name = method.removesuffix(FIRST)
+    return method_label(name) + (FIRST if name != method else "")
 
 
 def chart(comparison: str) -> tuple[Figure, pd.DataFrame]:
     """Success minus SFT's (points) of every rule that carries belief tokens, as first run and without the fault."""
-    episodes, rows = episodes_of(comparison), []
-    there = set(zip(episodes.method.astype(str), episodes.corruption.astype(str), strict=True))
-    series: Mapping[str, str] = {f"{kind}{suffix}": f"{corruption_label(kind)}, {words}" for kind in KINDS
-                                 for suffix, words in (("", "as first run"), (WITHOUT, "tokens of what is over"))}
+    episodes, rows = results.episodes_frame(runs_behind(comparison)), []
+    there = _cells(episodes)
+    series: Mapping[str, str] = {f"{kind}{suffix}": f"{corruption_label(kind)}{words}" for kind in KINDS
+                                 for suffix, words in ((FIRST, FIRST), ("", ", tokens of what is over"))}
     for method in RULES:
         for kind in KINDS:
-            for suffix in ("", WITHOUT):
+            for suffix in (FIRST, ""):
                 terms = {(f"{method}{suffix}", kind): 1.0, ("sft", kind): -1.0}
-                if {(f"{method}{WITHOUT}", kind), *terms} <= there:
+                if set(terms) <= there:
                     gain = results.compare(episodes, terms)
                     rows.append({"method": method, "corruption": f"{kind}{suffix}", "estimate": gain.estimate,
                                  "low": gain.low, "high": gain.high})
@@ -96,15 +111,16 @@ def chart(comparison: str) -> tuple[Figure, pd.DataFrame]:
 
 
 def sentence(comparison: str) -> str:
-    """Markdown: what PTR comes to against SFT without the fault; nothing where those runs are not all stored."""
+    """Markdown: what PTR came to against SFT with the fault, and comes to without; nothing where those runs are not
+    all stored."""
     if comparison not in COMPARED or not is_stored(comparison):
         return ""
-    episodes, parts = episodes_of(comparison), []
+    episodes, parts = results.episodes_frame(runs_behind(comparison)), []
     for kind in KINDS:
         first, without = (results.compare(episodes, {(name, kind): 1.0, ("sft", kind): -1.0})
-                          for name in ("ptr", f"ptr{WITHOUT}"))
+                          for name in (f"ptr{FIRST}", "ptr"))
         told = answer(without.low, without.high, "PTR is ahead", "PTR is behind", "which is better cannot be told")
-        parts.append(f"with {corruption_label(kind)} PTR without it is {in_points(without)} from SFT (as first run "
-                     f"{first.text(100, sign=True)}): **{told}**")
-    return (f"Belief tokens of the runs of `{comparison}` held recorded steps that the next chunk was to predict; "
-            f"{'; '.join(parts)} (the page of corruptions has the rest).")
+        parts.append(f"with {corruption_label(kind)} PTR was {first.text(100, sign=True)} points from SFT with it and "
+                     f"is {in_points(without)} without: **{told}**")
+    return (f"`{comparison}` was made twice: belief tokens of its first runs held recorded steps that the next chunk "
+            f"was to predict; {'; '.join(parts)} (the page on our faults has the rest).")

@@ -1,7 +1,8 @@
 """What faults of ours that were found after the runs change: PTR as it was first run beside PTR without them.
 
 The faults stand in the protocol ("Faults found after the runs"). Where all of a comparison's runs were made again, its
-own manifest holds those without the faults and another one the first; where few were, the other one holds the mended.
+own manifest holds those without the fault and another one (``MADE_AGAIN``) the first; where few were, the other one
+holds the mended. :mod:`ptrlib.report.foresight` has more of the third fault.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from ptrlib.report.claim import truth_auroc
 from ptrlib.report.results import StoredRun
 from ptrlib.report.statistics import SHARE, mean_over_runs
 from ptrlib.report.verdicts import answer, in_points, scope
-from ptrlib.runs import Setting
+from ptrlib.runs import EXPERIMENTS, RUNS, Setting, is_trained, load_manifest
 
-FIRST = "tabletop_true_tasks"  # the runs with the fault that all have a mended one
-# A comparison that has SFT -> where its PTR and shuffled weights stand as first run, and mended.
-COMPARED = {"tabletop_corruption": (FIRST, "tabletop_corruption"),
+# Runs with a fault that all have one without, which differs in nothing else.
+MADE_AGAIN = {"tabletop_true_tasks": "data.true_tasks", "tabletop_foresight": "data.belief_foresight"}
+# A comparison that has SFT -> where its PTR and shuffled weights stand with the first two faults, and without these.
+COMPARED = {"tabletop_corruption": ("tabletop_true_tasks", "tabletop_foresight"),
             "libero_corruption": ("libero_corruption", "libero_mended")}
 KIND = "combined"
 CHANGE, SHUFFLED = "PTR without the faults minus PTR as first run", "PTR without the faults minus its weights shuffled"
@@ -40,15 +42,38 @@ def note(stored: Sequence[StoredRun]) -> str:
             run.setting.config for run in stored))
         if having:
             told.append(f"in {having} of the {len(stored)} runs shown here {words} (`{key}: true`)")
-    return (f"*Faults found later:* {'; '.join(told)}. What mending changes stands on the page of corruptions, the "
-            "details in the protocol." if told else "")
+    return (f"*Faults found later:* {'; '.join(told)}. What mending changes has a page of its own, the details are in "
+            "the protocol." if told else "")
 
 
-def every_setting() -> pd.DataFrame:
-    """A row per setting that was made again: success (in percent) as first run and without the fault, and the change
-    in points with its interval, paired by scene and training seed."""
-    first = results.runs_of(FIRST)
-    pairs = results.episodes_frame(first), results.episodes_frame([_mended(run) for run in first])
+def having() -> pd.DataFrame:
+    """A row per manifest some of whose trained runs have a fault: how many of them, and how many have which."""
+    rows = []
+    for path in sorted(EXPERIMENTS.glob("*.yaml")):
+        configs = [setting.config for setting in load_manifest(path).settings if is_trained(setting.config)]
+        counts = {key: sum(key in touched(config) and attrgetter(key)(config) for config in configs) for key in FAULTS}
+        if any(counts.values()):
+            rows.append({"manifest": path.stem, "runs": len(configs), **counts})
+    return pd.DataFrame(rows, columns=["manifest", "runs", *FAULTS])
+
+
+def has_both(manifest: str) -> bool:
+    """Whether the runs of ``manifest`` (one of ``MADE_AGAIN``) are all there, and those without its fault."""
+    return results.is_stored(manifest) and all((run.folder / "done").is_file() for run in _again(manifest))
+
+
+def _again(manifest: str) -> list[StoredRun]:
+    """The runs of ``manifest`` without its fault."""
+    settings = [Setting(run.setting.method, override(run.setting.config, {MADE_AGAIN[manifest]: False}))
+                for run in results.runs_of(manifest)]
+    return [StoredRun(setting, RUNS / setting.folder_name) for setting in settings]
+
+
+def every_setting(manifest: str) -> pd.DataFrame:
+    """A row per setting of ``manifest`` (one of ``MADE_AGAIN``): success (in percent) as first run and without the
+    fault, and the change in points with its interval, paired by scene and training seed."""
+    first = results.runs_of(manifest)
+    pairs = results.episodes_frame(first), results.episodes_frame(_again(manifest))
     rows = []
     for method in dict.fromkeys(run.setting.method for run in first):
         before, after = (episodes[episodes.method == method].assign(corruption=KIND, method=name)
@@ -77,12 +102,6 @@ def told_apart(settings: pd.DataFrame) -> str:
             f"{len(changed)}{f' ({named})' if named else ''}; the largest change is {settings.change.abs().max():.1f} "
             f"points. Were every true change zero, {0.05 * len(settings):.1f} of {len(settings)} intervals of 95 % "
             "would leave it out on average.")
-
-
-def _mended(run: StoredRun) -> StoredRun:
-    """The same setting without the fault."""
-    setting = Setting(run.setting.method, override(run.setting.config, {"data.true_tasks": False}))
-    return StoredRun(setting, run.folder.parent / setting.folder_name)
 
 
 def _label(method: str) -> str:

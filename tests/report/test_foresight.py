@@ -1,43 +1,53 @@
-"""What belief tokens without the next chunk's labels change: the same questions, over the same scenes."""
+"""What belief tokens without the next chunk's labels changed: the same questions, over the same scenes."""
 
 from __future__ import annotations
 
 import pytest
 
+from ptrlib.config import override, touched
 from ptrlib.report import foresight, results
 
-
-@pytest.fixture
-def unchanged(monkeypatch):
-    """The hard suite set against itself."""
-    monkeypatch.setitem(foresight.COMPARED, "tabletop_hard", "tabletop_hard")
-    return "tabletop_hard"
+HARD = "tabletop_hard"
 
 
-def test_where_nothing_was_mended_nothing_differs(unchanged):
-    table = foresight.table(unchanged).set_index(["data", "question"])
-    for method in ("PTR", "SFT+Belief", "random weights"):
-        same = table.loc["combined corruption", f"{method}, tokens of what is over minus {method}"]
-        assert same.number == "+0.0 [+0.0, +0.0] points, n = 2000" and same.answer == "cannot be told"
+def test_the_first_runs_are_those_of_the_rules_with_belief_tokens():
+    again = [run for run in results.runs_of(HARD) if run.setting.config.network.use_belief]
+    first = foresight.first_runs(HARD)
+    assert len(first) == len(again) == 30
+    for before, after in zip(first, again, strict=True):
+        assert before.setting.config == override(after.setting.config, {foresight.FAULT: True})
+        assert foresight.FAULT in touched(before.setting.config) and before.folder != after.folder
+    assert {run.folder for run in first} <= {run.folder for run in results.runs_of("tabletop_foresight")}
+
+
+def test_the_table_compares_both_versions():
+    table = foresight.table(HARD).set_index(["data", "question"])
+    episodes = results.episodes_frame(foresight.runs_behind(HARD))
+    for method, label in (("ptr", "PTR"), ("sft_belief", "SFT+Belief"), ("random", "random weights")):
+        gain = episodes[episodes.corruption == "combined"].groupby("method", observed=True).success.mean()
+        change = table.loc[("combined corruption", f"{label} minus {label}, as first run")]
+        assert change.number.startswith(f"{100 * (gain[method] - gain[method + foresight.FIRST]):+.1f} [")
+        assert change.answer == "more often"
     scores = [table.loc["combined corruption", f"Does PTR's score tell corrupted chunks, {words}?"].number
-              for words in ("as first run", "tokens of what is over")]
-    assert scores[0] == scores[1] and scores[0].startswith("AUROC 0.")
+              for words in ("as first run", "without the fault")]
+    assert scores[0] != scores[1] and all(score.startswith("AUROC 0.") for score in scores)
     assert not any("α = 0" in question for _, question in table.index)  # not run on the hard suite
 
 
-def test_the_chart_sets_both_versions_against_sft(unchanged):
-    _, drawn = foresight.chart(unchanged)
-    episodes = results.episodes_frame(results.runs_of(unchanged))
-    gain = results.compare(episodes, {("ptr", "combined"): 1.0, ("sft", "combined"): -1.0})
-    mine = drawn[(drawn.method == "ptr") & drawn.corruption.str.startswith("combined")]
-    assert len(mine) == 2 and mine.estimate.to_numpy() == pytest.approx(100 * gain.estimate)
+def test_the_chart_sets_both_versions_against_sft():
+    _, drawn = foresight.chart(HARD)
+    episodes = results.episodes_frame(foresight.runs_behind(HARD))
+    mine = drawn[drawn.method == "ptr"].set_index("corruption").estimate
+    for suffix in ("", foresight.FIRST):
+        gain = results.compare(episodes, {(f"ptr{suffix}", "combined"): 1.0, ("sft", "combined"): -1.0})
+        assert mine[f"combined{suffix}"] == pytest.approx(100 * gain.estimate)
     assert set(drawn.method) == {"sft_belief", "ptr", "random"} and len(drawn) == 3 * 2 * 2
 
 
-def test_the_sentence_says_what_ptr_comes_to_without_the_fault(unchanged, monkeypatch):
-    text = foresight.sentence(unchanged)
-    assert text.count("**PTR is behind**") == 2 and "as first run -11.2 [" in text
+def test_the_sentence_says_what_ptr_comes_to_without_the_fault(monkeypatch):
+    text = foresight.sentence(HARD)
+    assert text.count("**PTR is behind**") == 2 and "PTR was -11.2 [" in text
     assert foresight.sentence("libero_corruption") == ""
-    monkeypatch.setitem(foresight.COMPARED, "tabletop_hard", "robocasa_passing_precise")  # not made yet
-    monkeypatch.setattr(results, "is_stored", lambda name: name == "tabletop_hard")
-    assert foresight.sentence(unchanged) == ""
+    monkeypatch.setattr(foresight, "first_runs", lambda name: [results.StoredRun(
+        results.runs_of(name)[0].setting, results.runs_of(name)[0].folder / "nowhere")])
+    assert not foresight.is_stored(HARD) and foresight.sentence(HARD) == ""

@@ -74,7 +74,8 @@ def test_the_readmes_sentence_on_where_ptrs_score_tells_something_holds():
     tells = {"hard": claim.truth_auroc(of("tabletop_hard", "combined"), "ptr"),
              "noise": claim.truth_auroc(of("tabletop_corruption", "action_noise"), "ptr")}
     hit = verdicts.score_auroc(of("robocasa_precise", "combined"), "ptr").set_index("corruption").loc["label_noise"]
-    turned = {"labels": claim.truth_auroc(of("tabletop_corruption", "label_noise"), "ptr"),
+    turned = {"ends": claim.truth_auroc(of("tabletop_corruption", "truncation"), "ptr"),
+              "labels": claim.truth_auroc(of("tabletop_corruption", "label_noise"), "ptr"),
               "precise": Interval(hit.estimate, hit.low, hit.high, hit["count"])}
     for told in (*tells.values(), *turned.values()):
         assert f"({told.text(digits=3)})" in text
@@ -82,21 +83,16 @@ def test_the_readmes_sentence_on_where_ptrs_score_tells_something_holds():
 
 
 @pytest.mark.parametrize("comparison", foresight.COMPARED)
-def test_the_readmes_sentences_on_the_third_fault_hold(comparison):
-    episodes = foresight.episodes_of(comparison)
+def test_the_readmes_sentences_on_what_belief_tokens_cost_hold(comparison):
+    episodes = results.episodes_frame(foresight.runs_behind(comparison))
     text = " ".join((REPOSITORY / "README.md").read_text().replace("points [", "[").split())
-    said = {("ptr", "ptr", "combined"): 1, ("ptr", "sft", "combined"): -1, ("ptr", "sft", "none"): -1,
-            ("sft_belief", "sft", "combined"): 0, ("ptr", "sft_belief" + foresight.WITHOUT, "combined"): -1}
+    gain = results.compare(episodes, {("ptr", "combined"): 1.0, (f"ptr{foresight.FIRST}", "combined"): -1.0})
+    assert gain.low > 0 and f"{100 * gain.estimate:.1f} [{100 * gain.low:.1f}, {100 * gain.high:.1f}]" in text
     if comparison == "tabletop_claim":
-        said |= {("ptr", "ptr_detached" + foresight.WITHOUT, "combined"): -1, ("ptr_detached", "sft", "combined"): 0,
-                 ("ptr", "random" + foresight.WITHOUT, "combined"): 0}
-        scores = foresight.table(comparison).set_index("question").number
-        told = scores["Does PTR's score tell corrupted chunks, tokens of what is over?"]
-        assert f"{told.removeprefix('AUROC ')} without the third fault" in text
-    for (method, baseline, corruption), sign in said.items():
-        gain, words = _gain(episodes, method + foresight.WITHOUT, baseline, corruption)
-        assert words in text, words
-        assert (gain.low > 0) - (gain.high < 0) == sign
+        for method, baseline, sign in (("ptr", "ptr_detached", -1), ("ptr_detached", "sft", 0),
+                                       ("sft_belief", "sft", 0), ("ptr", "random", 0)):
+            gain, words = _gain(episodes, method, baseline, "combined")
+            assert words in text and (gain.low > 0) - (gain.high < 0) == sign, words
 
 
 def test_the_front_page_says_in_short_what_the_readme_says():
@@ -128,16 +124,7 @@ def test_the_start_policy_is_judged_in_the_scenes_of_its_comparison(manifest):
 
 
 def test_the_readmes_sentence_on_our_faults_holds():
-    told = mended.table("tabletop_corruption").set_index("question")
     text = " ".join((REPOSITORY / "README.md").read_text().replace("points [", "[").split())
-    score = told.loc["Does its score tell corrupted chunks, without the faults?"]
-    weights = told.loc[f"{mended.SHUFFLED}, combined corruption"]
-    assert score.answer == weights.answer == "cannot be told"  # "is not shown to tell ... nor its weights"
-    assert score.number.removeprefix("AUROC ") in text
-    assert weights.number.split(" points")[0].replace("+2.6", "2.6") in text
-    first = [told.loc["Does its score tell corrupted chunks, as first run?"],
-             told.loc["PTR as first run minus its weights shuffled, combined corruption"]]
-    assert [row.answer for row in first] == ["yes", "it is what the weights say"]  # "said yes to both"
     libero = mended.table("libero_corruption").set_index("question").loc[f"{mended.CHANGE}, combined corruption"]
     assert libero.answer == "cannot be told"
     assert libero.number.split(" points")[0].replace("+6.5", "6.5") in text
@@ -167,17 +154,11 @@ def test_the_readmes_sentence_on_our_rule_elsewhere_holds(manifest, ahead):
 def test_the_readmes_sentence_on_what_the_truth_wins_holds():
     every, _ = claim.with_further(results.runs_of("tabletop_claim"), "tabletop_ingredients")
     episodes = results.episodes_frame(every)
-    text = " ".join((REPOSITORY / "README.md").read_text().replace("points [", "[").split())
-    said = text[text.index("The truth itself as weights"):text.index("The wider one is ahead")]
-    for ceiling, rules in rule.CEILINGS.items():
+    text = (REPOSITORY / "README.md").read_text()
+    said = text[text.index("The truth itself as weights"):text.index("(The second was written")]
+    for ceiling in rule.CEILINGS:
         share = rule.recovery(episodes, ceiling, "combined")
         assert f"{100 * share.estimate:.0f} % [{100 * share.low:.0f}, {100 * share.high:.0f}]" in said
-        for mine in rules:
-            behind, words = _gain(episodes, mine, ceiling, "combined")
-            assert behind.low < 0 and (behind.high < 0) == (mine == rule.RULE) and words in said
-    hard = results.episodes_frame([*results.runs_of("tabletop_hard"), *results.runs_of("tabletop_hard_bounds")])
-    behind, words = _gain(hard, rule.WIDER, "bounded_oracle_wide", "combined")
-    assert behind.high < 0 and words in said
 
 
 def test_the_readmes_sentence_on_what_was_moved_holds():
@@ -225,12 +206,8 @@ def test_the_readmes_sentence_on_who_demonstrates_holds():
     kept = results.episodes_frame([run for name in ("robocasa_fifty_rate", "robocasa_operators")
                                    for run in results.runs_of(name) if run.setting.method != "sft"
                                    or run.setting.config.ptr.optimization.learning_rate == 0.0001])
-    for baseline in ("sft", "sft@fifth"):
-        gain, words = _gain(kept, "sft@precise", baseline)
-        assert gain.low > 0 and words in said
-    scratch = results.episodes_frame(results.runs_of(operators.SCRATCH))
-    for baseline in ("sft", "fifth"):
-        assert _gain(scratch, "precise", baseline)[1] in said
+    gain, words = _gain(kept, "sft@precise", "sft")
+    assert gain.low > 0 and words in said
 
 
 def test_the_readmes_costs_are_the_measured_ones():

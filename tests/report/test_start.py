@@ -29,17 +29,15 @@ def test_without_its_runs_nothing_is_said_about_a_start_policy():
 
 def test_runs_say_which_faults_they_have():
     kinds = {manifest: mended.note(results.runs_of(manifest)) for manifest in (
-        mended.FIRST, "tabletop_hard", "tabletop_scale", "tabletop_width_first", "libero_corruption",
+        "tabletop_true_tasks", "tabletop_hard", "tabletop_width_first", "libero_corruption",
         "libero_robocasa_generalist", "tabletop_start")}
-    assert "in 185 of the 185 runs shown here PTR's hard negatives" in kinds[mended.FIRST]
+    assert "in 185 of the 185 runs shown here PTR's hard negatives" in kinds["tabletop_true_tasks"]
     assert "in 5 of the 10 runs shown here PTR's hard negatives" in kinds["tabletop_width_first"]
     assert "shift_targets" not in kinds["tabletop_width_first"]
     assert "true_tasks" in kinds["libero_corruption"] and "shift_targets" in kinds["libero_corruption"]
     assert "true_tasks" not in kinds["libero_robocasa_generalist"]  # clean data
-    assert "in 30 of the 60 runs shown here belief tokens held recorded steps" in kinds["tabletop_hard"]
-    for name in ("tabletop_hard", "tabletop_scale"):
-        assert "true_tasks" not in kinds[name] and "shift_targets" not in kinds[name]
-    assert kinds["tabletop_start"] == ""
+    assert "in 5 of the 10 runs shown here belief tokens held recorded steps" in kinds["tabletop_width_first"]
+    assert kinds["tabletop_hard"] == kinds["tabletop_start"] == ""
 
 
 def test_runs_that_are_mended_in_nothing_differ_in_nothing(monkeypatch):
@@ -54,16 +52,19 @@ def test_runs_that_are_mended_in_nothing_differ_in_nothing(monkeypatch):
         assert first == without
 
 
-def test_every_setting_that_was_made_again_stands_beside_its_first_runs():
-    settings = mended.every_setting().set_index("method")
-    first = results.episodes_frame([run for run in results.runs_of(mended.FIRST) if run.setting.method == "ptr@hard"])
-    again = results.episodes_frame([run for run in results.runs_of("tabletop_hard") if run.setting.method == "ptr"])
-    again, row = again[again.corruption == "combined"], settings.loc["PTR (hard)"]
-    assert row["first"] == pytest.approx(100 * first.success.mean())
-    assert row["mended"] == pytest.approx(100 * again.success.mean())
+@pytest.mark.parametrize(("first", "again", "method"), [("tabletop_true_tasks", "tabletop_foresight", "ptr@hard"),
+                                                        ("tabletop_foresight", "tabletop_hard", "ptr")])
+def test_every_setting_that_was_made_again_stands_beside_its_first_runs(first, again, method):
+    settings = mended.every_setting(first)
+    shown, row = (table.set_index("method").loc["PTR (hard)"] for table in (mended.as_text(settings), settings))
+    before, after = (results.episodes_frame([run for run in results.runs_of(manifest) if run.setting.method == name
+                                             and run.setting.config.data.corruption == "combined"])
+                     for manifest, name in ((first, "ptr@hard"), (again, method)))
+    assert row["first"] == pytest.approx(100 * before.success.mean())
+    assert row["mended"] == pytest.approx(100 * after.success.mean())
     assert row.change == pytest.approx(row["mended"] - row["first"]) and row.low <= row.change <= row.high
-    assert row.n == len(again) == 2000 and len(settings) == 37
-    shown = mended.as_text(settings.reset_index()).set_index("method").loc["PTR (hard)"]
+    assert row.n == len(after) == 2000
+    assert len(settings) == len({run.setting.method for run in results.runs_of(first)})
     assert shown["mended (%)"] == f"{row['mended']:.1f}"
     assert shown["change (points)"] == f"{row.change:+.1f} [{row.low:.1f}, {row.high:.1f}]"
 
