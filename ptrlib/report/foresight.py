@@ -120,7 +120,8 @@ def sentence(comparison: str) -> str:
         first, without = (results.compare(episodes, {(name, kind): 1.0, ("sft", kind): -1.0})
                           for name in (f"ptr{FIRST}", "ptr"))
         told = answer(without.low, without.high, "PTR is ahead", "PTR is behind", "which is better cannot be told")
-        parts.append(f"with {corruption_label(kind)} PTR was {first.text(100, sign=True)} points from SFT with it and "
-                     f"is {in_points(without)} without: **{told}**")
-    return (f"`{comparison}` was made twice: belief tokens of its first runs held recorded steps that the next chunk "
-            f"was to predict; {'; '.join(parts)} (the page on our faults has the rest).")
+        parts.append(f"with {corruption_label(kind)} PTR is {in_points(without)}, from SFT (as first run "
+                     f"{first.text(100, sign=True)}): **{told}**")
+    return (f"The rules of `{comparison}` with belief tokens were run twice, because the tokens of the first runs held "
+            f"recorded steps that the next chunk was to predict. Without that fault, {'; '.join(parts)} (the page on our "
+            "faults has the rest).")

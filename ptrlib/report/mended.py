@@ -28,9 +28,11 @@ COMPARED = {"tabletop_corruption": ("tabletop_true_tasks", "tabletop_foresight")
             "libero_corruption": ("libero_corruption", "libero_mended")}
 KIND = "combined"
 CHANGE, SHUFFLED = "PTR without the faults minus PTR as first run", "PTR without the faults minus its weights shuffled"
-FAULTS = {"data.true_tasks": "PTR's hard negatives knew the true task of mislabelled chunks",
-          "data.shift_targets": "a chunk's consequence was shifted like its observation, which gave it away",
+FAULTS = {"data.shift_targets": "a chunk's consequence was shifted like its observation, which gave it away",
+          "data.true_tasks": "PTR's hard negatives knew the true task of mislabelled chunks",
           "data.belief_foresight": "belief tokens held recorded steps that the next chunk was to predict"}
+COLUMNS = {"data.shift_targets": "1. shifted targets", "data.true_tasks": "2. true tasks",
+           "data.belief_foresight": "3. belief tokens"}
 LATE = 0.9  # of training: where accuracy is read
 
 
@@ -51,10 +53,11 @@ def having() -> pd.DataFrame:
     rows = []
     for path in sorted(EXPERIMENTS.glob("*.yaml")):
         configs = [setting.config for setting in load_manifest(path).settings if is_trained(setting.config)]
-        counts = {key: sum(key in touched(config) and attrgetter(key)(config) for config in configs) for key in FAULTS}
+        counts = {column: sum(key in touched(config) and attrgetter(key)(config) for config in configs)
+                  for key, column in COLUMNS.items()}
         if any(counts.values()):
             rows.append({"manifest": path.stem, "runs": len(configs), **counts})
-    return pd.DataFrame(rows, columns=["manifest", "runs", *FAULTS])
+    return pd.DataFrame(rows, columns=["manifest", "runs", *COLUMNS.values()])
 
 
 def has_both(manifest: str) -> bool:

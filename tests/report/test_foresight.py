@@ -46,7 +46,7 @@ def test_the_chart_sets_both_versions_against_sft():
 
 def test_the_sentence_says_what_ptr_comes_to_without_the_fault(monkeypatch):
     text = foresight.sentence(HARD)
-    assert text.count("**PTR is behind**") == 2 and "PTR was -11.2 [" in text
+    assert text.count("**PTR is behind**") == 2 and "(as first run -11.2 [-15.0, -7.7])" in text
     assert foresight.sentence("libero_corruption") == ""
     monkeypatch.setattr(foresight, "first_runs", lambda name: [results.StoredRun(
         results.runs_of(name)[0].setting, results.runs_of(name)[0].folder / "nowhere")])
