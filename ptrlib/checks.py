@@ -41,6 +41,7 @@ NOT_NEGATIVE = ("ptr.optimization.learning_rate", "ptr.optimization.weight_decay
                 "data.noise_bias", "crossfit.learning_rate", "crossfit.weight_decay")
 SHARES = ("data.noise_fraction", "data.truncation_fraction", "data.label_fraction", "crossfit.full_weight_quantile",
           "crossfit.dropout")
+HARD_NEGATIVES = ("task", "state")
 QUESTIONS = ("action", "instruction", "ending", "consequence", "likelihood")  # of ptrlib/credit/crossfit.py
 
 
@@ -56,6 +57,8 @@ def check(config: RunConfig) -> None:
     for key in SHARES:
         _require(0 <= _value(config, key) <= 1, f"'{key}' must lie in [0, 1], got {_value(config, key)}")
     check_credit(config.credit)
+    _require(config.hard_negatives in HARD_NEGATIVES, f"'hard_negatives' must be one of {', '.join(HARD_NEGATIVES)}, "
+             f"got '{config.hard_negatives}'")
     _check_network(config.network)
     _check_ptr(config.ptr)
     _check_data(config.data)

@@ -160,6 +160,7 @@ class DataConfig:
     segment_chunks: int = 4  # consecutive chunks through which belief tokens recur
     chunk_stride: int = 8  # steps between consecutive chunks of a segment; as executed
     mask_padded_actions: bool = False  # False: pad with the last action and learn it, as upstream does
+    hide_padded_actions: bool = False  # True: nor are they seen, which tells how many steps are left
     random_shift: int = 2  # pixels of translation augmentation; 0 for none
     shift_targets: bool = False  # True: a chunk's consequence is shifted like its observation, which gives it away
     true_tasks: bool = False  # True: hard negatives of a mislabelled chunk come from its true task, which nobody knows
@@ -216,6 +217,7 @@ class RunConfig:
     seed: int = 0
     credit: str = "ptr"  # a name in ptrlib.credit.CREDITS
     detach_scorer: bool = False  # scorer reads sg(h), sg(E): its losses leave the policy alone (the tokenizer's do not)
+    hard_negatives: str = "task"  # of the instruction's task, or of a nearby "state" (Section 4.5 names both)
     initial_policy: str = ""  # run folder whose policy every method starts from; "" is from scratch
     gradient_clip: float = 1.0  # largest norm of a step's gradient; Table 6 names none, .inf leaves all as they are
     log_every: int = 20  # steps; the controller acts at each (Section 4.5)
@@ -263,9 +265,10 @@ def _plain(value: Any) -> Any:
 # a key is left out of the fingerprint, so that they keep their names.
 ADDED_LATER = ("network.token_size", "network.fusion", "ranks", "crossfit.recorded_steps", "data.noise_bias",
                "data.further_paths", "data.cameras", "network.target_size", "data.state_column", "data.action_column",
-               "data.operators", "gradient_clip", "data.exclude", "data.filter_key")
+               "data.operators", "gradient_clip", "data.exclude", "data.filter_key", "hard_negatives")
 # Likewise, but the default is better than what those runs had, and their manifests say that they had it.
-MENDED_LATER = {"data.shift_targets": True, "data.true_tasks": True, "data.belief_foresight": True}
+MENDED_LATER = {"data.shift_targets": True, "data.true_tasks": True, "data.belief_foresight": True,
+                "data.hide_padded_actions": True}
 LOOKING_BACK = ("ptr", "random", "ptr_neutral")  # the rules that look at what followed a chunk while they learn
 
 
@@ -297,14 +300,16 @@ def _defaults() -> dict[str, Any]:
 
 
 def touched(config: RunConfig) -> set[str]:
-    """Those of ``MENDED_LATER`` that make a difference: only PTR and its controls look at the consequence, and belief
-    tokens hold what the next chunk is to predict only where the chunks of a segment overlap."""
+    """Those of ``MENDED_LATER`` that make a difference: only PTR and its controls look at the consequence, belief
+    tokens hold what the next chunk is to predict only where the chunks of a segment overlap, and padded actions are
+    hidden only where they are left out of the loss."""
     data, looks = config.data, config.credit in LOOKING_BACK
     overlap = data.segment_chunks > 1 and data.chunk_stride < config.ptr.base_policy.chunk_length
     return {key for key, matters in {
         "data.shift_targets": looks and data.random_shift > 0,
         "data.true_tasks": looks and data.corruption in ("label_noise", "combined"),
-        "data.belief_foresight": config.network.use_belief and overlap}.items() if matters}
+        "data.belief_foresight": config.network.use_belief and overlap,
+        "data.hide_padded_actions": data.mask_padded_actions}.items() if matters}
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

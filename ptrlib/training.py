@@ -95,7 +95,8 @@ class Learner(nn.Module):
         state, actions = here(batch.state), here(batch.actions)
         inputs = _Inputs(policy.vision(here(batch.images)), policy.backbone.read(batch.instruction).of(of_segment),
                          state, actions, policy.action_tokens(actions), batch.action_mask[of_segment],
-                         here(batch.step_mask), here(batch.learn_mask), noise, times)
+                         here(batch.step_mask), here(batch.learn_mask), self._visible(here(batch.learn_mask)), noise,
+                         times)
         beliefs = self._beliefs(inputs, batch.present) if self.tokenizer is not None else None
         context, head, belief = self._chunks(inputs, beliefs)
         features = ChunkFeatures(
@@ -109,10 +110,14 @@ class Learner(nn.Module):
         """The policy and the tokenizer on chunks that were given ``beliefs`` (B, M, d)."""
         context = self.policy.backbone(inputs.vision, inputs.language, beliefs)
         head = self.policy.head.loss_of_draw(context, inputs.state, inputs.actions, inputs.action_mask,
-                                             inputs.learn_mask, inputs.noise, inputs.times)
+                                             inputs.learn_mask, inputs.noise, inputs.times, inputs.visible)
         if self.tokenizer is None:
             return context, head, None
         return context, head, self.tokenizer(head.hidden, inputs.action_tokens, self._executed(inputs).step_mask)
+
+    def _visible(self, learn_mask: Tensor) -> Tensor:
+        """Every step, as when the policy acts."""
+        return learn_mask if self.config.data.hide_padded_actions else torch.ones_like(learn_mask)
 
     def _executed(self, inputs: _Inputs) -> _Inputs:
         """``inputs`` without the steps that are not over when the next chunk of a segment begins: that chunk is to
@@ -120,7 +125,7 @@ class Learner(nn.Module):
         if self.config.data.belief_foresight:
             return inputs
         over = torch.arange(inputs.step_mask.shape[1], device=inputs.state.device) < self.config.data.chunk_stride
-        return replace(inputs, step_mask=inputs.step_mask & over, learn_mask=inputs.learn_mask & over)
+        return replace(inputs, step_mask=inputs.step_mask & over, visible=inputs.visible & over)
 
     def _beliefs(self, inputs: _Inputs, present: Tensor) -> Tensor:
         """The belief tokens z_t (B, M, d) that enter each of the chunks ``present`` (S, N): z_{t_0} in the first of
@@ -157,7 +162,8 @@ class _Inputs:
     action_tokens: Tensor  # (B, L, d)
     action_mask: Tensor  # (B, 200)
     step_mask: Tensor  # (B, L)
-    learn_mask: Tensor  # (B, L)
+    learn_mask: Tensor  # (B, L), the steps that count in the action loss
+    visible: Tensor  # (B, L), the steps of which the policy sees the noisy actions
     noise: Tensor  # (B, L, 200)
     times: Tensor  # (B,)
 

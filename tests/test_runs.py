@@ -218,8 +218,8 @@ def other_than(value: Any) -> Any:
 
 @pytest.mark.parametrize("key", keys(RunConfig()))
 def test_every_key_changes_the_fingerprint(key):
-    """Of a run that reads it: the crossfit keys alone are left out of the others' names."""
-    config = override(RunConfig(), {"data.corruption": "combined"} | (
+    """Of a run that reads it: the crossfit keys and those of faults are left out of the others' names."""
+    config = override(RunConfig(), {"data.corruption": "combined", "data.mask_padded_actions": True} | (
         {"credit": "crossfit"} if key.startswith("crossfit.") else {}))
     changed = override(config, {key: other_than(attrgetter(key)(config))})
     assert changed != config and fingerprint(changed) != fingerprint(config)
@@ -239,12 +239,13 @@ def test_a_mended_fault_renames_the_runs_that_it_touches_and_no_others():
             ("data.true_tasks", {"credit": "random"} | corrupted,
              ({"credit": "oracle"} | corrupted, {"credit": "ptr"})),
             ("data.belief_foresight", {"credit": "sft"},
-             ({"network.use_belief": False}, {"data.chunk_stride": 16}, {"data.segment_chunks": 1}))):
+             ({"network.use_belief": False}, {"data.chunk_stride": 16}, {"data.segment_chunks": 1})),
+            ("data.hide_padded_actions", {"data.mask_padded_actions": True}, ({},))):
         for changes, renamed in ((touched, True), *((changes, False) for changes in untouched)):
             config = override(RunConfig(), changes)
             assert (fingerprint(config) != fingerprint(override(config, {fault: True}))) is renamed
     older = to_dict(RunConfig())
-    faults = ("shift_targets", "true_tasks", "belief_foresight")
+    faults = ("shift_targets", "true_tasks", "belief_foresight", "hide_padded_actions")
     for fault in faults:  # as in the folder of a run made before
         del older["data"][fault]
     assert stored(older) == override(RunConfig(), {f"data.{fault}": True for fault in faults})

@@ -148,6 +148,25 @@ def test_belief_tokens_hold_nothing_that_the_next_chunk_is_to_predict(episodes, 
     assert moved[0].tolist() == [True, foresight] and not moved[1:].any()
 
 
+@pytest.mark.parametrize("hidden", [False, True])
+def test_padded_actions_that_are_not_learned_are_seen_as_when_acting(episodes, hidden, monkeypatch):
+    config = override(tiny_config(), {"data.mask_padded_actions": True, "data.hide_padded_actions": hidden})
+    trainer = Trainer(config, prepare_data(config, episodes))
+    learner, batch = trainer.learner, trainer.sampler.next()
+    seen = []
+
+    def loss_of_draw(*arguments):
+        seen.append((arguments[4], arguments[7]))
+        return loss(*arguments)
+
+    loss = learner.policy.head.loss_of_draw
+    monkeypatch.setattr(learner.policy.head, "loss_of_draw", loss_of_draw)
+    learner.features(batch, torch.Generator().manual_seed(0))
+    counts, visible = seen[-1]
+    assert not counts.all() and torch.equal(counts, batch.learn_mask.flatten(0, 1)[batch.present.flatten()])
+    assert torch.equal(visible, counts) if hidden else visible.all()
+
+
 def test_a_task_has_the_same_number_in_both_splits():
     """Hard negatives of held-out chunks come from the queue that training filled, by the number of their task."""
     alone = "adjust_the_lamp"  # numbered first, and of no held-out episode
@@ -205,6 +224,20 @@ def test_without_weights_and_auxiliary_losses_ptr_is_sft_with_belief(episodes):
         trainer.run(6)
         tracks.append([row["loss_action"] for row in trainer.metrics])
     assert tracks[0] == pytest.approx(tracks[1], rel=1e-5)
+
+
+@pytest.mark.parametrize("chosen_by", ["task", "state"])
+def test_hard_negatives_follow_the_instruction_only_where_tasks_choose_them(episodes, chosen_by):
+    config = tiny_config(credit="ptr", hard_negatives=chosen_by, **{"ptr.hard_ratio_min": 0.5})
+    trainer = Trainer(config, prepare_data(config, episodes))
+    for _ in range(3):
+        trainer.train_step()
+    learner = trainer.learner.eval()
+    _, features = learner.features(trainer.sampler.next(), torch.Generator().manual_seed(0))
+    other = replace(features, task_ids=features.task_ids.flip(0))
+    assert not torch.equal(other.task_ids, features.task_ids)
+    scores = [learner.credit(given).score for given in (features, other)]
+    assert torch.equal(*scores) is (chosen_by == "state")
 
 
 @pytest.mark.parametrize("detached", [True, False])

@@ -11,7 +11,8 @@ from ptrlib.method.overlay import PosteriorTransitionReweighting
 
 class PTR(Credit):
     """The overlay on our own policy. With ``detach_scorer`` the scorer reads sg(h_t) and sg(E_t), so
-    that its losses leave the policy alone: a control, not the paper's rule."""
+    that its losses leave the policy alone: a control, not the paper's rule. With ``hard_negatives="state"``
+    a chunk's hard negatives do not depend on its instruction, which may be wrong."""
 
     ranks_chunks = True
 
@@ -26,10 +27,10 @@ class PTR(Credit):
         if self.config.detach_scorer:
             context, action_tokens = context.detach(), action_tokens.detach()
         targets = self.overlay.encode_targets(features.target_images, features.valid)
+        tasks = features.task_ids if self.config.hard_negatives == "task" else None
         out = self.overlay(
-            context, action_tokens, targets, features.valid, features.episode_ids, frames=features.frames,
-            tasks=features.task_ids, state=features.state, offset=features.offset, step_mask=features.step_mask,
-            belief=features.belief)
+            context, action_tokens, targets, features.valid, features.episode_ids, frames=features.frames, tasks=tasks,
+            state=features.state, offset=features.offset, step_mask=features.step_mask, belief=features.belief)
         return CreditOutput(out.weight, out.auxiliary_loss, out.score, out.info)
 
     def after_step(self, vision_tower: nn.Module) -> None:

@@ -103,25 +103,28 @@ class ActionHead(nn.Module):
         noise = draw_normal(actions, generator)
         return noise, self.sample_time(len(actions), generator).to(actions.device)
 
-    def loss(self, context: Context, state: Tensor, actions: Tensor, action_mask: Tensor, step_mask: Tensor,
+    def loss(self, context: Context, state: Tensor, actions: Tensor, action_mask: Tensor, learn_mask: Tensor,
              generator: torch.Generator) -> HeadLoss:
         """:meth:`loss_of_draw` of a draw from ``generator``."""
-        return self.loss_of_draw(context, state, actions, action_mask, step_mask, *self.draw(actions, generator))
+        return self.loss_of_draw(context, state, actions, action_mask, learn_mask, *self.draw(actions, generator))
 
-    def loss_of_draw(self, context: Context, state: Tensor, actions: Tensor, action_mask: Tensor, step_mask: Tensor,
-                     noise: Tensor, time: Tensor) -> HeadLoss:
+    def loss_of_draw(self, context: Context, state: Tensor, actions: Tensor, action_mask: Tensor, learn_mask: Tensor,
+                     noise: Tensor, time: Tensor, visible: Tensor | None = None) -> HeadLoss:
         """Per-sample loss of clean chunks ``actions`` (B, L, 200) (Eq 1 for the flow head).
 
-        ``state`` is (B, 200); ``action_mask`` (B, 200) marks the robot's slots and ``step_mask`` (B, L)
-        the steps that count. Neither the values of unused slots nor those of masked steps matter. The mean
-        over slots and steps replaces Eq 1's sum, so that robots with many joints do not count for more.
+        ``state`` is (B, 200); ``action_mask`` (B, 200) marks the robot's slots, whose others' values do not matter, and
+        ``learn_mask`` (B, L) the steps that count. Steps see one another whether they count or not, as when the policy
+        acts: hidden where the episode is over, they would tell how long it still lasts. Only those of ``visible``
+        (B, L) are seen where it is given. The mean over slots and steps replaces Eq 1's sum, so that robots with many
+        joints do not count for more.
         """
         slots = slots_in_use(action_mask)  # the others would be multiplied by zero
         used = action_mask[:, slots]
         noisy, target = self.noised(actions[..., slots], noise[..., slots], time[:, None, None])
-        counts = step_mask[:, :, None] & used[:, None]
+        counts = learn_mask[:, :, None] & used[:, None]
+        seen = torch.ones_like(learn_mask) if visible is None else visible
         predicted, hidden = self.predict(noisy, time, state, used, slots, self.expert.remember(context),
-                                         context.mask, step_mask)
+                                         context.mask, seen)
         error = (predicted - target).square().masked_fill(~counts, 0).sum((1, 2))
         return HeadLoss(error / counts.sum((1, 2)).clamp(min=1), hidden)
 

@@ -35,8 +35,8 @@ def cost(stored: Sequence[StoredRun], page: str, *, arguments: str = "", minutes
     share = min(1.0, (minutes - evaluation) / training)
     command = " ".join(part for part in (f"ptrlib notebook {page} source=fresh seeds=1", arguments) if part)
     whole = (f"One training seed of this page is {len(of_setting)} runs: {training + evaluation:.0f} min on {workers} "
-             f"cores at the pace of the quickest stored run of each kind ({training:.0f} min to train, "
-             f"{evaluation:.0f} min to evaluate).")
+             f"cores at the pace of the quickest stored run of each kind ({_minutes(training)} to train, "
+             f"{_minutes(evaluation)} to evaluate).")
     if share <= 0:
         return f"{whole} Evaluation alone takes more than {minutes:.0f} minutes; ask for fewer methods."
     fewer = max(1, int(share * steps) // 10 * 10)
@@ -46,3 +46,7 @@ def cost(stored: Sequence[StoredRun], page: str, *, arguments: str = "", minutes
     cores = math.ceil((training + evaluation) * workers / minutes)
     return (f"{whole} `{command} steps={fewer}` {within} ({fewer} of the {steps} steps, so other numbers than above); "
             f"`{command} workers={cores}` does so with all steps, on {cores} such cores.")
+
+
+def _minutes(minutes: float) -> str:
+    return f"{minutes:.0f} min" if minutes >= 1 else f"{60 * minutes:.0f} s"

@@ -40,7 +40,7 @@ CONTRASTS: dict[str, Terms] = {
     "what pooling costs SFT": {("sft", SPECIALIST): 1, ("sft", GENERALIST): -1},
     "what pooling costs PTR": {("ptr", SPECIALIST): 1, ("ptr", GENERALIST): -1},
     "PTR generalist − SFT specialists": {("ptr", GENERALIST): 1, ("sft", SPECIALIST): -1},
-    "PTR − random weights, generalists": {("ptr", GENERALIST): 1, ("random", GENERALIST): -1}}
+    "PTR − shuffled weights, generalists": {("ptr", GENERALIST): 1, ("random", GENERALIST): -1}}
 
 # Which of them the paper counts tasks for, and how its statements are called.
 COUNTED = {"PTR − SFT, specialists": "specialist", "PTR − SFT, generalists": "generalist",
@@ -243,8 +243,8 @@ QUESTIONS = {
     "what pooling adds to PTR − SFT": ("Does pooling cost PTR less than SFT, and so widen the gap?", "yes",
                                        "no, it costs PTR more"),
     "PTR generalist − SFT specialists": ("Is the PTR generalist better than SFT's specialists?", "yes", "no, worse"),
-    "PTR − random weights, generalists": ("Is it what the weights say? (PTR against random weights, generalists)",
-                                          "yes", "no, random weights do better")}
+    "PTR − shuffled weights, generalists": ("Is it what the weights say? (PTR against shuffled weights, generalists)",
+                                          "yes", "no, shuffled weights do better")}
 
 
 def success_verdicts(found: pd.DataFrame, where: str = "", robot: str = ALL) -> pd.DataFrame:

@@ -27,7 +27,7 @@ MADE_AGAIN = {"tabletop_true_tasks": "data.true_tasks", "tabletop_foresight": "d
 COMPARED = {"tabletop_corruption": ("tabletop_true_tasks", "tabletop_foresight"),
             "libero_corruption": ("libero_corruption", "libero_mended")}
 KIND = "combined"
-CHANGE, SHUFFLED = "PTR without the faults minus PTR as first run", "PTR without the faults minus its weights shuffled"
+CHANGE, SHUFFLED = "PTR without the two minus PTR as first run", "PTR without the two minus its weights shuffled"
 FAULTS = {"data.shift_targets": "a chunk's consequence was shifted like its observation, which gave it away",
           "data.true_tasks": "PTR's hard negatives knew the true task of mislabelled chunks",
           "data.belief_foresight": "belief tokens held recorded steps that the next chunk was to predict"}
@@ -44,8 +44,8 @@ def note(stored: Sequence[StoredRun]) -> str:
             run.setting.config for run in stored))
         if having:
             told.append(f"in {having} of the {len(stored)} runs shown here {words} (`{key}: true`)")
-    return (f"*Faults found later:* {'; '.join(told)}. What mending changes has a page of its own, the details are in "
-            "the protocol." if told else "")
+    return (f"*Faults found later:* {'; '.join(told)}. What mending changes stands on [a page of its own](#our-faults)."
+            if told else "")
 
 
 def having() -> pd.DataFrame:
@@ -100,11 +100,11 @@ def as_text(settings: pd.DataFrame) -> pd.DataFrame:
 def told_apart(settings: pd.DataFrame) -> str:
     """A sentence: in how many of ``settings`` (:func:`every_setting`) the change can be told."""
     changed = settings[(settings.low > 0) | (settings.high < 0)]
-    named = ", ".join(f"{row.method} {row.change:+.1f} [{row.low:.1f}, {row.high:.1f}]" for row in changed.itertuples())
+    rises = int((changed.change > 0).sum())
+    named = f" (a rise in {rises}, a fall in {len(changed) - rises})" if len(changed) else ""
     return (f"Of the {len(settings)} settings that were made again, success changes by an amount that can be told in "
-            f"{len(changed)}{f' ({named})' if named else ''}; the largest change is {settings.change.abs().max():.1f} "
-            f"points. Were every true change zero, {0.05 * len(settings):.1f} of {len(settings)} intervals of 95 % "
-            "would leave it out on average.")
+            f"{len(changed)}{named}; the largest change is {settings.change.abs().max():.1f} points. Were every true "
+            f"change zero, {0.05 * len(settings):.1f} of {len(settings)} such intervals would leave it out on average.")
 
 
 def _label(method: str) -> str:
@@ -140,7 +140,7 @@ def _answers(older: list[StoredRun], mended: list[StoredRun]) -> Iterator[tuple[
     kind = KIND
     for question, method, baseline, more, less in (
             (CHANGE, "ptr, mended", "ptr", "more often", "less often"),
-            ("PTR without the faults minus SFT", "ptr, mended", "sft", "more often", "less often"),
+            ("PTR without the two minus SFT", "ptr, mended", "sft", "more often", "less often"),
             ("PTR as first run minus its weights shuffled", "ptr", "random", "it is what the weights say",
              "shuffled ones do better"),
             (SHUFFLED, "ptr, mended", "random, mended", "it is what the weights say", "shuffled ones do better")):
@@ -148,7 +148,7 @@ def _answers(older: list[StoredRun], mended: list[StoredRun]) -> Iterator[tuple[
         gain, where = results.compare(episodes, terms), scope(results.alike(episodes, terms))
         yield f"{question}, {corruption_label(kind)}", in_points(gain), answer(
             gain.low, gain.high, more + where, less + where)
-    for words, runs in (("as first run", older), ("without the faults", mended)):
+    for words, runs in (("as first run", older), ("without the two", mended)):
         ptr = [run for run in runs if run.setting.method == "ptr"]
         metrics = results.metrics_frame(ptr)
         late = metrics[metrics.step >= LATE * metrics.groupby("run").step.transform("max")]

@@ -17,6 +17,7 @@ from ptrlib.report.charts import corruption_label, in_order, method_colour, meth
 from ptrlib.report.claim import alone, differences, discrimination, points, score_verdicts, truth_auroc
 from ptrlib.report.figures import COLOURS
 from ptrlib.report.results import alike, compare, intervals, paired_values, success_rates
+from ptrlib.report.standard import COMPETITIVE
 from ptrlib.report.statistics import Interval, paired_ratio
 from ptrlib.report.verdicts import Verdict, answer, scope
 
@@ -63,7 +64,9 @@ def headline(episodes: pd.DataFrame, corruption: str) -> str:
         if {(rule, "none"), ("sft", "none")} <= there:
             cost = compare(episodes, {(rule, "none"): 1.0, ("sft", "none"): -1.0})
             parts.append(f"On clean data it is {cost.text(100, sign=True)} points from SFT: **"
-                         f"{answer(cost.low, cost.high, 'it gains', 'it costs', 'no loss can be told')}**.")
+                         f"{answer(cost.low, cost.high, 'it gains', 'it costs', 'no loss can be told')}**"
+                         f" (a loss of {100 * COMPETITIVE:.0f} points {'is not' if cost.low < -COMPETITIVE else 'is'} "
+                         "excluded).")
     return " ".join(parts) or "The runs shown hold none of our rules, with SFT and the oracle filter to judge them by."
 
 
@@ -132,7 +135,10 @@ def against_shuffled(episodes: pd.DataFrame, corruption: str) -> str:
         if {rule, f"{rule}_random"} <= there:
             terms = {(rule, corruption): 1.0, (f"{rule}_random", corruption): -1.0}
             gain = compare(episodes, terms)
-            told = answer(gain.low, gain.high, "it is what the weights say", "the other episodes' weights do better",
+            over_sft = compare(episodes, {(rule, corruption): 1.0, ("sft", corruption): -1.0})
+            better = "it is what the weights say" if over_sft.low > 0 else \
+                "they cost less than weights that say nothing, and no gain over SFT is shown"
+            told = answer(gain.low, gain.high, better, "the other episodes' weights do better",
                           "whether it is what the weights say cannot be told")
             parts.append(f"“{method_label(rule)}” is {gain.text(100, sign=True)} points from the same weights on other "
                          f"episodes: **{told}**{scope(alike(episodes, terms))}.")

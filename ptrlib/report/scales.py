@@ -7,7 +7,7 @@ A manifest of this page has the methods ``ptr`` and ``sft``, which stand for the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
@@ -178,7 +178,7 @@ def verdict(measured: pd.DataFrame, episodes: pd.DataFrame) -> str:
     success = _told(settings, "difference", 0.0)
     lines = [(f"PTR is **ahead of SFT at {_listed(success['above'])}**" if success["above"] else
               f"**In none of the {len(settings)} settings tried is PTR ahead of SFT**") + scope(episodes)
-             + (f"; it is behind at {_listed(success['below'])}" if success["below"] else "")
+             + (f"; it is behind {_where(success['below'], settings)}" if success["below"] else "")
              + (f"; it cannot be told at {_listed(success['neither'])}" if success["neither"] else "") + "."]
     change = _told(settings, "change", 0.0)
     if change["above"] or change["below"]:
@@ -190,7 +190,7 @@ def verdict(measured: pd.DataFrame, episodes: pd.DataFrame) -> str:
         lines.append((f"Its score **tells corrupted chunks at {_listed(score['above'])}**" if score["above"] else
                       "**In no setting does its score tell corrupted chunks**")
                      + (f"; it is the other way round at {_listed(score['below'])}" if score["below"] else "")
-                     + (f"; it cannot be told at {_listed(score['neither'])}" if score["neither"] else "") + ".")
+                     + (f"; it cannot be told {_where(score['neither'], settings)}" if score["neither"] else "") + ".")
     return " ".join(lines)
 
 
@@ -214,6 +214,13 @@ def _told(settings: dict[str, pd.DataFrame], quantity: str, reference: float) ->
     return told
 
 
+def _where(words: Sequence[str], settings: Mapping[str, pd.DataFrame]) -> str:
+    """``at A and B``, or how many of ``settings`` where they are most of them."""
+    alone = any("(one training run)" in word for word in words)
+    few = alone or len(words) <= len(settings) / 2
+    return f"at {_listed(words)}" if few else f"in {len(words)} of {len(settings)}"
+
+
 def _listed(words: Sequence[str]) -> str:
     return ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else words[0]
 
@@ -233,13 +240,13 @@ def introduction(stored: Sequence[StoredRun]) -> str:
 
 
 def as_first_run(first: Sequence[StoredRun], again: Sequence[StoredRun], method: str) -> str:
-    """A sentence of Markdown: PTR minus SFT in a setting whose ``first`` runs had another start policy and a fault of
-    ours, beside the runs made ``again`` without, of which ``method`` is PTR's."""
+    """A sentence of Markdown: PTR minus SFT in a setting whose ``first`` runs had another start policy and two faults
+    of ours, beside the runs made ``again``, of which ``method`` is PTR's."""
     before, after = _gain(first, RULE), _gain(again, method)
     words = next(place.words for place in places(again) if place.method == method)
     return (f"{words[0].upper()}{words[1:]} was first run from another start policy, whose weights were not kept, and "
-            f"with a fault of ours: PTR is {before.text(100, sign=True)} points from SFT there, "
-            f"{after.text(100, sign=True)} here.")
+            f"with the second and third of [our faults](#our-faults): PTR was {before.text(100, sign=True)} points "
+            f"from SFT there and is {after.text(100, sign=True)} here.")
 
 
 def _gain(stored: Sequence[StoredRun], method: str) -> Interval:

@@ -29,7 +29,7 @@ BINS, PHASES = 24, 10
 WINDOW = 0.1  # of a run's logging steps, over which losses are averaged before they are compared
 WEIGHTED = "ptr, weighted"  # PTR's own objective, beside its plain action loss
 LINES = {"ptr": ("PTR, plain mean", "blue", "-"), WEIGHTED: ("PTR, weighted mean", "blue", "--"),
-         "sft_belief": ("SFT+Belief", "sky", "-"), "random": ("random weights", "purple", "-")}
+         "sft_belief": ("SFT+Belief", "sky", "-"), "random": ("PTR, shuffled weights", "purple", "-")}
 
 
 def snapshots(gathered: Gathered) -> pd.DataFrame:

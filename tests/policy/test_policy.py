@@ -107,18 +107,30 @@ def test_unused_slots_get_no_gradient(head: str) -> None:
 
 
 @heads
-def test_masked_steps_never_matter(head: str) -> None:
+def test_steps_that_do_not_count_are_seen_and_hidden_ones_never_matter(head: str) -> None:
     policy, inputs = make_policy(head), Inputs()
+    whole = inputs.loss(policy)
     inputs.steps[:, 10:] = False
-    before = inputs.loss(policy)
+    draw = policy.head.draw(inputs.actions, torch.Generator().manual_seed(5))
+
+    def loss(visible: Tensor | None) -> HeadLoss:
+        return policy.head.loss_of_draw(inputs.context(policy), inputs.state, inputs.actions, inputs.action_mask,
+                                        inputs.steps, *draw, visible)
+
+    # what counts changes the mean alone: nothing tells the policy that the episode ends
+    seen, hidden = loss(None), loss(inputs.steps)
+    torch.testing.assert_close(seen.hidden, whole.hidden)
+    assert not torch.allclose(seen.per_sample, whole.per_sample)
+    assert not torch.allclose(seen.hidden[:, :10], hidden.hidden[:, :10])
     inputs.actions[:, 10:] = 5 * inputs.action_mask[:, None]
-    after = inputs.loss(policy)
-    torch.testing.assert_close(before.per_sample, after.per_sample)
-    torch.testing.assert_close(before.hidden[:, :10], after.hidden[:, :10])
+    after = loss(inputs.steps)
+    torch.testing.assert_close(hidden.per_sample, after.per_sample)
+    torch.testing.assert_close(hidden.hidden[:, :10], after.hidden[:, :10])
+    assert not torch.allclose(loss(None).per_sample, seen.per_sample)
     inputs.actions[:, 9:] = 5 * inputs.action_mask[:, None]
-    assert not torch.allclose(inputs.loss(policy).per_sample, after.per_sample)
+    assert not torch.allclose(loss(inputs.steps).per_sample, after.per_sample)
     inputs.steps[0] = False
-    assert inputs.loss(policy).per_sample[0] == 0
+    assert loss(None).per_sample[0] == 0
 
 
 @heads

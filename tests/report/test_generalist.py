@@ -53,8 +53,8 @@ def test_contrasts_by_hand_and_beside_the_papers(episodes):
         measured = found.loc[name].estimate[["gantry", "two-link", "all robots"]]
         assert measured.tolist() == [gantry, arm, everything]
         assert found.loc[(name, "all robots"), "paper"] == pytest.approx(paper)
-    assert "PTR − random weights, generalists" not in found.index.get_level_values(0)
-    assert np.isnan(generalist.published_contrast(generalist.CONTRASTS["PTR − random weights, generalists"]))
+    assert "PTR − shuffled weights, generalists" not in found.index.get_level_values(0)
+    assert np.isnan(generalist.published_contrast(generalist.CONTRASTS["PTR − shuffled weights, generalists"]))
 
 
 def test_tasks_are_counted_as_the_paper_counts_them(episodes):
