@@ -205,7 +205,7 @@ def _table(learner: Learner, dataset: ChunkDataset) -> pd.DataFrame:
             "index": (features.episode_ids - dataset.first_id).numpy(),
             "start": (features.frames - features.offset).numpy(), "valid": features.valid.numpy(),
             "score": out.score.float().numpy(), "weight": out.weight.float().numpy()}))
-    table = pd.concat(rows).sort_values(["index", "start"], ignore_index=True)
+    table = pd.concat(rows).drop_duplicates(["index", "start"]).sort_values(["index", "start"], ignore_index=True)
     episodes = [dataset.episodes[index] for index in table.pop("index")]
     for place, (column, entry) in enumerate((("file", "file"), ("episode", "name"), ("task", "task"))):
         table.insert(place, column, [getattr(episode, entry) for episode in episodes])

@@ -323,7 +323,8 @@ class ChunkDataset:
         training's segments, in order.
 
         ``order`` draws another order of the segments, so that those of a batch are of many episodes, as in training:
-        a rule that compares chunks compares those of its batch.
+        a rule that compares chunks compares those of its batch. The last batch is then filled up with the segments of
+        the first, whose chunks come twice: a score grows with the number of candidates.
 
         The chunks ``p, p + stride, p + 2 stride, ...`` of an episode, for each phase ``p < stride``, are cut
         into segments of ``segment_chunks``, so each chunk is scored at the recursion depths that training
@@ -335,6 +336,7 @@ class ChunkDataset:
                  for start in range(block, min(block + stride, length), every)]
         if order is not None:
             order.shuffle(lanes)
+            lanes += lanes[:-len(lanes) % segments] if len(lanes) > segments else []
         for first in range(0, len(lanes), segments):
             episode, start = np.array(lanes[first:first + segments]).T
             starts = start[:, None] + stride * np.arange(chunks)

@@ -22,7 +22,8 @@ from ptrlib.report.verdicts import answer, in_points, scope
 from ptrlib.runs import EXPERIMENTS, RUNS, Setting, is_trained, load_manifest
 
 # Runs with a fault that all have one without, which differs in nothing else.
-MADE_AGAIN = {"tabletop_true_tasks": "data.true_tasks", "tabletop_foresight": "data.belief_foresight"}
+MADE_AGAIN = {"tabletop_true_tasks": "data.true_tasks", "tabletop_foresight": "data.belief_foresight",
+              "tabletop_padding": "data.hide_padded_actions"}
 # A comparison that has SFT -> where its PTR and shuffled weights stand with the first two faults, and without these.
 COMPARED = {"tabletop_corruption": ("tabletop_true_tasks", "tabletop_foresight"),
             "libero_corruption": ("libero_corruption", "libero_mended")}
@@ -30,9 +31,10 @@ KIND = "combined"
 CHANGE, SHUFFLED = "PTR without the two minus PTR as first run", "PTR without the two minus its weights shuffled"
 FAULTS = {"data.shift_targets": "a chunk's consequence was shifted like its observation, which gave it away",
           "data.true_tasks": "PTR's hard negatives knew the true task of mislabelled chunks",
-          "data.belief_foresight": "belief tokens held recorded steps that the next chunk was to predict"}
+          "data.belief_foresight": "belief tokens held recorded steps that the next chunk was to predict",
+          "data.hide_padded_actions": "hidden padding told the policy how many steps are left"}
 COLUMNS = {"data.shift_targets": "1. shifted targets", "data.true_tasks": "2. true tasks",
-           "data.belief_foresight": "3. belief tokens"}
+           "data.belief_foresight": "3. belief tokens", "data.hide_padded_actions": "4. hidden padding"}
 LATE = 0.9  # of training: where accuracy is read
 
 

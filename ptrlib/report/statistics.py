@@ -17,7 +17,6 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm
 from scipy.stats import t as student
-from sklearn.metrics import roc_auc_score
 
 REPLICATES = 4000
 CHUNK_REPLICATES = 1000  # of quantities of chunks, of which a page shows many
@@ -130,7 +129,8 @@ def _scene_draws(scenes: tuple[int, ...], seeds: int, replicates: int, seed: int
 
 
 def auroc(score: ArrayLike, positive: ArrayLike, episode: ArrayLike, run: ArrayLike, *,
-          replicates: int = CHUNK_REPLICATES, level: float = LEVEL, seed: int = 0) -> Interval:
+          stratum: ArrayLike | None = None, replicates: int = CHUNK_REPLICATES, level: float = LEVEL,
+          seed: int = 0) -> Interval:
     """Chance that a positive chunk scores above a negative one (ties count half), a mean over runs.
 
     Args:
@@ -139,13 +139,15 @@ def auroc(score: ArrayLike, positive: ArrayLike, episode: ArrayLike, run: ArrayL
         episode: (N,) the episode of each chunk: the unit of resampling, within its run.
         run: (N,) the training run of each chunk: scores of different runs are never compared, and runs are
             resampled before episodes.
+        stratum: (N,) the same for all chunks of an episode; only chunks of one stratum are compared.
 
     Raises:
         ValueError: a run holds only positive or only negative chunks.
     """
     run_number, names = _numbered(run)
     table = pd.DataFrame({"score": np.asarray(score, float), "positive": np.asarray(positive, bool),
-                          "episode": _numbered(episode)[0], "run": run_number})
+                          "episode": _numbered(episode)[0], "run": run_number,
+                          "stratum": 0 if stratum is None else _numbered(stratum)[0]})
     drawn, picked = _resamples(_episodes_of(table, ["run"]), table.run.nunique(), 1, replicates, seed)
     estimates: list[float] = []
     resampled: list[NDArray[np.float64]] = []
@@ -153,7 +155,7 @@ def auroc(score: ArrayLike, positive: ArrayLike, episode: ArrayLike, run: ArrayL
         if chunks.positive.nunique() < 2:
             absent = "negative" if chunks.positive.all() else "positive"
             raise ValueError(f"run {names[number]!r} holds no {absent} chunks: AUROC needs both")
-        estimates.append(roc_auc_score(chunks.positive, chunks.score))
+        estimates.append(_auroc_replicates(chunks, np.ones((1, chunks.episode.nunique()))).item())
         resampled.append(_auroc_replicates(chunks, drawn[len(resampled)]))
     means = _over_runs(np.stack(resampled), picked[0])
     return _percentiles(float(np.mean(estimates)), means, level, len(table))
@@ -171,15 +173,17 @@ def _auroc_replicates(chunks: pd.DataFrame, drawn: NDArray[np.float64]) -> NDArr
     """AUROC of resampled episodes, which are ``drawn`` so often; nan where a draw holds one class only.
 
     ``wins[e, f]`` counts how often a positive chunk of episode e beats a negative one of episode f, so that a
-    replicate only needs how often each episode was drawn.
+    replicate only needs how often each episode was drawn. Only episodes of one stratum are compared.
     """
     code, episodes = pd.factorize(chunks.episode)
+    stratum = chunks.groupby(code).stratum.first().to_numpy()
+    alike = (stratum[:, None] == stratum).astype(float)
     positive, score = chunks.positive.to_numpy(), chunks.score.to_numpy()
     beats = np.sign(score[positive][:, None] - score[~positive][None]) / 2 + 0.5
     pair = code[positive][:, None] * len(episodes) + code[~positive][None]
-    wins = np.bincount(pair.ravel(), beats.ravel(), len(episodes) ** 2).reshape(len(episodes), -1)
-    pairs = ((drawn @ np.bincount(code[positive], minlength=len(episodes)))
-             * (drawn @ np.bincount(code[~positive], minlength=len(episodes))))
+    wins = np.bincount(pair.ravel(), beats.ravel(), len(episodes) ** 2).reshape(len(episodes), -1) * alike
+    winners, losers = (np.bincount(code[which], minlength=len(episodes)) for which in (positive, ~positive))
+    pairs = ((drawn * winners) @ alike * (drawn * losers)).sum(1)
     with np.errstate(invalid="ignore"):
         return ((drawn @ wins) * drawn).sum(1) / pairs
 

@@ -113,10 +113,11 @@ def score_verdicts(weights: pd.DataFrame, method: str) -> pd.DataFrame:
     return pd.DataFrame([asdict(verdict) for verdict in verdicts])
 
 
-def score_auroc(weights: pd.DataFrame, method: str, score: str = "score") -> pd.DataFrame:
+def score_auroc(weights: pd.DataFrame, method: str, score: str = "score", *, within_task: bool = False) -> pd.DataFrame:
     """AUROC of ``score`` (higher: cleaner) of the last snapshot, training chunks that have a target.
 
-    A row per corruption present: its chunks against those that no corruption touched.
+    A row per corruption present: its chunks against those that no corruption touched; ``within_task`` compares only
+    chunks of the same true task, as corruption leaves short tasks fewer chunks that have a target.
     """
     chunks = last_snapshot(weights).dropna(subset=[score])
     chunks = chunks[(chunks.method == method) & (chunks.split == "train") & chunks.valid]
@@ -125,7 +126,8 @@ def score_auroc(weights: pd.DataFrame, method: str, score: str = "score") -> pd.
         part = chunks[~chunks.corrupted | chunks[f"truth_{corruption}"]]
         part = part[part.groupby("run").corrupted.transform("nunique") == 2]
         if len(part):
-            interval = auroc(part[score], ~part.corrupted, part.episode, part.run)
+            interval = auroc(part[score], ~part.corrupted, part.episode, part.run,
+                             stratum=part.task if within_task else None)
             rows.append({"corruption": corruption, "method": method, **vars(interval)})
     return pd.DataFrame(rows)
 

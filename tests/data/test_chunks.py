@@ -227,6 +227,18 @@ def test_scoring_a_part_starts_at_every_so_many_steps() -> None:
     assert sorted(starts.tolist()) == list(range(0, 50, 4))
 
 
+def test_scoring_in_a_drawn_order_fills_the_last_batch_up() -> None:
+    dataset = counting_dataset([40] * 3)
+    batches = list(dataset.scoring_batches(7, order=np.random.default_rng(0)))
+    seen = [(episode, start) for batch in batches for episode, starts, here in zip(
+        batch.episode_ids.tolist(), batch.starts.tolist(), batch.present.tolist(), strict=True)
+        for start, present in zip(starts, here, strict=True) if present]
+    assert {len(batch.starts) for batch in batches} == {7}  # of 40 steps: lanes that 7 does not divide
+    assert set(seen) == {(number, t) for number in range(3) for t in range(40)} and len(seen) > len(set(seen))
+    alone = list(counting_dataset([40]).scoring_batches(64, order=np.random.default_rng(0)))
+    assert len(alone) == 1 and int(alone[0].present.sum()) == 40
+
+
 def test_scoring_in_a_drawn_order_mixes_the_episodes_of_a_batch() -> None:
     dataset = counting_dataset([40] * 6)
     batches = list(dataset.scoring_batches(8, order=np.random.default_rng(0)))

@@ -110,13 +110,33 @@ def test_auroc_is_the_mean_over_runs_and_never_compares_them():
 
 
 def test_auroc_replicates_are_those_of_scikit_learn_on_the_resampled_episodes():
-    table = chunks(np.random.default_rng(0), gap=0.5, runs=1, episodes=9)
+    table = chunks(np.random.default_rng(0), gap=0.5, runs=1, episodes=9).assign(stratum=0)
     drawn = np.random.default_rng(5).multinomial(9, np.full(9, 1 / 9), size=20).astype(float)
     replicates = statistics._auroc_replicates(table, drawn)
     code, _ = pd.factorize(table.episode)
     expected = [roc_auc_score(table.positive, table.score, sample_weight=counts[code])
                 if len(set(table.positive[counts[code] > 0])) == 2 else np.nan for counts in drawn]
     assert replicates == pytest.approx(np.array(expected), nan_ok=True)
+
+
+def test_auroc_within_strata_compares_no_chunks_of_two():
+    """A score that knows nothing but the stratum, where one holds more of the positive chunks."""
+    table = chunks(np.random.default_rng(0), gap=0.0, episodes=40)
+    number = table.episode.str.split("/").str[1].astype(int)
+    table = table.assign(stratum=number % 5 < 2 + 2 * table.positive)
+    table["score"] = 3.0 * table.stratum
+    across = statistics.auroc(table.score, table.positive, table.episode, table.run)
+    within = statistics.auroc(table.score, table.positive, table.episode, table.run, stratum=table.stratum)
+    assert across.estimate != pytest.approx(0.5) and within.estimate == within.low == within.high == 0.5
+    mixed = table.assign(score=np.random.default_rng(1).normal(size=len(table)))
+    told = statistics.auroc(mixed.score, mixed.positive, mixed.episode, mixed.run, stratum=mixed.stratum)
+    wins, pairs = 0.0, 0
+    one = mixed[mixed.run == mixed.run.iloc[0]]
+    for _, part in one.groupby("stratum"):
+        above = part.score[part.positive].to_numpy()[:, None] > part.score[~part.positive].to_numpy()
+        wins, pairs = wins + above.sum(), pairs + above.size
+    alone = statistics.auroc(one.score, one.positive, one.episode, one.run, stratum=one.stratum)
+    assert alone.estimate == pytest.approx(wins / pairs) and told.count == len(mixed)
 
 
 def test_auroc_interval_of_a_blind_score_holds_a_half():
