@@ -214,7 +214,7 @@ def of_demonstrators(stored: Sequence[StoredRun]) -> str:
 
 def _part(run: StoredRun) -> str:
     data = run.setting.config.data
-    drawn = "" if data.segment_chunks > 1 else " drawn one by one"
+    drawn = "" if data.segment_chunks > 1 else " drawn one by one, which also makes batches fuller"
     return (f"{', '.join(data.operators)} alone" if data.operators
             else f"{data.episodes_per_task} demonstrations a task of all") + drawn
 
