@@ -460,7 +460,7 @@ def score_verdicts(weights: pd.DataFrame, told: Mapping[str, str], remembered: M
 
 def _padding(episodes: pd.DataFrame, corruption: str) -> Iterator[Verdict]:
     there = set(zip(episodes.method, episodes.corruption, strict=True))
-    for kind in ("truncation", corruption):
+    for kind in dict.fromkeys(("none", "truncation", corruption)):
         if {("sft_masked", kind), ("sft", kind)} <= there:
             yield points(f"d. Does leaving padding out of the loss help SFT? ({CORRUPTION_LABELS[kind]})",
                          episodes, {("sft_masked", kind): 1.0, ("sft", kind): -1.0}, "yes", "no, it hurts")
