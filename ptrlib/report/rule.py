@@ -135,8 +135,9 @@ def against_shuffled(episodes: pd.DataFrame, corruption: str) -> str:
         if {rule, f"{rule}_random"} <= there:
             terms = {(rule, corruption): 1.0, (f"{rule}_random", corruption): -1.0}
             gain = compare(episodes, terms)
-            over_sft = compare(episodes, {(rule, corruption): 1.0, ("sft", corruption): -1.0})
-            better = "it is what the weights say" if over_sft.low > 0 else \
+            over_sft = {(rule, corruption): 1.0, ("sft", corruption): -1.0}
+            gains = "sft" not in there or compare(episodes, over_sft).low > 0
+            better = "it is what the weights say" if gains else \
                 "they cost less than weights that say nothing, and no gain over SFT is shown"
             told = answer(gain.low, gain.high, better, "the other episodes' weights do better",
                           "whether it is what the weights say cannot be told")

@@ -126,4 +126,5 @@ def test_the_numbers_are_those_of_the_runs(tiny_book):
     assert told.startswith("8 demonstrations a task was first run from another start policy")
     before, after = (results.compare(episodes, {(f"ptr{moved}", "combined"): 1.0, (f"sft{moved}", "combined"): -1.0})
                      for moved in ("", "@demonstrations=8"))
-    assert f"PTR is {before.text(100, sign=True)} points from SFT there, {after.text(100, sign=True)} here." in told
+    assert (f"PTR was {before.text(100, sign=True)} points from SFT there and is {after.text(100, sign=True)} here."
+            in told)

@@ -53,9 +53,9 @@ def test_runs_that_are_mended_in_nothing_differ_in_nothing(monkeypatch):
     table = mended.table("tabletop_corruption").set_index("question")
     same = table.loc[f"{mended.CHANGE}, combined corruption"]
     assert same.number == "+0.0 [+0.0, +0.0] points, n = 2000" and same.answer == "cannot be told"
-    assert table.loc["PTR without the faults minus SFT, combined corruption"].answer == "less often"
+    assert table.loc["PTR without the two minus SFT, combined corruption"].answer == "less often"
     for question in ("Chunks identified late in training, {}", "Does its score tell corrupted chunks, {}?"):
-        first, without = (table.loc[question.format(words)].number for words in ("as first run", "without the faults"))
+        first, without = (table.loc[question.format(words)].number for words in ("as first run", "without the two"))
         assert first == without
 
 
@@ -79,4 +79,5 @@ def test_every_setting_that_was_made_again_stands_beside_its_first_runs(first, a
 def test_only_changes_beyond_their_interval_are_named():
     settings = pd.DataFrame({"method": ["one", "other"], "change": [3.0, -1.0], "low": [1.0, -2.5], "high": [5.0, 0.5]})
     told = mended.told_apart(settings)
-    assert "in 1 (one +3.0 [1.0, 5.0])" in told and "other" not in told
+    assert "Of the 2 settings" in told and "can be told in 1 (a rise in 1, a fall in 0)" in told
+    assert "the largest change is 3.0 points" in told
