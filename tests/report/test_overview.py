@@ -12,14 +12,14 @@ from ptrlib.report import (
     mended,
     operators,
     overview,
+    pool,
     results,
     rule,
     scales,
     speed,
     start,
-    verdicts,
 )
-from ptrlib.report.statistics import Interval, wilson_interval
+from ptrlib.report.statistics import wilson_interval
 from ptrlib.runs import load_manifest
 
 
@@ -64,22 +64,19 @@ def test_the_readmes_numbers_on_the_easy_suite_are_those_of_its_runs():
         assert f"{100 * gain.estimate:+.1f} [{100 * gain.low:.1f}, {100 * gain.high:.1f}]" in text, method
 
 
-def test_the_readmes_sentence_on_where_ptrs_score_tells_something_holds():
+def test_the_readmes_sentence_on_what_hides_corrupted_chunks_holds():
     text = " ".join((REPOSITORY / "README.md").read_text().split())
-
-    def of(manifest, corruption):
-        stored = [run for run in results.runs_of(manifest) if run.setting.method == "ptr"]
-        return results.last_weights_frame(stored).query("corruption == @corruption")
-
-    tells = {"hard": claim.truth_auroc(of("tabletop_hard", "combined"), "ptr"),
-             "noise": claim.truth_auroc(of("tabletop_corruption", "action_noise"), "ptr")}
-    hit = verdicts.score_auroc(of("robocasa_precise", "combined"), "ptr").set_index("corruption").loc["label_noise"]
-    turned = {"ends": claim.truth_auroc(of("tabletop_corruption", "truncation"), "ptr"),
-              "labels": claim.truth_auroc(of("tabletop_corruption", "label_noise"), "ptr"),
-              "precise": Interval(hit.estimate, hit.low, hit.high, hit["count"])}
-    for told in (*tells.values(), *turned.values()):
-        assert f"({told.text(digits=3)})" in text
-    assert min(told.low for told in tells.values()) > 0.5 > max(told.high for told in turned.values())
+    stored = results.runs_of("tabletop_pool")
+    told = pool.discrimination(stored)
+    table = pool.table(stored, told).set_index(["hard negatives", "scorer's gradient"])
+    by_task, by_state = (table.loc[words, "with"] for words in ("by task (as elsewhere)", "by state"))
+    score = told[(told.method == "ptr_state") & (told.corruption == pool.ANY)].iloc[0]
+    assert score.low > 0.5 and f"({by_state['AUROC, any corruption']})" in text
+    assert f"(AUROC {by_task['AUROC, any corruption']}; 0.5 is guessing)" in text
+    gain, words = _gain(results.episodes_frame(stored), "ptr_state", "ptr", "combined")
+    assert gain.low < 0 < gain.high and f"success stays where it was ({words})" in text
+    shares = [row["weight on corrupted chunks (%)"].partition(" ")[0] for row in (by_state, by_task)]
+    assert f"corrupted chunks still get {shares[0]} % of the weight, instead of {shares[1]}" in text
 
 
 @pytest.mark.parametrize("comparison", foresight.COMPARED)
