@@ -23,6 +23,7 @@ POOLS = {"by task (as elsewhere)": ("ptr", "ptr_detached"), "by state": ("ptr_st
 SHUFFLED = {"ptr_state_detached": "random_state_detached", "ptr_uniform_detached": "random_uniform_detached"}
 SCORERS = tuple(method for pair in POOLS.values() for method in pair)
 ANY = "any corruption"
+PANELS = ("with the scorer's gradient into the policy", "without (detached scorer)")
 
 
 def discrimination(stored: Sequence[StoredRun]) -> pd.DataFrame:
@@ -41,7 +42,7 @@ def discrimination(stored: Sequence[StoredRun]) -> pd.DataFrame:
 def chart(told: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     """The AUROC of every score by kind of corruption, with the scorer's gradient into the policy and without."""
     gradient = {method: words for pair in POOLS.values() for method, words in zip(
-        pair, ("PTR", "PTR, detached scorer"), strict=True)}
+        pair, PANELS, strict=True)}
     hard = {method: pair[0] for pair in POOLS.values() for method in pair}  # one colour per pool
     groups = told[~told.within].assign(group=lambda rows: rows.corruption.map(corruption_label),
                                        kind=lambda rows: rows.method.map(gradient))

@@ -53,6 +53,6 @@ def test_the_table_and_the_answers_are_those_of_the_runs(stored, told):
 
 def test_the_chart_has_a_panel_with_the_scorers_gradient_and_one_without(told):
     _, drawn = pool.chart(told)
-    assert list(dict.fromkeys(drawn.kind)) == ["PTR", "PTR, detached scorer"]
+    assert tuple(dict.fromkeys(drawn.kind)) == pool.PANELS
     assert set(drawn.method) == {pair[0] for pair in pool.POOLS.values()} and len(drawn) == 6 * 4
     assert not drawn.within.any()
