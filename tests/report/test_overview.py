@@ -162,7 +162,7 @@ def test_the_readmes_sentence_on_what_was_moved_holds():
     stored = {run.name: run for name in ("tabletop_scale", "tabletop_capacity") for run in results.runs_of(name)}
     measured = scales.measure(list(stored.values())).drop_duplicates(["words", "quantity"]).set_index("quantity")
     text = " ".join((REPOSITORY / "README.md").read_text().split())
-    assert "in the default setting and in ten changes" in text and len(measured.loc["difference"]) == 11
+    assert "it stays behind SFT there and in ten changes" in text and len(measured.loc["difference"]) == 11
     assert (measured.loc["difference"].high < 0).all()
     assert (measured.loc["auroc"].low <= 0.5).all() and "in none of them is its score shown to tell" in text
     large = scales.measure(list({**stored, **{run.name: run for run in results.runs_of("tabletop_large")}}.values()))
