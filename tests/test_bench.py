@@ -75,14 +75,16 @@ def made_up(ratio: float, rate: float, rounds: int = 12) -> tuple[pd.DataFrame, 
 
 
 @pytest.mark.parametrize(("ratio", "rate", "answers"), [
-    (1.05, 500_000, ["met", "met", "met"]), (1.4, 300_000, ["not met"] * 3), (1.15, 400_000, ["cannot be told"] * 3)])
+    (1.05, 500_000, ["met", "met"]), (1.4, 300_000, ["not met"] * 2), (1.15, 400_000, ["cannot be told"] * 2)])
 def test_a_goal_is_judged_by_the_whole_interval(ratio, rate, answers):
     judged = speed.goals(*made_up(ratio, rate))
     assert list(judged.answer) == answers
     met = answers.count("met")
-    assert speed.verdict(judged).startswith(f"{met} of 3 goals are met, {answers.count('not met')} are not")
+    assert speed.verdict(judged).startswith(f"{met} of 2 goals are met, {answers.count('not met')} are not")
     found = speed.ratios(made_up(ratio, rate)[0]).set_index(["rule", "against"])
     assert found.loc[("ptr", "sft"), "median"] == pytest.approx(ratio) and len(found) == 3
+    shown = speed.ratio_table(found.reset_index())
+    assert shown["median [95 %]"][1].startswith(f"{ratio:.2f} [") and shown["over one of"].tolist()[1] == "SFT"
 
 
 def test_what_is_missing_is_said_in_a_sentence(tmp_path):

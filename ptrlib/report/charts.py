@@ -68,7 +68,7 @@ def world_label(world: str, suite: str, assets: str = "") -> str:
     labels = []
     for name, part in zip(world.split("+"), suite.split("+"), strict=True):
         place = " in the minimal kitchen" if name == "robocasa" and assets == "minimal" else ""
-        labels.append(f"{WORLDS.get(name, name)}{place} ({part.removeprefix(f'{name}_')})")
+        labels.append(f"{WORLDS.get(name, name)}{place} ({part.removeprefix(f'{name}_').replace('_', '-')})")
     return " and ".join(labels)
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ptrlib.config import DataConfig, fingerprint, override
+from ptrlib.config import DataConfig, PTRConfig, RunConfig, fingerprint, override
 from ptrlib.report.results import StoredRun, provenance_frame
 
 MINUTES = 10.0  # what a page may take at one training seed
@@ -26,7 +26,7 @@ def cost(stored: Sequence[StoredRun], page: str, *, arguments: str = "", minutes
     occupies as many cores.
     """
     frame = provenance_frame(stored)
-    frame["kind"] = [fingerprint(replace(run.setting.config, seed=0, data=DataConfig())) for run in stored]
+    frame["kind"] = [_kind(run.setting.config) for run in stored]
     frame["training_seconds"] = frame.groupby("kind").training_seconds.transform("min") * frame.ranks
     frame["setting"] = [fingerprint(override(run.setting.config, {"seed": 0})) for run in stored]
     of_setting = frame.groupby("setting")[["training_seconds", "evaluation_seconds"]].min()  # over its seeds
@@ -40,12 +40,20 @@ def cost(stored: Sequence[StoredRun], page: str, *, arguments: str = "", minutes
     if share <= 0:
         return f"{whole} Evaluation alone takes more than {minutes:.0f} minutes; ask for fewer methods."
     fewer = max(1, int(share * steps) // 10 * 10)
-    within = f"makes all that is not stored yet in at most {minutes:.0f} minutes"
+    within = f"makes all that is not stored yet in about {minutes:.0f} minutes or less on cores as free"
     if share == 1.0:
         return f"{whole} `{command}` {within}."
     cores = math.ceil((training + evaluation) * workers / minutes)
     return (f"{whole} `{command} steps={fewer}` {within} ({fewer} of the {steps} steps, so other numbers than above); "
             f"`{command} workers={cores}` does so with all steps, on {cores} such cores.")
+
+
+def _kind(config: RunConfig) -> str:
+    """The same for runs that do the same work a step: data and numbers that only scale something do not count."""
+    ptr = PTRConfig(**{name: getattr(config.ptr, name) for name in ("optimization", "base_policy", "queue_size",
+                                                                    "queue_negatives", "cross_rank_gather",
+                                                                    "belief_tokens")})
+    return fingerprint(replace(config, seed=0, data=DataConfig(), ptr=ptr))
 
 
 def _minutes(minutes: float) -> str:

@@ -30,6 +30,8 @@ STYLES = {"none": "-", "combined": "--", "action_noise": ":", "truncation": "-."
 START, END = 0.05, 0.9  # training up to the one is a run's start, from the other on its end
 AT_ENDS = ("nce_acc", "nce_adv", "loss_action", "tok_entropy", "nce_margin", "tau", "beta", "hard_ratio")
 ABOUT = 0.2  # the paper's "approximately": within a fifth of the number
+MARKS = "o^vD<>pX"  # of the sources' ends, in the order of SOURCE_COLOURS
+TOO_SHORT = "cannot be tried in so few steps"
 
 
 @dataclass(frozen=True)
@@ -235,14 +237,17 @@ def path_chart(metrics: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     rule, start, end = (part for _, part in beside.groupby("setting", sort=False))
     figure, axes = plt.subplots(figsize=(5.0, 3.6))
     axes.plot(rule.tau, rule.beta, color=COLOURS["grey"], linestyle="--", linewidth=1.2, label=rule.setting.iloc[0])
-    for label, (colour, style) in source_colours(walked.setting).items():
+    looks = source_colours(walked.setting)
+    marks = dict(zip(dict.fromkeys(colour for colour, _ in looks.values()), MARKS, strict=False))
+    for label, (colour, style) in looks.items():
         for place, (_, run) in enumerate(walked[walked.setting == label].groupby("run", sort=False)):
             last = run.iloc[-1]
             axes.plot(run.tau, run.beta, color=colour, linestyle=style, linewidth=1)  # type: ignore[arg-type]
-            axes.plot(last.tau, last.beta, "o", color=colour, markersize=5,
-                      fillstyle="full" if style == "-" else "none", label="_" if place else label)
-    for mark, size, point in (("s", 5, start), ("*", 11, end)):
-        axes.plot(point.tau, point.beta, mark, color=COLOURS["black"], markersize=size, label=point.setting.item())
+            axes.plot(last.tau, last.beta, marks[colour], color=colour, markersize=6, markeredgewidth=1.2,
+                      fillstyle="none" if style == "-" else "bottom", label="_" if place else label)
+    for mark, size, point in (("s", 11, start), ("*", 11, end)):
+        axes.plot(point.tau, point.beta, mark, color=COLOURS["black"], markersize=size, fillstyle="none",
+                  label=point.setting.item())
     axes.set(xscale="log", yscale="log", xlabel="$\\tau_{score}$", ylabel="$\\beta$",
              xlim=(0.9 * config.tau_min, 1.1 * config.tau_max), ylim=(0.9 * config.beta_min, 1.1 * config.beta_max))
     for axis, ticks in ((axes.xaxis, (0.03, 0.06, 0.12, 0.2)), (axes.yaxis, (0.5, 1.0, 1.5, 3.0))):
@@ -250,6 +255,15 @@ def path_chart(metrics: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
         axis.set_ticks([], minor=True)
     _legend(figure)
     return figure, pd.concat([walked, beside], ignore_index=True)
+
+
+def unmoved(metrics: pd.DataFrame) -> str:
+    """Markdown: the runs in which the controller never moved tau; nothing where it always did."""
+    still = metrics[metrics.tau.notna()].groupby("run", sort=False).agg(
+        setting=("setting", "first"), values=("tau", "nunique"))
+    named = [f"`{run}` ({row.setting})" for run, row in still[still["values"] == 1].iterrows()]
+    return (f"The controller never moved τ and β in {', '.join(named)}: the average accuracy stayed between the two "
+            "thresholds of Section 4.5." if named else "")
 
 
 def _beside_the_paths(config: PTRConfig) -> pd.DataFrame:
@@ -281,7 +295,7 @@ def at_ends(metrics: pd.DataFrame) -> pd.DataFrame:
                for name in AT_ENDS},
             "factor of the loss": float(early.loss_action.mean() / late.loss_action.mean()),
             "candidates": math.exp(ceiling), "of ceiling": float(late.nce_adv.mean()) / ceiling,
-            "half": _half_way(table, float(late.nce_acc.mean()))})
+            "half": _half_way(table, float(late.nce_acc.mean())), "logging steps": len(table)})
     return pd.DataFrame(rows)
 
 
@@ -293,7 +307,7 @@ def _half_way(table: pd.DataFrame, end: float) -> float:
 
 def end_table(ends: pd.DataFrame) -> pd.DataFrame:
     """The quantities of Figures 8 and 9 and of the controller at the end of training, a column per setting, as text:
-    means over training seeds with Student's interval (none with one seed); the paper's statement in the last column."""
+    means over training seeds with Student's interval (none with one seed); the paper's statement comes first."""
     said = published.statement
     rows = {
         "identification accuracy": ("nce_acc end", 2, ""),
@@ -317,7 +331,7 @@ def end_table(ends: pd.DataFrame) -> pd.DataFrame:
                           for name, (column, digits, _) in rows.items()}
              for label, part in ends.groupby("setting", sort=False)}
     printed = pd.Series({name: paper for name, (_, _, paper) in rows.items()})
-    return pd.DataFrame(table).assign(**{"the paper": printed}).rename_axis("quantity")
+    return pd.DataFrame({"the paper": printed} | table).rename_axis("quantity")
 
 
 # Verdicts
@@ -335,11 +349,15 @@ def verdict(ends: pd.DataFrame) -> str:
     for _, part in ends.groupby("setting", sort=False):
         for claim, _, _, answer in _claims(part):
             told.setdefault(claim, []).append(answer)
+    untried = sum(set(given) == {TOO_SHORT} for given in told.values())
     holding = [given.count("holds") for given in told.values()]
     settings, few = ends.setting.nunique(), ends.groupby("setting").training_seed.nunique().min() == 1
     everywhere = holding.count(settings)
     line = (f"Of the {len(told)} statements, {everywhere} {'holds' if everywhere == 1 else 'hold'} in all {settings} "
-            f"settings shown, {sum(0 < count < settings for count in holding)} in some and {holding.count(0)} in none."
+            f"settings shown, {sum(0 < count < settings for count in holding)} in some and "
+            f"{holding.count(0) - untried} in none"
+            + (f"; {untried} {TOO_SHORT}" if untried else "")
+            + ". The levels of score and margin depend on the number of candidates, which the paper has more of."
             + (" Where there is one training seed, an answer is about that run alone." if few else ""))
     return "\n".join([line, "", *(f"- {claim}: " + "; ".join(
         f"{words} in {given.count(words)}" for words in dict.fromkeys(given)) + "." for claim, given in told.items())])
@@ -363,8 +381,15 @@ def _claims(part: pd.DataFrame) -> Iterator[tuple[str, Interval, int, str]]:
     for name, column, number in (("τ", "tau end", said("tau_final")), ("β", "beta end", said("beta_final")),
                                  ("the hard-negative ratio", "hard_ratio end", said("hard_ratio_final"))):
         value = mean_over_runs(part[column], within=POSITIVE)
+        few = name == "τ" and part["logging steps"].max() < _steps_to((1 + ABOUT) * number)
         yield (f"{name} ends at about {number:g} (within {ABOUT:.0%})", value, 3,
-               _where(value, (1 - ABOUT) * number, (1 + ABOUT) * number))
+               TOO_SHORT if few else _where(value, (1 - ABOUT) * number, (1 + ABOUT) * number))
+
+
+def _steps_to(tau: float) -> int:
+    """Logging steps of a confident scorer that take tau_score from its start to ``tau`` or below."""
+    ptr = PTRConfig()
+    return math.ceil(math.log(tau / ptr.tau) / math.log(ptr.scale_down))
 
 
 def _where(interval: Interval, low: float, high: float, below: str = "does not hold, below") -> str:
@@ -386,7 +411,7 @@ def reach(configs: Sequence[RunConfig]) -> str:
     """
     ptr = PTRConfig()
     tau, beta = published.statement("tau_final"), published.statement("beta_final")
-    needed = math.ceil(math.log(tau / ptr.tau) / math.log(ptr.scale_down))
+    needed = _steps_to(tau)
     moves = sorted(config.ptr.optimization.steps // config.log_every for config in configs)
     span = f"{moves[0]}" if moves[0] == moves[-1] else f"{moves[0]} to {moves[-1]}"
     most = tau * max(ptr.beta / ptr.tau, ptr.beta_max / ptr.tau_max, ptr.beta_min / ptr.tau_min)

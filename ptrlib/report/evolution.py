@@ -57,7 +57,8 @@ function drawWeights() {
     name: g.label + ": mean " + g.mean.toFixed(2) + ", n = " + g.count,
     hovertemplate: "w = %{x:.2f}: %{y:.1%}<extra>" + g.label + "</extra>"})), {
     margin: margin, legend: legend, showlegend: true, title: {text: "weights at step " + shown.step, font: {size: 14}},
-    xaxis: {title: {text: "weight w"}}, yaxis: {tickformat: ".0%", range: [0, 1.05 * highest]}}, options);
+    xaxis: {title: {text: "weight w"}, range: [0, given.highest]},
+    yaxis: {title: {text: "share of chunks"}, tickformat: ".0%", range: [0, 1.05 * highest]}}, options);
 }
 function drawLines() {
   const lines = given.lines[quantity.value];
@@ -90,7 +91,7 @@ def weight_evolution(weights: pd.DataFrame, metrics: pd.DataFrame, *, window: in
     known = {name: label for name, label in QUANTITIES.items() if name in metrics and metrics[name].notna().any()}
     given: dict[str, Any] = {
         "methods": [(method, method_label(method)) for method in methods],
-        "centres": ((edges[:-1] + edges[1:]) / 2).round(4).tolist(),
+        "centres": ((edges[:-1] + edges[1:]) / 2).round(4).tolist(), "highest": round(float(edges[-1]), 4),
         "weights": {method: _moments(weights[weights.method == method], edges) for method in methods},
         "quantities": list(known.items()),
         "lines": {name: [_line(metrics[metrics.method == method], method, name, window) for method in methods]

@@ -222,8 +222,9 @@ def _part(run: StoredRun) -> str:
 def _minus(run: StoredRun, other: StoredRun) -> str:
     parts = [episodes_frame([one]).astype({"method": str}).assign(method=name)
              for name, one in (("part", run), ("all", other))]
-    gain = compare(pd.concat(parts, ignore_index=True), {("part", "none"): 1.0, ("all", "none"): -1.0})
-    return f"{in_points(gain)}, **{answer(gain.low, gain.high, 'more often', 'less often', 'cannot be told')}**"
+    gain = compare(both := pd.concat(parts, ignore_index=True), {("part", "none"): 1.0, ("all", "none"): -1.0})
+    where = scope(both)
+    return f"{in_points(gain)}, **{answer(gain.low, gain.high, f'more often{where}', f'less often{where}')}**"
 
 
 def _schedule(config: RunConfig) -> tuple[float, int, str]:
@@ -273,7 +274,7 @@ def _doors(episodes: pd.DataFrame) -> pd.DataFrame:
 
 
 def comparison(episodes: pd.DataFrame) -> str:
-    """Markdown: PTR minus SFT in the same scenes, a sentence for each kind of data that both learned from."""
+    """Markdown: PTR minus SFT, paired by scene and seed, a sentence for each kind of data that both learned from."""
     told = []
     for kind in CORRUPTIONS:
         if {"ptr", "sft"} <= set(episodes[episodes.corruption == kind].method):
@@ -281,8 +282,8 @@ def comparison(episodes: pd.DataFrame) -> str:
             gain = compare(episodes, terms)
             words = answer(gain.low, gain.high, "PTR succeeds more often", "SFT succeeds more often",
                            "which of the two is better cannot be told")
-            told.append(f"With {corruption_label(kind)} PTR minus SFT is {gain.text(100, sign=True)} points in the "
-                        f"same {gain.count} scenes: **{words}**{scope(alike(episodes, terms))}.")
+            told.append(f"With {corruption_label(kind)} PTR minus SFT is {gain.text(100, sign=True)} points over "
+                        f"{gain.count} pairs of scene and training seed: **{words}**{scope(alike(episodes, terms))}.")
     return " ".join(told)
 
 

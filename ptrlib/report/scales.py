@@ -164,7 +164,7 @@ def table(measured: pd.DataFrame) -> pd.DataFrame:
         rows.append({
             "setting": words, "against": "SFT, the same" if part.baseline.iloc[0] != BASELINE or words == DEFAULTS
             else "SFT, the defaults",
-            "runs": cells["accuracy"].count, "scenes": cells["difference"].count,
+            "runs": cells["accuracy"].count, "pairs of scene and seed": cells["difference"].count,
             "SFT (%)": cells["sft"].text(100), "PTR − SFT (points)": cells["difference"].text(100, sign=True),
             "more than with the defaults": cells["change"].text(100, sign=True) if "change" in cells else "–",
             "chunks": told.count if told else "–", "AUROC": told.text(digits=2) if told else "–",
@@ -233,9 +233,9 @@ def introduction(stored: Sequence[StoredRun]) -> str:
     seeds = {len({run.setting.config.seed for run in stored if run.setting.method == method})
              for method in {run.setting.method for run in stored}}
     number = f"{min(seeds)} to {max(seeds)}" if len(seeds) > 1 else str(max(seeds))
-    minutes = provenance_frame(stored).training_seconds.sum() / 60
-    words = (f"{len(stored)} runs, {number} training seed{'s' if max(seeds) > 1 else ''}, {minutes:.0f} min of "
-             f"training in all. The defaults: {defaults}.")
+    minutes = provenance_frame(stored).training_seconds / 60
+    words = (f"{len(stored)} runs, {number} training seed{'s' if max(seeds) > 1 else ''}, {minutes.min():.0f} to "
+             f"{minutes.max():.0f} min of training each. The defaults: {defaults}.")
     return words + (" **With one training seed, intervals cover the choice of scenes only.**" if 1 in seeds else "")
 
 

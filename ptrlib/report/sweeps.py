@@ -22,7 +22,7 @@ from ptrlib.report.results import (
     manifest_path,
     metrics_frame,
 )
-from ptrlib.report.statistics import POSITIVE, Interval, mean_over_runs, wilson_interval
+from ptrlib.report.statistics import POSITIVE, SHARE, Interval, mean_over_runs, wilson_interval
 from ptrlib.report.verdicts import Verdict, answer, in_points, scope
 from ptrlib.runs import read_manifest
 
@@ -31,6 +31,7 @@ PARAMETERS = {"ptr.tau": "$\\tau_0$", "ptr.beta": "$\\beta_0$", "ptr.w_max": "$w
 WORDS = {"ptr.tau": "τ₀", "ptr.beta": "β₀", "ptr.w_max": "w_max"}
 DIAGNOSTICS = {"success": "success (%)", "score": "final score $T$ (nats)",
                "stability": "stability $1/\\mathrm{Std}(w)$"}
+AT_CLIP = 1e-4  # a weight so close to w_max is at it
 _MARKS = {"success": ("blue", "o"), "score": ("orange", "s"), "stability": ("green", "^")}
 
 # What Section 5.6 says of each sweep: parameter, diagnostic, which end of the sweep is compared with the default,
@@ -65,8 +66,8 @@ def with_default(parameter: str, values: float | Sequence[float] | None) -> list
 
 
 def run_diagnostics(stored: Sequence[StoredRun], parameter: str) -> pd.DataFrame:
-    """A row per run of one sweep: ``value``, ``training_seed``, ``score``, ``stability``, and where the controller
-    ended (``tau_end``, ``beta_end``).
+    """A row per run of one sweep: ``value``, ``training_seed``, ``score``, ``stability``, mean ``weight``, the share
+    ``at_clip`` (w_max), and where the controller ended (``tau_end``, ``beta_end``).
 
     Score and spread are of the training chunks with a target in the last snapshot; where all weights are equal the
     stability is missing.
@@ -78,7 +79,8 @@ def run_diagnostics(stored: Sequence[StoredRun], parameter: str) -> pd.DataFrame
     return pd.DataFrame([{
         "parameter": parameter, "value": attrgetter(parameter)(run.setting.config), "run": run.name,
         "training_seed": run.setting.config.seed, "score": chunks.score.mean()[run.name],
-        "stability": 1 / spread[run.name] if spread[run.name] > 0 else np.nan,
+        "stability": 1 / spread[run.name] if spread[run.name] > 0 else np.nan, "weight": chunks.weight.mean()[run.name],
+        "at_clip": (chunks.get_group(run.name).weight >= run.setting.config.ptr.w_max - AT_CLIP).mean(),
         "tau_end": ends.tau[run.name], "beta_end": ends.beta[run.name]} for run in stored])
 
 
@@ -177,8 +179,11 @@ def diagnostics_table(drawn: pd.DataFrame) -> pd.DataFrame:
 
 
 def moved_table(runs: pd.DataFrame) -> pd.DataFrame:
-    """Where the controller took tau and beta by the end of training, a row per parameter and value."""
+    """What the weights were, and where the controller took tau and beta, by the end of training: a row per parameter
+    and value."""
     rows = [{"swept": WORDS[parameter], "starts at": f"{value:g}",
+             "mean weight": mean_over_runs(part.weight, within=POSITIVE).text(digits=2),
+             "at w_max (%)": mean_over_runs(part.at_clip, within=SHARE).text(100),
              **{f"{symbol} at the end": mean_over_runs(part[column]).text(digits=3)
                 for symbol, column in (("τ", "tau_end"), ("β", "beta_end"))}, "runs": len(part)}
             for parameter, value, part in _cells(runs)]
@@ -202,11 +207,12 @@ def _best(runs: pd.DataFrame, episodes: pd.DataFrame) -> Iterator[Verdict]:
     where = scope(episodes)
     for parameter in _present(runs):
         for value in sorted(set(runs[runs.parameter == parameter].value) - {default(parameter)}):
-            gain = value_contrast(episodes, parameter, value)
+            other = value_contrast(episodes, parameter, value)
+            ahead = Interval(-other.estimate, -other.high, -other.low, other.count)
             yield Verdict(f"{WORDS[parameter]}: does the default ({default(parameter):g}) succeed more often than "
-                          f"{value:g}?", f"{in_points(gain)}, for {value:g}",
-                          answer(-gain.high, -gain.low, f"yes{where}", f"no, {value:g} does{where}"),
-                          gain.estimate, gain.low, gain.high)
+                          f"{value:g}?", in_points(ahead),
+                          answer(ahead.low, ahead.high, f"yes{where}", f"no, {value:g} does{where}"),
+                          ahead.estimate, ahead.low, ahead.high)
 
 
 def _account(runs: pd.DataFrame) -> Iterator[Verdict]:

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from ptrlib.config import PTRConfig
 from ptrlib.report import results
 from ptrlib.report.charts import folded
-from ptrlib.report.dynamics import END, Gathered, in_order, source_colours
+from ptrlib.report.dynamics import Gathered, in_order, source_colours
 from ptrlib.report.figures import COLOURS
 from ptrlib.report.statistics import POSITIVE, SHARE, Interval, mean_by_episode, mean_over_runs
 from ptrlib.report.verdicts import answer
@@ -26,6 +26,8 @@ CLOSE = 0.05  # a weight this close to a bound, in proportion to it, is “near�
 MUCH = 1 / 3  # of the chunks: our reading of "much of its mass near the clipping bound"
 UNIFORM = (0.8, 1.25)  # the paper's "near-uniform around w = 1"
 BINS, PHASES = 24, 10
+ONE_RUN = ", in this one run"
+GENERALIST = "the generalist’s weights spread wider than those of"
 WINDOW = 0.1  # of a run's logging steps, over which losses are averaged before they are compared
 WEIGHTED = "ptr, weighted"  # PTR's own objective, beside its plain action loss
 LINES = {"ptr": ("PTR, plain mean", "blue", "-"), WEIGHTED: ("PTR, weighted mean", "blue", "--"),
@@ -85,7 +87,7 @@ def spreads(chunks: pd.DataFrame) -> pd.DataFrame:
                      "mean": weight.mean(), "spread": weight.std(ddof=0),
                      "near w_max": (weight >= (1 - CLOSE) * ptr.w_max).mean(),
                      "near w_min": (weight <= (1 + CLOSE) * ptr.w_min).mean(),
-                     "around 1": weight.between(*UNIFORM).mean()})
+                     "around 1": weight.between(*UNIFORM).mean(), "below 1": (weight < 1).mean()})
     return pd.DataFrame(rows)
 
 
@@ -97,7 +99,7 @@ def spread_table(measured: pd.DataFrame) -> pd.DataFrame:
         row |= {name: mean_over_runs(part[name], within=POSITIVE).text(digits=2) for name in ("mean", "spread")}
         row |= {f"{label} (%)": mean_over_runs(part[name], within=SHARE).text(100) for name, label in (
             ("near w_max", "near the upper bound"), ("near w_min", "near the lower bound"),
-            ("around 1", "within 0.8–1.25"))}
+            ("around 1", "within 0.8–1.25"), ("below 1", "below 1"))}
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -160,9 +162,9 @@ def warmups(gathered: Gathered) -> dict[str, float]:
 
 
 def late_reduction(reduction: pd.DataFrame) -> dict[tuple[str, str], Interval]:
-    """The reduction at the end of training by (setting, rule): a mean over training seeds."""
+    """The reduction over the last ``WINDOW`` of training, by (setting, rule): a mean over training seeds."""
     by = ["setting", "rule", "training_seed"]
-    late = reduction[reduction.progress >= END].groupby(by, sort=False).reduction.mean()
+    late = reduction.sort_values("step", kind="stable").groupby(by, sort=False).reduction.last()
     return {(str(setting), str(rule)): mean_over_runs(part)
             for (setting, rule), part in late.groupby(level=[0, 1], sort=False)}
 
@@ -206,10 +208,16 @@ def answers(measured: pd.DataFrame, reduction: pd.DataFrame) -> pd.DataFrame:
 
 
 def answer_table(told: pd.DataFrame) -> pd.DataFrame:
-    """:func:`answers` with a row per statement and a column per setting."""
+    """:func:`answers` with a row per statement and a column per setting, without those of :func:`generalist_table`."""
+    told = told[~told.statement.str.startswith(GENERALIST)]
     cells = told.assign(told=told.answer + ": " + told.number)
-    table = cells.pivot(index="statement", columns="setting", values="told").fillna("")
+    table = cells.pivot(index="statement", columns="setting", values="told").fillna("–")
     return table.loc[told.statement.unique(), told.setting.unique()].rename_axis(columns=None).reset_index()
+
+
+def generalist_table(told: pd.DataFrame) -> pd.DataFrame:
+    """The answers that set the generalist beside every other setting, a row each."""
+    return told[told.statement.str.startswith(GENERALIST)].drop(columns="setting")
 
 
 def _answers(measured: pd.DataFrame, reduction: pd.DataFrame) -> Iterator[tuple[str, str, str, str]]:
@@ -222,10 +230,12 @@ def _answers(measured: pd.DataFrame, reduction: pd.DataFrame) -> Iterator[tuple[
             wider = mean_over_runs(seeds.spread.late - seeds.spread.early)
             yield "weights spread as the scorer matures", str(setting), wider.text(digits=2, sign=True), _told(wider, 0)
         yield ("much of the late weight lies near the upper bound (at least a third)", str(setting),
-               f"{(top := mean_over_runs(seeds['near w_max'].late, within=SHARE)).text(100)} %", _told(top, MUCH))
-        gap = mean_over_runs(seeds["near w_max"].late - seeds["near w_min"].late, within=(-1.0, 1.0))
+               f"{(much := mean_over_runs(seeds['near w_max'].late, within=SHARE)).text(100)} %", _told(much, MUCH))
+        top, bottom = seeds["near w_max"].late, seeds["near w_min"].late
         yield ("more late weights near the upper bound than near the lower one", str(setting),
-               f"{gap.text(100, sign=True)} points", _told(gap, 0))
+               *_in_runs(top > bottom))
+        yield "some late weights lie near the lower bound", str(setting), *_in_runs(bottom > 0)
+    yield from _suppressed(measured)
     generalist = [name for name in dict.fromkeys(measured.setting) if "(generalist)" in name]
     late = measured[measured.moment == "late"].set_index(["setting", "training_seed"]).spread
     for name in generalist:
@@ -233,7 +243,7 @@ def _answers(measured: pd.DataFrame, reduction: pd.DataFrame) -> Iterator[tuple[
             shared = late[other].index.intersection(late[name].index)
             if other != name and len(shared):
                 wider = mean_over_runs(late[name][shared] - late[other][shared])
-                yield (f"the generalist’s weights spread wider than those of {other}", name,
+                yield (f"{GENERALIST} {other}", name,
                        wider.text(digits=2, sign=True), _told(wider, 0))
     for (setting, rule), interval in late_reduction(reduction).items():
         if rule in ("ptr", WEIGHTED):
@@ -245,15 +255,41 @@ def _answers(measured: pd.DataFrame, reduction: pd.DataFrame) -> Iterator[tuple[
 def _told(interval: Interval, above: float) -> str:
     """Whether the interval lies above; a number without an interval is about its one run alone."""
     if math.isnan(interval.low):
-        return "yes, in this one run" if interval.estimate > above else "no, in this one run"
+        return ("yes" if interval.estimate > above else "no") + ONE_RUN
     return answer(interval.low - above, interval.high - above, "yes", "no")
 
 
+def _in_runs(held: pd.Series) -> tuple[str, str]:
+    """In how many runs something is so, and the answer: a share cannot fall below zero, so Student's interval around
+    one near zero would say nothing."""
+    count = int(held.sum())
+    words = "yes" if count == len(held) else "no" if count == 0 else "in some runs"
+    return f"in {count} of {len(held)} runs", words + (ONE_RUN if len(held) == 1 else "")
+
+
+def _suppressed(measured: pd.DataFrame) -> Iterator[tuple[str, str, str, str]]:
+    """Whether more of RoboCasa's late weights are below 1 than of LIBERO's with the same data and training seeds."""
+    late = measured[measured.moment == "late"].set_index(["setting", "training_seed"])["below 1"]
+    settings = list(dict.fromkeys(measured.setting))
+    for name in (name for name in settings if name.startswith("RoboCasa")):
+        for other in settings:
+            if other.startswith("LIBERO") and other.rpartition(", ")[2] == name.rpartition(", ")[2]:
+                shared = late[other].index.intersection(late[name].index)
+                if len(shared):
+                    more = mean_over_runs(late[name][shared] - late[other][shared], within=(-1.0, 1.0))
+                    yield ("more of RoboCasa’s late weights than of LIBERO’s are below 1", name,
+                           f"{more.text(100, sign=True)} points", _told(more, 0))
+
+
 def verdict(table: pd.DataFrame) -> str:
-    """Markdown, a line per statement: in how many of the settings it holds."""
+    """Markdown, a line per statement: in how many of the settings it holds, and how many of these answers are about
+    one run alone."""
     lines = []
     for statement, part in table.groupby("statement", sort=False):
-        counts = part.answer.str.removesuffix(", in this one run").value_counts()
-        told = "; ".join(f"{words} in {count} of {len(part)}" for words, count in counts.items())
+        alone = part.answer.str.endswith(ONE_RUN)
+        words = part.answer.str.removesuffix(ONE_RUN)
+        told = "; ".join(f"{word} in {count} of {len(part)}" + (f" ({single} of them one run alone)" if single else "")
+                         for word, count in words.value_counts().items()
+                         for single in [int((alone & (words == word)).sum())])
         lines.append(f"- {statement}: **{told}**.")
     return "\n".join(lines)

@@ -13,14 +13,14 @@ from ptrlib.config import PTRConfig, override
 from ptrlib.report import dynamics, published, results
 
 
-def metrics(seeds: int = 4, **ends: float) -> pd.DataFrame:
-    """Runs of one setting, 100 logging steps each, that rise in a line from 0 (the loss: fall from 1) to ``ends``."""
+def metrics(seeds: int = 4, steps: int = 300, **ends: float) -> pd.DataFrame:
+    """Runs of one setting, ``steps`` logging steps each, that jump from 0 (the loss: fall from 1) to ``ends``."""
     ends = {"nce_acc": 0.8, "nce_adv": 3.0, "tok_entropy": 0.05, "nce_margin": 4.0, "tau": 0.03, "beta": 1.2,
             "hard_ratio": 0.5, "loss_action": 0.01, "loss_id": 1.0, **ends}
-    progress = np.arange(1, 101) / 100
+    progress = np.arange(1, steps + 1) / steps
     tables = []
     for seed in range(seeds):
-        table = pd.DataFrame({"step": 10 * np.arange(1, 101), "progress": progress, "run": f"run {seed}",
+        table = pd.DataFrame({"step": 10 * np.arange(1, steps + 1), "progress": progress, "run": f"run {seed}",
                               "setting": "Tabletop (easy), clean data", "rule": "ptr", "training_seed": seed})
         for name, end in ends.items():
             late = end * (1 + 0.001 * (seed - (seeds - 1) / 2))  # seeds differ a little
@@ -45,7 +45,10 @@ def test_statements_are_answered_by_the_runs():
     assert dynamics.answers(ends).iloc[1, 1].startswith("cannot be told: ")
     assert told(nce_acc=0.0)["accuracy rises"] == "does not hold"
     line = dynamics.verdict(dynamics.at_ends(metrics()))
-    assert line.startswith("Of the 8 statements, 8 hold in all 1 settings shown, 0 in some and 0 in none.\n")
+    assert line.startswith("Of the 8 statements, 8 hold in all 1 settings shown, 0 in some and 0 in none. The levels ")
+    few = dynamics.at_ends(metrics(steps=200, tau=0.1))
+    assert dynamics.answers(few).iloc[5, 1].startswith(dynamics.TOO_SHORT)
+    assert "0 in none; 1 cannot be tried in so few steps. " in dynamics.verdict(few)
     one = dynamics.verdict(dynamics.at_ends(metrics(seeds=1)))
     assert "about that run alone" in one and "about that run alone" not in line
 
@@ -62,7 +65,7 @@ def test_the_ends_of_a_run_are_means_over_its_first_and_last_steps():
 
 
 def test_curves_average_within_a_run_and_span_the_seeds():
-    table = metrics(seeds=3, tau=0.1)
+    table = metrics(seeds=3, steps=100, tau=0.1)
     drawn = dynamics.curves(table, ["tau"], share=0.1)
     last = table[table.step == 1000].tau
     assert drawn["tau mean"].iloc[-1] == pytest.approx(last.mean())
@@ -82,6 +85,13 @@ def test_the_controllers_end_points_exclude_each_other():
     assert "β is at most 0.5, while the paper reports about 1.2: **the paper’s two end points cannot both come" in text
     config, end = PTRConfig(), published.statement("tau_final")
     assert config.tau * config.scale_down ** 277 <= end < config.tau * config.scale_down ** 276
+
+
+def test_a_controller_that_stayed_is_told():
+    table = metrics(seeds=2)
+    assert dynamics.unmoved(table) == ""
+    table.loc[table.run == "run 1", "tau"] = 0.12
+    assert "never moved τ and β in `run 1` (Tabletop (easy), clean data): " in dynamics.unmoved(table)
 
 
 def test_colours_name_the_source_and_styles_the_corruption():
@@ -118,7 +128,7 @@ def test_the_page_shows_the_settings_that_are_stored(tiny_book):
     assert "Tabletop (gantry), clean data**: 1 run" in text
     drawn = page.frame("training_dynamics")
     assert set(drawn.setting) == {"Tabletop (easy), clean data", "Tabletop (easy), combined corruption",
-                                  *(f"Tabletop ({robot}), clean data" for robot in robots)}
+                                  *(f"Tabletop ({robot.replace('_', '-')}), clean data" for robot in robots)}
     frame = results.metrics_frame(stored).sort_values("step")
     for column, figure in (("nce_acc", "training_dynamics"), ("tok_entropy", "belief_and_margin"),
                            ("hard_ratio", "controller_course")):  # one seed, and a window of one step

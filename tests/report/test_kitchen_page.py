@@ -158,7 +158,7 @@ def test_policies_are_compared_on_the_same_scenes():
                              for method in ("sft", "ptr") for scene in range(8)])
     text = kitchen.comparison(episodes)
     assert text.startswith("With clean data PTR minus SFT is +75.0 [") and "**PTR succeeds more often**" in text
-    assert "in the same 8 scenes" in text and "combined" not in text
+    assert "over 8 pairs of scene and training seed" in text and "combined" not in text
     assert "cannot be told" in kitchen.comparison(episodes.assign(success=True))
     both = kitchen.comparison(pd.concat([episodes, episodes.assign(corruption="combined")]))
     assert both.startswith(text) and "With combined corruption PTR minus SFT is +75.0 [" in both
@@ -203,6 +203,7 @@ def test_part_of_the_demonstrators_is_compared_with_all_of_them_in_the_same_scen
     few = 100 * (rates["sft@precise"] - rates["sft@fifth"])
     assert f"And precise alone minus 10 demonstrations a task of all: {few:+.1f} [" in told
     assert f"precise alone: {100 * (rates['sft@precise'] - rates['sft']):+.1f} [" in told
+    assert "more often, in this one training run of each**" in told
     note = kitchen.gentler_note(stored)  # the precise one alone keeps 17, and leaves a weighting nothing to choose from
     assert "Door/Drawer episodes, 13;" in note and "**which is not enough**" in note
 

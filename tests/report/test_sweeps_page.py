@@ -20,7 +20,7 @@ def made_up() -> tuple[pd.DataFrame, pd.DataFrame]:
     luck = np.random.default_rng(0).random((3, 4, 30))
     runs = pd.DataFrame([{"parameter": "ptr.w_max", "value": value, "run": f"{value}-{seed}", "training_seed": seed,
                           "score": 2.0 + 0.1 * seed, "stability": 4 / value + 0.01 * seed, "tau_end": 0.1,
-                          "beta_end": 1.2}
+                          "beta_end": 1.2, "weight": value / 2, "at_clip": 0.25}
                          for value in CHANCES for seed in range(3)])
     episodes = pd.DataFrame([{"parameter": "ptr.w_max", "value": value, "corruption": "combined", "training_seed": seed,
                               "task": f"task {task}", "init_state": scene, "success": luck[seed, task, scene] < chance}
@@ -53,6 +53,14 @@ def test_the_default_is_best_only_where_the_intervals_say_so():
     assert "**whether the default is best cannot be told**" in sweeps.headline(runs[runs.value != 8], episodes[without])
     few = [table[table.value.isin([2, 4])] for table in (runs, episodes)]
     assert "**the default is the best value**; it beats 2." in sweeps.headline(*few)
+
+
+def test_a_difference_has_the_sign_of_its_question():
+    told = sweeps.verdicts(*made_up()).set_index("question")
+    told = told.loc["w_max: does the default (4) succeed more often than 8?"]
+    assert told.number.startswith(f"{100 * told.estimate:+.1f} [") and told.estimate < 0 and told.answer == "no, 8 does"
+    shown = sweeps.moved_table(made_up()[0]).set_index("starts at").loc["8"]
+    assert shown["mean weight"].startswith("4.00") and shown["at w_max (%)"].startswith("25.0")
 
 
 def test_equal_weights_have_no_stability_and_no_answer():
@@ -110,6 +118,8 @@ def test_the_page_shows_what_its_runs_hold(tiny_book):
     cell = table[(table.parameter == "ptr.tau") & (table.value == 0.03)].set_index("diagnostic").estimate
     assert cell["score"] == pytest.approx(last.score.mean())
     assert cell["stability"] == pytest.approx(1 / last.weight.std(ddof=0))
+    row = runs[(runs.parameter == "ptr.tau") & (runs.value == 0.03)].iloc[0]
+    assert row.weight == pytest.approx(last.weight.mean()) and row.at_clip == (last.weight > 3.9999).mean()
     assert "ptrlib notebook sweeps source=fresh seeds=1" in page.text()
     without = tiny_book.execute("sweeps", **VALUES | {"w_max": [9.0]})
     assert "The runs of `tabletop_sweep_w_max` are not all stored and not shown" in without.text()

@@ -69,6 +69,8 @@ def test_the_loss_reduction_pairs_runs_of_one_seed(gathered):
     assert by_rule.min().to_dict() == pytest.approx({"ptr": 0.1, weights.WEIGHTED: 0.5, "random": -0.1})
     assert by_rule.max().to_dict() == pytest.approx(by_rule.min().to_dict())
     assert len(reduction) == 3 * 2 * 2 * 20
+    falling = reduction.assign(reduction=1 - reduction.step / 20)  # its last value already is a mean over a tenth
+    assert weights.late_reduction(falling)[(CLEAN, "ptr")].estimate == pytest.approx(0)
     late = weights.late_reduction(reduction)
     assert late[(CLEAN, "ptr")].estimate == pytest.approx(0.1) and late[(CLEAN, "ptr")].count == 2
     figure, drawn = weights.reduction_chart(reduction, weights.warmups(gathered))
@@ -88,14 +90,15 @@ def test_weights_by_phase_are_those_of_untouched_chunks(chunks):
 
 
 def answers(measured: pd.DataFrame) -> pd.Series:
-    empty = pd.DataFrame(columns=["setting", "rule", "training_seed", "progress", "reduction"])
+    empty = pd.DataFrame(columns=["setting", "rule", "training_seed", "step", "reduction"])
     return weights.answers(measured, empty).set_index(["statement", "setting"]).answer
 
 
 def made_up(setting: str, spread: float, near: float = 0.9, seeds: int = 4) -> pd.DataFrame:
     return pd.DataFrame([{"setting": setting, "run": f"{setting} {seed}", "training_seed": seed, "moment": moment,
                           "mean": 1.0, "spread": (spread if moment == "late" else 0.2) + 0.01 * seed,
-                          "near w_max": 0.5 + 0.01 * seed, "near w_min": 0.1, "around 1": near + 0.01 * seed}
+                          "near w_max": 0.5 + 0.01 * seed, "near w_min": 0.1 * (seed > 0), "below 1": spread / 2,
+                          "around 1": near + 0.01 * seed}
                          for seed in range(seeds) for moment in ("early", "late")])
 
 
@@ -107,13 +110,27 @@ def test_answers_follow_the_numbers():
     assert told["weights spread as the scorer matures", narrow] == "yes"
     assert told["more late weights near the upper bound than near the lower one", wide] == "yes"
     assert told[f"the generalist’s weights spread wider than those of {narrow}", wide] == "yes"
+    assert told["some late weights lie near the lower bound", narrow] == "in some runs"
     turned = answers(pd.concat([made_up(narrow, 1.2), made_up(wide, 0.8)]))
     assert turned[f"the generalist’s weights spread wider than those of {narrow}", wide] == "no"
     one = answers(made_up(narrow, 0.8, seeds=1))
     assert one[early, narrow] == "yes, in this one run"
     table = weights.answers(pd.concat([made_up(narrow, 0.8), made_up(wide, 1.2, near=0.1)]), pd.DataFrame(
-        columns=["setting", "rule", "training_seed", "progress", "reduction"]))
+        columns=["setting", "rule", "training_seed", "step", "reduction"]))
     assert f"- {early}: **" in weights.verdict(table) and "yes in 1 of 2" in weights.verdict(table)
+    assert "alone" not in weights.verdict(table)
+    assert weights.answer_table(table).columns.tolist() == ["statement", narrow, wide]
+    assert weights.generalist_table(table).statement.tolist() == [f"{weights.GENERALIST} {narrow}"]
+    mixed = weights.answers(pd.concat([made_up(narrow, 0.8, seeds=1), made_up(wide, 1.2)]), pd.DataFrame(
+        columns=["setting", "rule", "training_seed", "step", "reduction"]))
+    assert f"- {early}: **yes in 2 of 2 (1 of them one run alone)**." in weights.verdict(mixed)
+
+
+def test_robocasas_suppressed_weights_are_set_beside_liberos_on_the_same_data():
+    libero, kitchen = "LIBERO (spatial), clean data", "RoboCasa in the minimal kitchen (six), clean data"
+    told = answers(pd.concat([made_up(libero, 0.4), made_up(kitchen, 0.8), made_up(CORRUPTED, 0.1)]))
+    more = "more of RoboCasa’s late weights than of LIBERO’s are below 1"
+    assert told[more, kitchen] == "yes" and (more, CORRUPTED) not in told.index
 
 
 def test_the_page_shows_what_its_runs_hold(tiny_book):
