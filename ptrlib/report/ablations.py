@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from ptrlib.config import PTRConfig
 from ptrlib.report import published
 from ptrlib.report.charts import corruption_label, method_label, training_chart
 from ptrlib.report.results import compare, intervals, success_rates
@@ -25,10 +26,12 @@ BENCHMARKS = ("LIBERO", "RoboCasa")
 HEAVY = published.statement("unclipped_above")  # weights above which Section 5.6 speaks of heavy tails
 
 # What Section 5.6 calls unstable, one number per run, as a column of :func:`instability`.
-MEASURES = {"loss": "change of the action loss from one logging step to the next (standard deviation of its logarithm)",
+MEASURES = {"loss": "change, from one logging step to the next, of the action loss over SFT's on the same minibatch "
+                    "(standard deviation of its logarithm)",
             "gradient": "gradient spikes (99th percentile of the gradient's norm over its median)",
             "accuracy": "wandering of the identification accuracy (deviation from its running mean)",
-            "sample_size": "chunks that carry no weight (1 − effective sample size / chunks)"}
+            "sample_size": "loss of effective sample size (1 − effective sample size / chunks, of all in a minibatch)"}
+EDGE = 0.001  # a limit so close to zero (a tenth of a point) can fall on its other side with other draws
 
 # Section 5.6's statements, as (method, measure): the method is the less stable of the two.
 STATED = {("no_clipping", "gradient"): "w/o clipping: “gradient spikes”",
@@ -124,7 +127,7 @@ def curves(metrics: pd.DataFrame, window: int) -> tuple[Figure, pd.DataFrame]:
     figure, drawn = training_chart(with_sample_size(metrics), {
         "loss_action": "action loss", "gradient_norm": "gradient norm",
         "weight_mean": "mean weight", "weight_std": "spread of the weights",
-        "sample_size": "effective sample size / chunks", "nce_acc": "identification accuracy"}, window=window)
+        "sample_size": "effective sample size / all chunks", "nce_acc": "identification accuracy"}, window=window)
     for axes, column in zip(figure.axes[2:4], ("weight_mean", "weight_std"), strict=True):
         if drawn[f"{column} max"].max() > HEAVY:  # orders of magnitude; the spread is 0 before the warm-up ends
             axes.set_yscale("symlog", linthresh=1.0)
@@ -151,14 +154,18 @@ def heavy_tails(weights: pd.DataFrame) -> pd.DataFrame:
 def instability(metrics: pd.DataFrame, warmup_steps: int) -> pd.DataFrame:
     """MEASURES of every run after the warm-up: a row per run with its method, corruption and training seed.
 
-    All are larger where training is less stable. A rule without a scorer has no accuracy (nan).
+    All are larger where training is less stable. A rule without a scorer has no accuracy, and without SFT of the same
+    training seed no run has the loss over SFT's (nan). What moves a loss most is which minibatch was drawn, the same
+    for all methods: hence over SFT's.
     """
     trained = with_sample_size(metrics[metrics.step > warmup_steps]).sort_values("step", kind="stable")
-    rows = []
+    rows, step = [], ["corruption", "training_seed", "step"]
+    plain = trained[trained.method == "sft"].drop_duplicates(step).set_index(step).loss_action
     for run, part in trained.groupby("run", sort=False):
+        beside = part.loss_action.to_numpy() / plain.reindex(pd.MultiIndex.from_frame(part[step])).to_numpy()
         smooth = part.nce_acc.rolling(10, min_periods=1, center=True).mean()
         rows.append({"run": run, **part[["method", "corruption", "training_seed"]].iloc[0].to_dict(),
-                     "loss": np.log(part.loss_action).diff().std(),
+                     "loss": pd.Series(np.log(beside)).diff().std(),
                      "gradient": part.gradient_norm.quantile(0.99) / part.gradient_norm.median(),
                      "accuracy": (part.nce_acc - smooth).std(),
                      "sample_size": 1 - part.sample_size.mean()})
@@ -185,7 +192,8 @@ def instability_table(measured: pd.DataFrame) -> pd.DataFrame:
 
 
 def _comparable(measured: pd.DataFrame, method: str, measure: str) -> bool:
-    """Whether PTR and ``method`` both have the measure: it is nan without a scorer, 0 without weights."""
+    """Whether PTR and ``method`` both have the measure: it is nan without a scorer or SFT beside it, 0 without weights
+    and of SFT beside itself."""
     both = measured[measured.method.isin([method, "ptr"])]
     return both.method.nunique() == 2 and bool((both[measure] > 0).all())
 
@@ -223,8 +231,27 @@ def _verdicts(episodes: pd.DataFrame) -> Iterator[Verdict]:
             interval = Interval(row["estimate"], row["low"], row["high"], row["count"])
             yield Verdict(f"{_shown(row['method'])}, {corruption_label(row['corruption'])} (paper: {printed})",
                           in_points(interval),
-                          answer(-interval.high, -interval.low, f"costs success{where}",
-                                 f"raises success{where}"), interval.estimate, interval.low, interval.high)
+                          answer(-interval.high, -interval.low, f"costs success{where}", f"raises success{where}")
+                          + _at_the_edge(interval.low, interval.high), interval.estimate, interval.low, interval.high)
+
+
+def _at_the_edge(low: float, high: float) -> str:
+    """What to add to an answer that other draws of the bootstrap could turn into "cannot be told"."""
+    told = low > 0 or high < 0
+    return ", barely" if told and min(abs(low), abs(high)) < EDGE else ""
+
+
+def clip_note(weights: pd.DataFrame) -> str:
+    """Markdown: how often PTR's upper clip binds at the end of training, by kind of data; where it hardly does, leaving
+    it out cannot change much. Nothing without PTR."""
+    top, chunks = PTRConfig().w_max, weights[(weights.method == "ptr") & (weights.split == "train") & weights.valid]
+    last = chunks[chunks.step == chunks.groupby("run").step.transform("max")]
+    told = []
+    for kind, part in last.groupby("corruption", sort=False):
+        share = mean_over_runs((part.weight >= top - 1e-4).groupby(part.run, observed=True).mean(), within=SHARE)
+        told.append(f"{share.text(100)} % with {corruption_label(str(kind))} ({share.count} runs)")
+    return (f"PTR's upper clip binds at the end of training for these shares of the chunks with a target: "
+            f"{'; '.join(told)}. Where it hardly binds, leaving it out cannot change much.") if told else ""
 
 
 def headline(episodes: pd.DataFrame) -> str:
@@ -235,10 +262,14 @@ def headline(episodes: pd.DataFrame) -> str:
         rows = measured[(measured.corruption == corruption) & measured.method.isin(ROWS)]
         groups = {"costs success": rows[rows.high < 0], "raises success": rows[rows.low > 0],
                   "makes no difference that can be told": rows[(rows.low <= 0) & (rows.high >= 0)]}
-        told = [f"**{words}** for {', '.join(map(_shown, part.method))}"
-                for words, part in groups.items() if len(part)]
+        told = [f"**{words}** for " + ", ".join(
+            _shown(row.method) + _at_the_edge(row.low, row.high).replace(", barely", " (barely)")
+            for row in part.itertuples()) for words, part in groups.items() if len(part)]
         if told:
             lines.append(f"- With {corruption_label(corruption)}, taking the part away " + "; ".join(told) + ".")
     if not lines:
         return "PTR is not shown beside a variant of it, so there is nothing to conclude."
-    return f"In the paper's averages every part helps. Here{scope(episodes)}:\n\n" + "\n".join(lines)
+    count = int(measured.method.isin(ROWS).sum())
+    return (f"In the paper's averages every part helps. Here{scope(episodes)}:\n\n" + "\n".join(lines)
+            + "\n\n“Barely”: the limit lies within 0.1 points of zero. Were every true difference zero, "
+            f"{0.05 * count:.1f} of {count} such intervals would leave it out on average.")

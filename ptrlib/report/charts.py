@@ -36,7 +36,7 @@ METHODS = {"sft": ("SFT", "grey"), "sft_belief": ("SFT+Belief", "sky"), "ptr": (
            "crossfit_every_random": ("every chunk, shuffled", "grey"),
            "crossfit_every_wide": ("every chunk, w in [1/20, 20]", "orange"),
            "crossfit_every_wide_random": ("w in [1/20, 20], shuffled", "black"),
-           "crossfit_likelihood": ("… start policy's loss", "sky"),
+           "crossfit_likelihood": ("start policy's loss as score", "sky"),
            "crossfit_consequence": ("… PTR's question", "blue"), "crossfit_action": ("… action only", "orange"),
            "crossfit_instruction": ("… instruction only", "yellow"), "crossfit_ending": ("… ending only", "vermillion"),
            "crossfit_insample": ("… in sample", "black"),

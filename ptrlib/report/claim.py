@@ -52,11 +52,17 @@ INTERFERENCE = {
                    "ptr_tenth": "a. Does PTR with both losses at a tenth (against SFT+Belief)?",
                    "ptr_detached": "a. Does PTR whose scorer reads without gradient (against SFT+Belief)?",
                    "ptr_neutral": "a. Does PTR with a neutral weight where nothing followed (against SFT+Belief)?"},
+    "ptr_detached": {"ptr": "a. Does PTR fall behind PTR whose scorer reads without gradient?"},
+    "ptr_alpha0": {"ptr": "a. Does PTR fall behind its auxiliary losses alone (α = 0)?"},
     "sft_belief_twice": {"ptr_twice": "a. Does PTR with twice the steps (against SFT+Belief with as many)?"}}
 BASELINES = {"sft": "minus SFT’s", "sft_belief": "minus SFT+Belief’s",
+             "ptr_detached": "minus PTR’s with a detached scorer", "ptr_alpha0": "minus α = 0’s",
              "sft_belief_twice": "minus SFT+Belief’s of twice the steps"}
 OWN = "crossfit"  # begins the names of our own rules, whose scores are fixed before training
 ON_OUR_PAGE = (OWN, "bounded_oracle")  # begin the names of what the page of our rule shows and the chapter does not
+PARTS = (("ptr", "ptr_detached", "the scorer’s gradient"), ("ptr", "ptr_alpha0", "the weights"),
+         ("ptr_alpha0", "sft_belief", "the losses alone"),
+         ("ptr_detached", "sft_belief", "weights without the gradient"))
 LATE = 0.75  # the episode's last quarter begins
 AT_CLIP = 0.999  # of w_max: a weight above this share of it is at the clip
 
@@ -110,6 +116,23 @@ def interference(episodes: pd.DataFrame) -> pd.DataFrame:
     return rows.sort_values("method", key=lambda names: names.map(order.index), kind="stable") if order else rows
 
 
+def parts(episodes: pd.DataFrame) -> str:
+    """Markdown, a line per kind of data: what each part of PTR costs or gains, by the runs that differ in it alone."""
+    there, lines = set(zip(episodes.method, episodes.corruption, strict=True)), []
+    for kind in (name for name in CORRUPTION_LABELS if name in set(episodes.corruption)):
+        told = []
+        for method, baseline, what in PARTS:
+            terms = {(method, kind): 1.0, (baseline, kind): -1.0}
+            if set(terms) <= there:
+                gain, where = compare(episodes, terms), scope(alike(episodes, terms))
+                words = answer(gain.low, gain.high, "helps", "costs success")
+                told.append(f"{what} ({method_label(method)} minus {method_label(baseline)}) "
+                            f"{gain.text(100, sign=True)} points, **{words}**{where}")
+        if told:
+            lines.append(f"- With {CORRUPTION_LABELS[kind]}: {'; '.join(told)}.")
+    return "\n".join(lines)
+
+
 def _asked_of_interference(episodes: pd.DataFrame) -> Iterator[tuple[str, str, str]]:
     """(baseline, method, question) of INTERFERENCE that were both run on clean data."""
     there = set(episodes.method[episodes.corruption == "none"])
@@ -153,8 +176,8 @@ def saturation(weights: pd.DataFrame, stored: Sequence[StoredRun]) -> pd.DataFra
 
 def saturation_table(measured: pd.DataFrame) -> pd.DataFrame:
     """:func:`saturation` over training seeds, as text with Student's interval."""
-    names = {"recorded": "with a recorded consequence (%)", "recorded_late": "… in the last quarter of the episode (%)",
-             "at_clip": "of those, at w_max (%)", "without": "weight without a consequence (of the mean)",
+    names = {"recorded": "with a recorded consequence (%)", "recorded_late": "… of the last quarter’s chunks (%)",
+             "at_clip": "of all with one, at w_max (%)", "without": "weight without a consequence (of the mean)",
              "sample_size": "effective sample size (%)", "divergence": "KL(q‖p) (nats)"}
     shares = ("recorded", "recorded_late", "at_clip", "sample_size")
     rows = []
@@ -307,7 +330,7 @@ def over_phase(weights: pd.DataFrame, methods: Sequence[str], bins: int = 8) -> 
     drawn = pd.DataFrame(rows)
     figure, axes = plt.subplots(figsize=(5.2, 2.8))
     for method, line in drawn.groupby("method", sort=False):
-        axes.plot(line.phase, line.estimate, color=method_colour(str(method)), label=method_label(str(method)))
+        axes.plot(line.phase, line.estimate, color=method_colour(str(method)), label=alone(str(method)))
         axes.fill_between(line.phase, line.low, line.high, color=method_colour(str(method)), alpha=0.2, linewidth=0)
     axes.axhline(1, color="grey", linewidth=0.8)
     axes.set(xlabel="phase of the episode", ylabel="weight, relative to the run's mean")

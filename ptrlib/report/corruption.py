@@ -324,13 +324,15 @@ def verdict_line(study: Study) -> str:
 
 
 def answers(study: Study) -> pd.DataFrame:
-    """Every question on success that the runs can answer: a row per question, a column per kind of data."""
-    columns = {}
-    for kind in study.corruptions:
-        table = verdicts.success_verdicts(study.episodes, kind)
-        if len(table):
-            columns[corruption_label(kind)] = (table.answer + ": " + table.number).set_axis(table.question)
-    return pd.DataFrame(columns).fillna("").rename_axis("question").reset_index() if columns else pd.DataFrame()
+    """Every question on success that the runs can answer: a row per question and kind of data, question by question."""
+    tables = [table.assign(data=corruption_label(kind)) for kind in study.corruptions
+              if len(table := verdicts.success_verdicts(study.episodes, kind))]
+    if not tables:
+        return pd.DataFrame()
+    table = pd.concat(tables, ignore_index=True)
+    order = {question: place for place, question in enumerate(dict.fromkeys(table.question))}
+    return table.sort_values("question", key=lambda names: names.map(order), kind="stable", ignore_index=True)[
+        ["question", "data", "number", "answer"]]
 
 
 def weighting(study: Study) -> list[str]:
@@ -399,12 +401,23 @@ def weight_lines(study: Study, kind: str) -> str:
         share, touched, weighed = (
             statistics.mean_over_runs([measure(part) for part in mine], within=statistics.SHARE) for measure in (
                 lambda part: statistics.effective_sample_size(part.weight) / len(part),
-                lambda part: part.corrupted.mean(),
-                lambda part: (part.weight * part.corrupted).sum() / part.weight.sum()))
+                _corrupted, _weight_of_corrupted))
+        scored = [part[part.valid] for part in mine]
+        among, given = (statistics.mean_over_runs([measure(part) for part in scored], within=statistics.SHARE)
+                        for measure in (_corrupted, _weight_of_corrupted))
         lines.append(f"- **{method_label(method)}**: effective sample size {share.text(100)} % of the chunks, KL(q‖p) "
                      f"{kl.text(digits=3)} nats; corrupted chunks are {touched.text(100)} % of the data and get "
-                     f"{weighed.text(100)} % of the weight.")
+                     f"{weighed.text(100)} % of the weight; of those with a recorded consequence alone they are "
+                     f"{among.text(100)} % and get {given.text(100)} %.")
     return "\n".join(lines) if lines else "None of the methods shown weights its chunks."
+
+
+def _corrupted(chunks: pd.DataFrame) -> float:
+    return float(chunks.corrupted.mean())
+
+
+def _weight_of_corrupted(chunks: pd.DataFrame) -> float:
+    return float((chunks.weight * chunks.corrupted).sum() / chunks.weight.sum())
 
 
 def auroc_groups(study: Study) -> pd.DataFrame:

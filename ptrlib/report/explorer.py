@@ -73,8 +73,9 @@ function draw() {
     yaxis2: {anchor: "x2", range: [0, 1], tickformat: ".0%"}}, {displayModeBar: false, responsive: true});
   part("reading").textContent = "Weights lie in [" + low.toFixed(2) + ", " + high.toFixed(2)
     + "]; the paper's bound on KL(q || p) is " + b.paper.toFixed(2) + " nats, the sharp one "
-    + b.sharp.toFixed(2) + ". With scores of this mean and spread " + percent(w => w > high - 1e-9)
-    + " of the chunks sit at the top and " + percent(w => w < low + 1e-9) + " at the bottom, KL is "
+    + b.sharp.toFixed(2) + ". With scores of this mean and spread " + (high - low < 1e-9 ? "all chunks weigh the same"
+    : percent(w => w > high - 1e-9) + " of the chunks sit at the top and " + percent(w => w < low + 1e-9)
+    + " at the bottom") + ", KL is "
     + q.divergence.toFixed(3) + " nats, and the effective sample size is "
     + (100 * q.effective).toFixed(0) + " % of the chunks.";
 }

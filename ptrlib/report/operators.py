@@ -32,7 +32,9 @@ def gains(manifests: Sequence[str] = tuple(COMPARED)) -> pd.DataFrame:
         episodes = results.episodes_frame(results.runs_of(manifest))
         suite, alone = str(episodes.suite.iloc[0]), start.episodes_of(COMPARED[manifest])
         behind = start.gain(episodes, alone, "sft", "none")
-        rows.append(_row(suite, ALONE, alone, Interval(-behind.estimate, -behind.high, -behind.low, behind.count), 0))
+        behind = Interval(-behind.estimate, -behind.high, -behind.low, behind.count)
+        told = start.in_words(behind, results.training_seeds(episodes)["sft", "none"])
+        rows.append(_row(suite, ALONE, alone, behind, 0) | {"minus everybody’s": told})
         for method, words in SETS.items():
             mine = episodes[episodes.method == method]
             gain = compare(episodes, {(method, "none"): 1.0, ("sft", "none"): -1.0}) if method != "sft" else None

@@ -12,10 +12,11 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
+from ptrlib.data.corruption import CORRUPTIONS
 from ptrlib.report.charts import corruption_label, grouped_chart, method_label
 from ptrlib.report.claim import truth_auroc
 from ptrlib.report.results import StoredRun, alike, compare, episodes_frame, last_weights_frame
-from ptrlib.report.statistics import SHARE, Interval, mean_over_runs
+from ptrlib.report.statistics import SHARE, Interval, auroc_gain, mean_over_runs
 from ptrlib.report.verdicts import answer, in_points, scope, score_auroc
 
 POOLS = {"by task (as elsewhere)": ("ptr", "ptr_detached"), "by state": ("ptr_state", "ptr_state_detached"),
@@ -23,6 +24,7 @@ POOLS = {"by task (as elsewhere)": ("ptr", "ptr_detached"), "by state": ("ptr_st
 SHUFFLED = {"ptr_state_detached": "random_state_detached", "ptr_uniform_detached": "random_uniform_detached"}
 SCORERS = tuple(method for pair in POOLS.values() for method in pair)
 ANY = "any corruption"
+CHUNK = ["training_seed", "place", "start"]  # names a chunk of the snapshots, whose chunks all methods share
 PANELS = ("with the scorer's gradient into the policy", "without (detached scorer)")
 
 
@@ -71,7 +73,8 @@ def table(stored: Sequence[StoredRun], told: pd.DataFrame) -> pd.DataFrame:
                 **{f"AUROC, {corruption_label(kind)}": _text(mine.loc[kind, False]) for kind, within in mine.index
                    if not within},
                 "label noise, within a task": _text(mine.loc["label_noise", True]),
-                "weight on corrupted chunks (%)": mean_over_runs(shares, within=SHARE).text(100)})
+                "corrupted chunks (%)": mean_over_runs(chunks.groupby("run").corrupted.mean(), within=SHARE).text(100),
+                "their weight (%)": mean_over_runs(shares, within=SHARE).text(100)})
     return pd.DataFrame(rows)
 
 
@@ -87,7 +90,7 @@ def _gain(episodes: pd.DataFrame, method: str, baseline: str, corruption: str) -
 
 def answers(stored: Sequence[StoredRun], told: pd.DataFrame) -> pd.DataFrame:
     """The section's questions, each with its number and the answer that its interval gives."""
-    return pd.DataFrame([*_of_scores(told), *_of_success(episodes_frame(stored))],
+    return pd.DataFrame([*_of_scores(told), *_of_pools(stored), *_of_success(episodes_frame(stored))],
                         columns=["question", "number", "answer"])
 
 
@@ -97,6 +100,23 @@ def _of_scores(told: pd.DataFrame) -> Iterator[tuple[str, str, str]]:
             yield (f"Does the score of “{method_label(method)}” tell corrupted chunks?",
                    f"AUROC {row.estimate:.3f} [{row.low:.3f}, {row.high:.3f}]",
                    answer(row.low - 0.5, row.high - 0.5, "yes", "no, the other way round"))
+
+
+def _of_pools(stored: Sequence[StoredRun]) -> Iterator[tuple[str, str, str]]:
+    """How much better a score tells each corruption with other hard negatives than by task, on the same chunks."""
+    weights = last_weights_frame([run for run in stored if run.setting.method in SCORERS])
+    chunks = weights[(weights.split == "train") & weights.valid]
+    chunks = chunks.assign(place=chunks.episode.astype(str).str.partition("/")[2])  # the episode without its run
+    for side, gradient in enumerate(PANELS):
+        first = chunks[chunks.method == POOLS["by task (as elsewhere)"][side]]
+        for words, pair in list(POOLS.items())[1:]:
+            second = chunks[chunks.method == pair[side]][[*CHUNK, "score"]]
+            both = first.merge(second, on=CHUNK, suffixes=("", " other"))
+            for kind in CORRUPTIONS:
+                part = both[~both.corrupted | both[f"truth_{kind}"]]
+                gain = auroc_gain(part["score other"], part.score, ~part.corrupted, part.episode, part.training_seed)
+                yield (f"Hard negatives: {words}, minus by task, {gradient}: AUROC of {corruption_label(kind)}",
+                       gain.text(digits=3, sign=True), answer(gain.low, gain.high, "higher", "lower"))
 
 
 def _of_success(episodes: pd.DataFrame) -> Iterator[tuple[str, str, str]]:

@@ -52,10 +52,10 @@ def manifest_table(frame: pd.DataFrame) -> pd.DataFrame:
 
 def machine_table(frame: pd.DataFrame, packages: Sequence[str]) -> pd.DataFrame:
     """A row per processor and versions of ``packages``: how many runs were trained there, and for how long."""
-    told = {True: "yes", False: "no"}  # older runs do not say
     frame = each_once(frame)
-    frame = frame.assign(bfloat16=frame.multiplies_bfloat16.map(told).fillna("not recorded"))
-    kinds = ["processor", "cores", "bfloat16", "python", *[name for name in packages if name in frame]]
+    chosen = frame.multiplies_bfloat16.map({True: "bfloat16", False: "float32"}).fillna("not recorded")  # by older runs
+    frame = frame.assign(arithmetic=frame.precision.where(frame.precision != "auto", chosen))
+    kinds = ["processor", "cores", "arithmetic", "python", *[name for name in packages if name in frame]]
     return frame.groupby(kinds, dropna=False).agg(
         runs=("run", "count"), hours=("training_seconds", lambda seconds: seconds.sum() / HOURS)).reset_index()
 

@@ -75,8 +75,9 @@ def sampling_uncertainty(confidence: float = 0.95) -> pd.DataFrame:
 
     Returns a row per comparison: ``episodes`` per method, ``difference`` (points), ``low`` and ``high``
     (normal interval for two independent proportions, points). The paper prints no intervals.
-    Episodes are taken as independent, the optimistic case: the variation between training runs is left
-    out, as the paper trains one checkpoint per method.
+    Episodes are taken as independent draws of all tasks together: that tasks differ in difficulty, or that methods
+    met the same scenes, would make it narrower. The variation between training runs, which would make it wider, is
+    left out, as the paper trains one checkpoint per method.
     """
     comparisons = [(f"{benchmark}, clean data", statement(f"{benchmark.lower()}_episodes"),
                     f"{SIMULATION} | PTR | {benchmark} | Avg", f"{SIMULATION} | SFT | {benchmark} | Avg")

@@ -187,7 +187,7 @@ def provenance_frame(stored: Sequence[StoredRun]) -> pd.DataFrame:
                "started": training["started"], "training_seconds": training["wall_seconds"],
                "data": training["data"], "data_fingerprint": training["data_fingerprint"],
                "initial_policy": training["initial_policy"], "ranks": training.get("ranks", 1),
-               "python": training["python"],
+               "python": training["python"], "precision": run.setting.config.network.precision,
                "evaluation_episodes": 0, "evaluation_seconds": 0.0, "evaluation_commit": None,
                "multiplies_bfloat16": None, **training["packages"], **training["machine"]}
         if (run.folder / "done").is_file():

@@ -74,7 +74,8 @@ def chart(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
 
 
 def verdict(chunks: pd.DataFrame, offset: int) -> str:
-    """Markdown: what the scene alone identifies at one Delta, and whether knowing the action adds to it."""
+    """Markdown: what the scene alone identifies at one Delta, and whether knowing the action adds to it. The scorers
+    of ``chunks`` are of one training seed."""
     part = chunks[chunks.offset == offset]
     shown = {query: _mean(part[f"{query}_correct"], part.episode) for query in LOOKS}
     place = _mean(part.scene_episode, part.episode)
@@ -91,4 +92,5 @@ def verdict(chunks: pd.DataFrame, offset: int) -> str:
                      "with the action it identifies fewer", "that the action helps cannot be told")
             + f"**. With the action the scorer is {rest.text(100, sign=True)} points from the view alone: **"
             + answer(rest.low, rest.high, "it identifies more than the scene does",
-                     "it identifies less than the scene does", "they cannot be told apart") + "**.")
+                     "it identifies less than the scene does", "they cannot be told apart")
+            + "**. Scorers of one training seed: the intervals cover held-out episodes alone.")

@@ -12,8 +12,9 @@ import pandas as pd
 
 from ptrlib.report import results
 from ptrlib.report.charts import corruption_label, method_label
-from ptrlib.report.statistics import Interval, wilson_interval
-from ptrlib.report.verdicts import answer, in_points
+from ptrlib.report.results import training_seeds
+from ptrlib.report.statistics import Interval, crossed_bootstrap, wilson_interval
+from ptrlib.report.verdicts import answer
 
 # Comparison -> its start policy.
 STARTS = {"tabletop_claim": "tabletop_start", "tabletop_corruption": "tabletop_start",
@@ -37,13 +38,19 @@ def rate(manifest: str) -> Interval | None:
 
 def gain(episodes: pd.DataFrame, start: pd.DataFrame, method: str, corruption: str) -> Interval:
     """Success of ``method`` minus the start policy's, paired by scene; every training seed is set against the same
-    episodes of the start."""
+    episodes of the start, so that seeds and scenes are drawn crosswise."""
     mine = episodes[(episodes.method == method) & (episodes.corruption == corruption)]
     left = [start.assign(method="start", corruption=corruption, training_seed=seed)
             for seed in mine.training_seed.unique()]
     both = pd.concat([mine.astype({"method": str, "corruption": str, "task": str}),
                       *(part.astype({"task": str}) for part in left)], ignore_index=True)
-    return results.contrast(both, {(method, corruption): 1.0, ("start", corruption): -1.0})
+    return crossed_bootstrap(results.paired_values(both, {(method, corruption): 1.0, ("start", corruption): -1.0}))
+
+
+def in_words(gain: Interval, seeds: int) -> str:
+    """:func:`gain` in points, with the numbers of scenes and of training runs behind it."""
+    return (f"{gain.text(100, sign=True)} points over {gain.count // seeds} scenes and {seeds} training "
+            f"run{'s' if seeds > 1 else ''}")
 
 
 def table(manifest: str, episodes: pd.DataFrame, methods: Sequence[str] = METHODS) -> pd.DataFrame:
@@ -54,10 +61,10 @@ def table(manifest: str, episodes: pd.DataFrame, methods: Sequence[str] = METHOD
     for corruption in ("none", "combined"):
         for method in methods:
             if ((episodes.method == method) & (episodes.corruption == corruption)).any():
-                added = gain(episodes, start, method, corruption)
+                added, seeds = gain(episodes, start, method, corruption), training_seeds(episodes)[method, corruption]
                 rows.append({"data": corruption_label(corruption), "post-trained by": method_label(method),
-                             "minus the start policy’s success": in_points(added), "does post-training help?": answer(
-                                 added.low, added.high, "yes", "no, it costs success")})
+                             "minus the start policy’s success": in_words(added, seeds),
+                             "does post-training help?": answer(added.low, added.high, "yes", "no, it costs success")})
     return pd.DataFrame(rows)
 
 
@@ -74,5 +81,6 @@ def sentence(manifest: str, episodes: pd.DataFrame) -> str:
         told = answer(added.low, added.high, "post-training helps here, and methods differ in how much",
                       "post-training on these demonstrations costs success, and methods differ in how much",
                       "whether post-training helps at all cannot be told")
-        text += f" SFT on clean data differs from that by {in_points(added)}: {told}."
+        seeds = training_seeds(episodes)["sft", "none"]
+        text += f" SFT on clean data differs from that by {in_words(added, seeds)}: {told}."
     return text

@@ -2,7 +2,9 @@
 
 Success rates get a Wilson interval. Differences between methods are paired: every method faces the same
 scenes, so the difference is taken scene by scene and the bootstrap resamples training seeds first and, within
-each drawn seed, the scenes of every task (the tasks are the benchmark's own and stay). Quantities of chunks
+each drawn seed, the scenes of every task (the tasks are the benchmark's own and stay). What a scene adds to the
+difference of every seed alike is small between methods; it is not where one policy's only episode in a scene stands
+against every seed's, and there seeds and scenes are drawn crosswise. Quantities of chunks
 are resampled by training run and, within each, by episode, because the chunks of one episode resemble each other.
 """
 
@@ -79,6 +81,24 @@ def paired_bootstrap(values: pd.Series, *, replicates: int = REPLICATES, level: 
     return _percentiles(float(values.mean()), means, level, count)
 
 
+def crossed_bootstrap(values: pd.Series, *, replicates: int = REPLICATES, level: float = LEVEL,
+                      seed: int = 0) -> Interval:
+    """As :func:`paired_bootstrap`, for differences that share something in a scene whatever the seed: the scenes of
+    every task are drawn once and met by all drawn seeds (the pigeonhole bootstrap, Owen 2007).
+
+    Raises:
+        ValueError: a seed lacks scenes that another has.
+    """
+    table = _by_seed(values)
+    generator = np.random.default_rng(seed)
+    seeds = generator.multinomial(table.shape[1], np.full(table.shape[1], 1 / table.shape[1]), size=replicates)
+    total = np.zeros(replicates)
+    for _, block in table.groupby(level=0, sort=True):
+        scenes = generator.multinomial(len(block), np.full(len(block), 1 / len(block)), size=replicates)
+        total += ((scenes @ block.to_numpy(float)) * seeds).sum(1)
+    return _percentiles(float(values.mean()), total / table.size, level, table.size)
+
+
 def paired_ratio(numerator: pd.Series, denominator: pd.Series, *, replicates: int = REPLICATES, level: float = LEVEL,
                  seed: int = 0) -> Interval:
     """Ratio of two means of paired differences, both as in :func:`paired_bootstrap` and resampled together.
@@ -103,14 +123,20 @@ def paired_ratio(numerator: pd.Series, denominator: pd.Series, *, replicates: in
 def _resampled_means(values: pd.Series, replicates: int, seed: int) -> tuple[NDArray[np.float64], int]:
     """Bootstrap means (replicates,) of values indexed by (training seed, task, scene), and their number. The draws
     depend on the index and the seed alone."""
-    table = values.unstack(level=0)
-    if table.isna().any().any():
-        raise ValueError("the differences are not paired: some training seeds lack scenes that others have; "
-                         "evaluate every run on the same scenes")
+    table = _by_seed(values)
     blocks = [block.to_numpy(float) for _, block in table.groupby(level=0, sort=True)]  # a task's (scenes, seeds)
     drawn = _scene_draws(tuple(len(block) for block in blocks), table.shape[1], replicates, seed)
     total = drawn @ np.concatenate([block.ravel() for block in blocks]).astype(np.float32)
     return total.astype(np.float64) / table.size, table.size
+
+
+def _by_seed(values: pd.Series) -> pd.DataFrame:
+    """Values indexed by (training seed, task, scene) with a column per seed."""
+    table = values.unstack(level=0)
+    if table.isna().any().any():
+        raise ValueError("the differences are not paired: some training seeds lack scenes that others have; "
+                         "evaluate every run on the same scenes")
+    return table
 
 
 @lru_cache(maxsize=2)  # a page asks for many differences on the same scenes
@@ -144,6 +170,22 @@ def auroc(score: ArrayLike, positive: ArrayLike, episode: ArrayLike, run: ArrayL
     Raises:
         ValueError: a run holds only positive or only negative chunks.
     """
+    estimate, means, count = _resampled_auroc(score, positive, episode, run, stratum, replicates, seed)
+    return _percentiles(estimate, means, level, count)
+
+
+def auroc_gain(score: ArrayLike, other: ArrayLike, positive: ArrayLike, episode: ArrayLike, run: ArrayLike, *,
+               replicates: int = CHUNK_REPLICATES, level: float = LEVEL, seed: int = 0) -> Interval:
+    """:func:`auroc` of ``score`` minus that of ``other``, a score (N,) of the same chunks; resampled together."""
+    (one, ones, count), (two, twos, _) = (_resampled_auroc(values, positive, episode, run, None, replicates, seed)
+                                          for values in (score, other))
+    return _percentiles(one - two, ones - twos, level, count)
+
+
+def _resampled_auroc(score: ArrayLike, positive: ArrayLike, episode: ArrayLike, run: ArrayLike,
+                     stratum: ArrayLike | None, replicates: int, seed: int) -> tuple[float, NDArray[np.float64], int]:
+    """AUROC, its bootstrap replicates (replicates,), whose draws depend on the chunks' runs and episodes alone, and the
+    number of chunks."""
     run_number, names = _numbered(run)
     table = pd.DataFrame({"score": np.asarray(score, float), "positive": np.asarray(positive, bool),
                           "episode": _numbered(episode)[0], "run": run_number,
@@ -157,8 +199,7 @@ def auroc(score: ArrayLike, positive: ArrayLike, episode: ArrayLike, run: ArrayL
             raise ValueError(f"run {names[number]!r} holds no {absent} chunks: AUROC needs both")
         estimates.append(_auroc_replicates(chunks, np.ones((1, chunks.episode.nunique()))).item())
         resampled.append(_auroc_replicates(chunks, drawn[len(resampled)]))
-    means = _over_runs(np.stack(resampled), picked[0])
-    return _percentiles(float(np.mean(estimates)), means, level, len(table))
+    return float(np.mean(estimates)), _over_runs(np.stack(resampled), picked[0]), len(table)
 
 
 def _over_runs(replicates: NDArray[np.float64], picked: NDArray[np.int64]) -> NDArray[np.float64]:

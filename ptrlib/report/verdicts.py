@@ -172,8 +172,10 @@ def in_points(interval: Interval) -> str:
 
 
 def scope(episodes: pd.DataFrame) -> str:
-    """What an answer on success holds for: with one seed an interval covers scenes and not training."""
-    return ", in this one training run of each" if episodes.training_seed.nunique() == 1 else ""
+    """What an answer on success holds for: with one seed an interval covers scenes and not training, and with two
+    hardly training."""
+    return {1: ", in this one training run of each", 2: ", in these two training runs of each"}.get(
+        episodes.training_seed.nunique(), "")
 
 
 def answer(low: float, high: float, more: str, less: str, neither: str = "cannot be told") -> str:

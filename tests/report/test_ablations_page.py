@@ -65,6 +65,21 @@ def test_verdicts_and_headline_follow_the_intervals():
     line = ablations.headline(episodes()).splitlines()[2]
     assert line == ("- With clean data, taking the part away **costs success** for w/o clipping; **raises success** "
                     "for w/o EMA (frozen enc.); **makes no difference that can be told** for w/o belief tokens.")
+    assert "0.3 of 6 such intervals would leave it out" in ablations.headline(episodes())
+
+
+def test_an_answer_at_the_edge_of_its_interval_says_so(monkeypatch):
+    monkeypatch.setattr(ablations, "differences", lambda *_: pd.DataFrame(
+        [{"method": "no_belief", "corruption": "none", "estimate": -0.02, "low": -0.04, "high": -0.0005, "count": 9}]))
+    assert ablations.verdicts(episodes()).answer.tolist() == ["costs success, barely"]
+    assert "**costs success** for w/o belief tokens (barely)." in ablations.headline(episodes())
+
+
+def test_how_often_the_clip_binds_is_told_for_each_kind_of_data():
+    weights = pd.DataFrame({"method": "ptr", "corruption": "none", "run": "a", "split": "train", "valid": True,
+                            "step": [5, 10, 10, 10, 10], "weight": [4.0, 4.0, 1.0, 1.0, 1.0]})
+    assert "25.0 % with clean data (1 runs)" in ablations.clip_note(weights)
+    assert ablations.clip_note(weights.assign(method="sft")) == ""
 
 
 def test_the_papers_marks_stand_beside_ours_without_an_interval():
@@ -78,7 +93,9 @@ def test_the_papers_marks_stand_beside_ours_without_an_interval():
 
 def test_instability_is_what_it_says_and_compares_runs_of_a_seed():
     drawn = pd.concat([metrics(method, seed, factor * (1 + seed)) for seed in range(3)
-                       for method, factor in (("ptr", 0.1), ("no_clipping", 0.3))])
+                       for method, factor in (("ptr", 0.1), ("no_clipping", 0.3), ("sft", 0.0))])
+    luck = np.exp(np.random.default_rng(0).normal(size=drawn.step.max()))  # of the minibatch, the same for all methods
+    drawn["loss_action"] *= luck[drawn.step - 1]
     measured = ablations.instability(drawn, warmup_steps=20)
     first = measured[(measured.method == "ptr") & (measured.training_seed == 0)].iloc[0]
     assert first.loss == pytest.approx(0.1, rel=0.01)  # the logarithm jumps by 0.1 up and down
@@ -100,8 +117,9 @@ def test_heavy_tails_count_the_chunks_above_ten_and_answer_the_statement():
     assert tails.above.tolist() == [0.0, 0.5] and tails.largest.tolist() == [1.0, 50.0]
     assert tails.sample_size["early"] == 1.0
     assert tails.sample_size["late"] == pytest.approx(64 ** 2 / (1 + 4 + 121 + 2500) / 4)
-    measured = ablations.instability(pd.concat([metrics(method, seed, factor + 0.01 * seed) for seed in range(3) for
-                                                method, factor in (("ptr", 0.3), ("no_clipping", 0.1))]), 20)
+    measured = ablations.instability(pd.concat([
+        metrics(method, seed, factor and factor + 0.01 * seed) for seed in range(3)
+        for method, factor in (("ptr", 0.3), ("no_clipping", 0.1), ("sft", 0.0))]), 20)
     told = ablations.stability_verdicts(measured, tails.reset_index())
     assert told.answer.tolist()[:2] == ["does not hold, there are none", "holds"]
     assert told.answer.str.startswith("does not hold, less").tolist()[2:] == [True, True] and len(told) == 4

@@ -137,7 +137,7 @@ def test_uneven_training_seeds_are_said_and_only_shared_ones_are_compared(study)
     assert "in common" not in corruption.introduction(even)
     assert "in this one training run of each" in corruption.verdict_line(uneven)
     told = verdicts.headline(uneven.episodes, "combined")
-    assert "SFT succeeds more often**" in told and "% in the same 60 episodes" in told
+    assert "SFT succeeds more often, in these two training runs of each**" in told and "% in the same 60 episodes" in told
     assert "in the same" not in verdicts.headline(even.episodes, "combined")
 
 
@@ -166,8 +166,9 @@ def test_the_verdict_names_where_ptr_loses_less_and_where_it_does_not(study):
     assert one.count(verdicts.scope(with_rates(study, rates, seeds=1).episodes)) == 1
     alone = with_rates(study, {("ptr", "none"): 90, ("ptr", "combined"): 20})
     assert "no runs of both SFT and PTR" in corruption.verdict_line(alone)
-    asked = corruption.answers(fixed).set_index("question")
-    assert asked.loc["Does PTR succeed more often than SFT?", "truncation"].startswith("yes: +40.0")
+    asked = corruption.answers(fixed).set_index(["question", "data"])
+    row = asked.loc["Does PTR succeed more often than SFT?", "truncation"]
+    assert row.answer == "yes" and row.number.startswith("+40.0")
 
 
 def test_rates_stand_above_the_papers(study):

@@ -45,10 +45,21 @@ def test_the_table_and_the_answers_are_those_of_the_runs(stored, told):
     assert row["minus its shuffled weights'"] == shuffled.text(100, sign=True)
     assert (table["minus its shuffled weights'"] == "–").sum() == 4
     answers = pool.answers(stored, told).set_index("question")
-    assert len(answers) == 6 + 4 + 6 + 2
+    assert len(answers) == 6 + 4 * 3 + 4 + 6 + 2
     for words, blind in (("PTR", True), ("PTR, hard by state", False), ("PTR, none hard", False)):
         said = answers.loc[f"Does the score of “{words}” tell corrupted chunks?"].answer
         assert said == ("cannot be told" if blind else "yes")  # what README says
+
+
+def test_pools_are_compared_on_the_same_chunks(stored, told):
+    answers = pool.answers(stored, told).set_index("question")
+    by_kind = told[(~told.within) & (told.corruption == "label_noise")].set_index("method").estimate
+    number = answers.number[f"Hard negatives: by state, minus by task, {pool.PANELS[0]}: AUROC of label noise"]
+    assert number.startswith(f"{by_kind['ptr_state'] - by_kind['ptr']:+.3f} [")
+    table = pool.table(stored, told)
+    weights = results.last_weights_frame([run for run in stored if run.setting.method == "ptr"])
+    share = weights[weights.split == "train"].groupby("run", observed=True).corrupted.mean().mean()
+    assert table["corrupted chunks (%)"][0].startswith(f"{100 * share:.1f} [")
 
 
 def test_the_chart_has_a_panel_with_the_scorers_gradient_and_one_without(told):

@@ -89,6 +89,32 @@ def test_paired_bootstrap_refuses_scenes_that_only_some_seeds_have():
         statistics.paired_bootstrap(values.iloc[:-1])
 
 
+def test_crossed_bootstrap_covers_what_all_seeds_share_and_the_paired_one_does_not():
+    generator, covered = np.random.default_rng(0), {"crossed": 0, "paired": 0}
+    for _ in range(200):  # five seeds of a method against one policy's single episode in every scene; no difference
+        one, _ = successes(generator, seeds=5, scene_sd=0.5)
+        alone = generator.random(one.shape[1:]) < one.mean()
+        values = indexed(one.astype(float) - alone)
+        for name, bootstrap in (("crossed", statistics.crossed_bootstrap), ("paired", statistics.paired_bootstrap)):
+            covered[name] += not bootstrap(values, replicates=300).excludes(0.0)
+    assert covered["crossed"] / 200 >= 0.93 and covered["paired"] / 200 < 0.85
+    interval = statistics.crossed_bootstrap(values)
+    assert interval.estimate == pytest.approx(values.mean()) and interval.count == len(values)
+    with pytest.raises(ValueError, match="not paired"):
+        statistics.crossed_bootstrap(values.iloc[:-1])
+
+
+def test_a_gain_of_auroc_is_that_of_the_same_chunks():
+    table = chunks(np.random.default_rng(0), gap=1.0)
+    better = table.score + 0.5 * table.positive
+    gain = statistics.auroc_gain(better, table.score, table.positive, table.episode, table.run)
+    parts = [statistics.auroc(score, table.positive, table.episode, table.run) for score in (better, table.score)]
+    assert gain.estimate == pytest.approx(parts[0].estimate - parts[1].estimate) and gain.low > 0
+    assert gain.high - gain.low < parts[1].high - parts[1].low  # they are resampled together
+    same = statistics.auroc_gain(table.score, table.score, table.positive, table.episode, table.run)
+    assert (same.estimate, same.low, same.high) == (0, 0, 0)
+
+
 def chunks(generator, gap, runs=3, episodes=30, per_episode=8):
     """Chunks whose score differs by episode (correlated chunks) and by ``gap`` for positive episodes."""
     rows = []
