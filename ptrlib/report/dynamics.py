@@ -235,7 +235,7 @@ def path_chart(metrics: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     walked = metrics[metrics.tau.notna()][["setting", "run", "step", "tau", "beta"]]
     beside = _beside_the_paths(config)
     rule, start, end = (part for _, part in beside.groupby("setting", sort=False))
-    figure, axes = plt.subplots(figsize=(5.0, 3.6))
+    figure, axes = plt.subplots(figsize=(5.8, 3.8))
     axes.plot(rule.tau, rule.beta, color=COLOURS["grey"], linestyle="--", linewidth=1.2, label=rule.setting.iloc[0])
     looks = source_colours(walked.setting)
     marks = dict(zip(dict.fromkeys(colour for colour, _ in looks.values()), MARKS, strict=False))
