@@ -17,11 +17,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ptrlib.config import RunConfig
+from ptrlib.report.charts import grouped_chart
 from ptrlib.report.claim import truth_auroc
 from ptrlib.report.dynamics import END
 from ptrlib.report.figures import COLOURS
 from ptrlib.report.results import (
     StoredRun,
+    alike,
     compare,
     episodes_frame,
     last_weights_frame,
@@ -29,7 +31,7 @@ from ptrlib.report.results import (
     provenance_frame,
 )
 from ptrlib.report.statistics import SHARE, Interval, mean_over_runs, wilson_interval
-from ptrlib.report.verdicts import answer, scope
+from ptrlib.report.verdicts import answer, in_points, scope
 
 # What is moved, in the manifest's words: where the configuration has it, and a value in words.
 MOVED = {"demonstrations": ("data.episodes_per_task", "{:g} demonstrations a task"),
@@ -42,6 +44,11 @@ MOVED = {"demonstrations": ("data.episodes_per_task", "{:g} demonstrations a tas
          "everything": ("data.episodes_per_task", "everything larger at once")}
 DEFAULTS = "the defaults"
 RULE, BASELINE = "ptr", "sft"
+CONTROLLED = (  # method, baseline, question, the answers where the method does better and worse
+    ("ptr", "sft", "PTR minus SFT", "PTR is ahead", "PTR is behind"),
+    ("sft_belief", "sft", "SFT+Belief minus SFT", "tokens help", "tokens cost success"),
+    ("ptr", "sft_belief", "PTR minus SFT+Belief", "losses and weights help", "losses and weights cost success"),
+    ("ptr", "random", "PTR minus its weights shuffled", "it is what the weights say", "shuffled ones do better"))
 DRAWN = {"difference": ("PTR minus SFT (points)", 0.0, 100.0), "auroc": ("AUROC of PTR's score", 0.5, 1.0)}
 
 
@@ -223,6 +230,43 @@ def _where(words: Sequence[str], settings: Mapping[str, pd.DataFrame]) -> str:
 
 def _listed(words: Sequence[str]) -> str:
     return ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else words[0]
+
+
+def controls(stored: Sequence[StoredRun]) -> pd.DataFrame:
+    """CONTROLLED in every setting of ``stored``, whose methods are named like those of :func:`places`, controls too: a
+    row per setting and question with ``words``, ``question``, ``number``, ``answer``, the difference as a proportion
+    and ``method`` and ``baseline`` without their setting."""
+    episodes, rows = episodes_frame(stored), []
+    there = set(episodes.method.astype(str))
+    (corruption,) = episodes.corruption.unique()
+    for suffix, words in _suffixes(stored).items():
+        for method, baseline, question, more, less in CONTROLLED:
+            if {method + suffix, baseline + suffix} <= there:
+                terms = {(method + suffix, corruption): 1.0, (baseline + suffix, corruption): -1.0}
+                gain, where = compare(episodes, terms), scope(alike(episodes, terms))
+                rows.append({"words": words, "question": question, "number": in_points(gain),
+                             "answer": answer(gain.low, gain.high, more + where, less + where),
+                             "method": method, "baseline": baseline, **vars(gain)})
+    return pd.DataFrame(rows)
+
+
+def _suffixes(stored: Sequence[StoredRun]) -> dict[str, str]:
+    """What follows a method's name in each setting, and the setting in words; the defaults first."""
+    found = {"": DEFAULTS}
+    for run in stored:
+        name = run.setting.method
+        if "@" in name:
+            key, form = MOVED[_moved(name)]
+            found["@" + name.partition("@")[2]] = form.format(attrgetter(key)(run.setting.config))
+    return found
+
+
+def controls_chart(measured: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """:func:`controls` as points with intervals: a panel per question, a row per setting."""
+    drawn = measured.assign(kind=measured.question, group=measured.words,
+                            **{name: 100 * measured[name] for name in ("estimate", "low", "high")})
+    return grouped_chart(drawn[["kind", "group", "method", "estimate", "low", "high"]],
+                         "difference of success (points), 95 % interval", reference=0.0)
 
 
 def introduction(stored: Sequence[StoredRun]) -> str:

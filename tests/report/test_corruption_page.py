@@ -137,7 +137,8 @@ def test_uneven_training_seeds_are_said_and_only_shared_ones_are_compared(study)
     assert "in common" not in corruption.introduction(even)
     assert "in this one training run of each" in corruption.verdict_line(uneven)
     told = verdicts.headline(uneven.episodes, "combined")
-    assert "SFT succeeds more often, in these two training runs of each**" in told and "% in the same 60 episodes" in told
+    assert "SFT succeeds more often, in these two training runs of each**" in told
+    assert "% in the same 60 episodes" in told
     assert "in the same" not in verdicts.headline(even.episodes, "combined")
 
 

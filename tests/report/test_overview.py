@@ -77,7 +77,8 @@ def test_the_readmes_sentence_on_what_hides_corrupted_chunks_holds():
     assert gain.low < 0 < gain.high and f"success stays where it was ({words})" in text
     assert all(45 < float(row["corrupted chunks (%)"].split(" ")[0]) < 55 for row in (by_state, by_task))
     shares = [row["their weight (%)"].replace(" [", " % [") for row in (by_state, by_task)]
-    assert f"corrupted chunks, about half of the data, still get {shares[0]} of the weight, by task {shares[1]} (five runs each)" in text
+    assert (f"corrupted chunks, about half of the data, still get {shares[0]} of the weight, by task {shares[1]} "
+            "(five runs each)") in text
 
 
 @pytest.mark.parametrize("comparison", foresight.COMPARED)

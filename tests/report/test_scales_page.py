@@ -91,6 +91,22 @@ def test_the_verdict_follows_the_intervals():
     assert "**In no setting does its score tell corrupted chunks**" in told
 
 
+def test_controls_are_compared_in_their_own_setting(tiny_book):
+    manifest = {**TINY_SCALE, "name": "tiny_controls", "methods": {
+        "sft": {"credit": "sft", "network.use_belief": False}, "ptr": {"credit": "ptr"},
+        "ptr@offset=4": {"credit": "ptr", "data.offset": 4}, "random@offset=4": {"credit": "random", "data.offset": 4}}}
+    runs.write_text(tiny_book.folder / runs.EXPERIMENTS / "tiny_controls.yaml", yaml.safe_dump(manifest))
+    stored = tiny_book.make("tiny_controls")
+    measured = scales.controls(stored)
+    assert list(zip(measured.words, measured.question, strict=True)) == [
+        ("the defaults", "PTR minus SFT"), ("Δ = 4", "PTR minus its weights shuffled")]
+    rate = results.episodes_frame(stored).groupby("method", observed=True).success.mean()
+    assert measured.estimate.tolist() == pytest.approx([rate["ptr"] - rate["sft"],
+                                                        rate["ptr@offset=4"] - rate["random@offset=4"]])
+    drawn = scales.controls_chart(measured)[1]
+    assert drawn.estimate.tolist() == pytest.approx((100 * measured.estimate).tolist())
+
+
 def test_the_numbers_are_those_of_the_runs(tiny_book):
     runs.write_text(tiny_book.folder / runs.EXPERIMENTS / "tiny_scale.yaml", yaml.safe_dump(TINY_SCALE))
     stored = tiny_book.make("tiny_scale")
