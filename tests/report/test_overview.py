@@ -56,11 +56,8 @@ def test_the_readmes_numbers_on_the_easy_suite_are_those_of_its_runs():
                          ("crossfit_every_wide", "84 % [74, 94]")):
         share = rule.recovery(episodes, name, "combined")
         assert digits in text and share.text(100, digits=0) == digits.replace(" %", "")
-    ablated = results.episodes_frame(results.runs_of("tabletop_ablations"))
-    for method, baseline, kind in (("ptr", "random", "combined"), ("sft_belief", "sft", "combined"),
-                                   ("no_belief", "sft", "combined"), ("crossfit_every_wide", "sft", "none")):
-        gain = results.compare(ablated if method == "no_belief" else episodes,
-                               {(method, kind): 1.0, (baseline, kind): -1.0})
+    for method, baseline, kind in (("ptr", "random", "combined"), ("crossfit_every_wide", "sft", "none")):
+        gain = results.compare(episodes, {(method, kind): 1.0, (baseline, kind): -1.0})
         assert f"{100 * gain.estimate:+.1f} [{100 * gain.low:.1f}, {100 * gain.high:.1f}]" in text, method
 
 
@@ -75,10 +72,6 @@ def test_the_readmes_sentence_on_what_hides_corrupted_chunks_holds():
     assert f"(AUROC {by_task['AUROC, any corruption']}; 0.5 is guessing)" in text
     gain, words = _gain(results.episodes_frame(stored), "ptr_state", "ptr", "combined")
     assert gain.low < 0 < gain.high and f"success stays where it was ({words})" in text
-    assert all(45 < float(row["corrupted chunks (%)"].split(" ")[0]) < 55 for row in (by_state, by_task))
-    shares = [row["their weight (%)"].replace(" [", " % [") for row in (by_state, by_task)]
-    assert (f"corrupted chunks, about half of the data, still get {shares[0]} of the weight, by task {shares[1]} "
-            "(five runs each)") in text
 
 
 @pytest.mark.parametrize("comparison", foresight.COMPARED)
@@ -88,8 +81,7 @@ def test_the_readmes_sentences_on_what_belief_tokens_cost_hold(comparison):
     gain = results.compare(episodes, {("ptr", "combined"): 1.0, (f"ptr{foresight.FIRST}", "combined"): -1.0})
     assert gain.low > 0 and f"{100 * gain.estimate:.1f} [{100 * gain.low:.1f}, {100 * gain.high:.1f}]" in text
     if comparison == "tabletop_claim":
-        for method, baseline, sign in (("ptr", "ptr_detached", -1), ("ptr_detached", "sft", 0),
-                                       ("sft_belief", "sft", 0), ("ptr", "random", 0)):
+        for method, baseline, sign in (("ptr", "ptr_detached", -1), ("ptr_detached", "sft", 0), ("ptr", "random", 0)):
             gain, words = _gain(episodes, method, baseline, "combined")
             assert words in text and (gain.low > 0) - (gain.high < 0) == sign, words
 
@@ -154,7 +146,7 @@ def test_the_readmes_sentence_on_what_the_truth_wins_holds():
     every, _ = claim.with_further(results.runs_of("tabletop_claim"), "tabletop_ingredients")
     episodes = results.episodes_frame(every)
     text = (REPOSITORY / "README.md").read_text()
-    said = text[text.index("The truth itself as weights"):text.index("(The second was written")]
+    said = text[text.index("The truth itself as weights"):].partition(".")[0]
     for ceiling in rule.CEILINGS:
         share = rule.recovery(episodes, ceiling, "combined")
         assert f"{100 * share.estimate:.0f} % [{100 * share.low:.0f}, {100 * share.high:.0f}]" in said
