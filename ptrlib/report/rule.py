@@ -47,6 +47,7 @@ INGREDIENTS = {RULE: {"crossfit_consequence": "PTR's question alone", "crossfit_
                SECOND: {WIDER: "w in [1/20, 20]", "bounded_oracle": "the truth itself for a score"},
                WIDER: {"bounded_oracle_wide": "the truth itself for a score"}}
 CEILINGS = {"bounded_oracle": RULES, "bounded_oracle_wide": (WIDER,)}  # the truth as weights, and the rules so bounded
+SEEN = {SECOND: (0, 1), WIDER: (0,)}  # training seeds of results that were known when these were taken up (protocol)
 NAMES = {RULE: "the cross-fitted rule", SECOND: "the second rule", WIDER: "the second rule with w in [1/20, 20]"}
 
 
@@ -76,6 +77,19 @@ def recovery(episodes: pd.DataFrame, method: str, corruption: str) -> Interval:
     won = paired_values(episodes, {("sft", corruption): -1.0, (method, corruption): 1.0})
     gap = paired_values(episodes, {("sft", corruption): -1.0, ("oracle", corruption): 1.0})
     return paired_ratio(won, gap)
+
+
+def unseen(episodes: pd.DataFrame, corruption: str) -> str:
+    """Sentences of Markdown: what the rules that were taken up after results had been seen win back on the training
+    seeds alone that had not been; nothing where none is left."""
+    there, parts = set(episodes[episodes.corruption == corruption].method), []
+    for rule, seeds in SEEN.items():
+        left = episodes[~episodes.training_seed.isin(seeds)]
+        if {rule, "oracle", "sft"} <= there and len(left) < len(episodes) and len(left):
+            parts.append(f"{NAMES[rule]} {recovery(left, rule, corruption).text(100, digits=0)} % "
+                         f"({left.training_seed.nunique()} seeds)")
+    return (f"On the training seeds alone of which nothing had been seen when they were taken up, they win back: "
+            f"{'; '.join(parts)}.") if parts else ""
 
 
 def recoveries(episodes: pd.DataFrame, corruption: str) -> pd.DataFrame:

@@ -23,6 +23,16 @@ def test_recovery_is_the_share_of_the_gap_that_is_won_back():
     assert rule.recovery(episodes(), "crossfit_random", "combined").estimate == 0.0
 
 
+def test_a_rule_taken_up_after_some_seeds_is_judged_on_the_others():
+    mine = episodes().assign(method=lambda table: table.method.replace("crossfit", rule.WIDER))
+    left = mine[mine.training_seed != 0]
+    assert 0 in set(mine.training_seed) and left.training_seed.nunique() > 0
+    share = rule.recovery(left, rule.WIDER, "combined").text(100, digits=0)
+    assert f"the second rule with w in [1/20, 20] {share} % ({left.training_seed.nunique()} seeds)." in rule.unseen(
+        mine, "combined")
+    assert rule.unseen(mine[mine.training_seed == 0], "combined") == rule.unseen(episodes(), "combined") == ""
+
+
 def test_where_there_is_no_gap_the_share_is_not_told():
     flat = episodes().assign(success=lambda table: np.random.default_rng(1).random(len(table)) < 0.5)
     share = rule.recovery(flat, "crossfit", "combined")
