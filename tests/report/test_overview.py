@@ -163,13 +163,22 @@ def test_the_readmes_sentence_on_what_was_moved_holds():
     for row in gains.loc[open_to_both].itertuples():
         assert row.low <= 0 <= row.high
         assert f"{100 * row.estimate:+.1f} [{100 * row.low:.1f}, {100 * row.high:.1f}]" in text.replace("points [", "[")
-    assert (measured.loc["auroc"].low <= 0.5).all() and "in none of all these is its score shown to tell" in text
+    assert (measured.loc["auroc"].low <= 0.5).all() and "In none of all these is its score shown to tell" in text
     large = scales.measure(list({**stored, **{run.name: run for run in results.runs_of("tabletop_large")}}.values()))
     told = large[large.words == "everything larger at once"].set_index("quantity")
     gain, score = told.loc["difference"], told.loc["auroc"]
     assert score.low > 0.5 and f"(AUROC {score.estimate:.2f} [{score.low:.2f}, {score.high:.2f}])" in text
     assert gain.high < 0 and f"{100 * gain.estimate:.1f} points [{100 * gain.low:.1f}, {100 * gain.high:.1f}]" in text
     assert f"which succeeds in {100 * told.estimate['sft']:.1f} % there" in text
+
+
+def test_the_readmes_sentence_on_where_ptr_stops_costing_success_holds():
+    measured = scales.controls(results.runs_of("tabletop_grown")).set_index(["words", "question"])
+    text = " ".join((REPOSITORY / "README.md").read_text().split())
+    assert (measured.answer == "cannot be told").all() and len(measured) == 8
+    shuffled = [measured.loc[words, "PTR minus its weights shuffled"] for words in ("4000 steps", "width 128")]
+    told = " and ".join(f"{100 * row.estimate:+.1f} [{100 * row.low:.1f}, {100 * row.high:.1f}]" for row in shuffled)
+    assert f"nor from its own weights shuffled ({told})" in text
 
 
 def test_the_readmes_sentence_on_training_from_scratch_holds():
