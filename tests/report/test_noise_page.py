@@ -89,7 +89,8 @@ def test_each_strength_is_judged_by_its_interval(manifest):
     study = noise.read(manifest, manifest.parent / "runs")
     lines = noise.verdict(with_chances(study, CHANCES)).splitlines()
     assert lines[0] == "- **σ = 0.1 (the paper’s)** has no effect on SFT that can be told (+0.0 [+0.0, +0.0] points)."
-    assert lines[1].startswith("- **σ = 0.5 (5 times the paper’s)** costs SFT 40.0 [") and "these two training runs" in lines[1]
+    assert lines[1].startswith("- **σ = 0.5 (5 times the paper’s)** costs SFT 40.0 [")
+    assert "these two training runs" in lines[1]
     assert lines[2].startswith("- **bias 0.5** helps SFT by 7.0 [")
     one = noise.verdict(with_chances(study, CHANCES, seeds=1))
     assert one.count("in this one training run of each") == 2
