@@ -168,7 +168,8 @@ def test_the_readmes_sentence_on_what_was_moved_holds():
     told = large[large.words == "everything larger at once"].set_index("quantity")
     gain, score = told.loc["difference"], told.loc["auroc"]
     assert score.low > 0.5 and f"(AUROC {score.estimate:.2f} [{score.low:.2f}, {score.high:.2f}])" in text
-    assert gain.low <= 0 <= gain.high and f"{100 * gain.estimate:+.1f} points [{100 * gain.low:.1f}, {100 * gain.high:.1f}]" in text
+    assert gain.low <= 0 <= gain.high
+    assert f"{100 * gain.estimate:+.1f} points [{100 * gain.low:.1f}, {100 * gain.high:.1f}]" in text
     assert f"which succeeds in {100 * told.estimate['sft']:.1f} % there" in text
 
 
