@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from ptrlib.config import PTRConfig
 from ptrlib.report import published
 from ptrlib.report.charts import corruption_label, method_label, training_chart
+from ptrlib.report.claim import AT_CLIP
 from ptrlib.report.results import compare, intervals, success_rates
 from ptrlib.report.statistics import SHARE, Interval, effective_sample_size, mean_over_runs
 from ptrlib.report.verdicts import Verdict, answer, in_points, scope
@@ -232,13 +233,13 @@ def _verdicts(episodes: pd.DataFrame) -> Iterator[Verdict]:
             yield Verdict(f"{_shown(row['method'])}, {corruption_label(row['corruption'])} (paper: {printed})",
                           in_points(interval),
                           answer(-interval.high, -interval.low, f"costs success{where}", f"raises success{where}")
-                          + _at_the_edge(interval.low, interval.high), interval.estimate, interval.low, interval.high)
+                          + (", barely" if _at_the_edge(interval.low, interval.high) else ""),
+                          interval.estimate, interval.low, interval.high)
 
 
-def _at_the_edge(low: float, high: float) -> str:
-    """What to add to an answer that other draws of the bootstrap could turn into "cannot be told"."""
-    told = low > 0 or high < 0
-    return ", barely" if told and min(abs(low), abs(high)) < EDGE else ""
+def _at_the_edge(low: float, high: float) -> bool:
+    """Whether other draws of the bootstrap could turn an answer into "cannot be told"."""
+    return (low > 0 or high < 0) and min(abs(low), abs(high)) < EDGE
 
 
 def clip_note(weights: pd.DataFrame) -> str:
@@ -248,7 +249,7 @@ def clip_note(weights: pd.DataFrame) -> str:
     last = chunks[chunks.step == chunks.groupby("run").step.transform("max")]
     told = []
     for kind, part in last.groupby("corruption", sort=False):
-        share = mean_over_runs((part.weight >= top - 1e-4).groupby(part.run, observed=True).mean(), within=SHARE)
+        share = mean_over_runs((part.weight >= AT_CLIP * top).groupby(part.run, observed=True).mean(), within=SHARE)
         told.append(f"{share.text(100)} % with {corruption_label(str(kind))} ({share.count} runs)")
     return (f"PTR's upper clip binds at the end of training for these shares of the chunks with a target: "
             f"{'; '.join(told)}. Where it hardly binds, leaving it out cannot change much.") if told else ""
@@ -263,7 +264,7 @@ def headline(episodes: pd.DataFrame) -> str:
         groups = {"costs success": rows[rows.high < 0], "raises success": rows[rows.low > 0],
                   "makes no difference that can be told": rows[(rows.low <= 0) & (rows.high >= 0)]}
         told = [f"**{words}** for " + ", ".join(
-            _shown(row.method) + _at_the_edge(row.low, row.high).replace(", barely", " (barely)")
+            _shown(row.method) + (" (barely)" if _at_the_edge(row.low, row.high) else "")
             for row in part.itertuples()) for words, part in groups.items() if len(part)]
         if told:
             lines.append(f"- With {corruption_label(corruption)}, taking the part away " + "; ".join(told) + ".")

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
 from ptrlib.config import RunConfig
+from ptrlib.report.claim import AT_CLIP
 from ptrlib.report.figures import COLOURS
 from ptrlib.report.results import (
     StoredRun,
@@ -31,7 +32,6 @@ PARAMETERS = {"ptr.tau": "$\\tau_0$", "ptr.beta": "$\\beta_0$", "ptr.w_max": "$w
 WORDS = {"ptr.tau": "τ₀", "ptr.beta": "β₀", "ptr.w_max": "w_max"}
 DIAGNOSTICS = {"success": "success (%)", "score": "final score $T$ (nats)",
                "stability": "stability $1/\\mathrm{Std}(w)$"}
-AT_CLIP = 1e-4  # a weight so close to w_max is at it
 _MARKS = {"success": ("blue", "o"), "score": ("orange", "s"), "stability": ("green", "^")}
 
 # What Section 5.6 says of each sweep: parameter, diagnostic, which end of the sweep is compared with the default,
@@ -80,7 +80,7 @@ def run_diagnostics(stored: Sequence[StoredRun], parameter: str) -> pd.DataFrame
         "parameter": parameter, "value": attrgetter(parameter)(run.setting.config), "run": run.name,
         "training_seed": run.setting.config.seed, "score": chunks.score.mean()[run.name],
         "stability": 1 / spread[run.name] if spread[run.name] > 0 else np.nan, "weight": chunks.weight.mean()[run.name],
-        "at_clip": (chunks.get_group(run.name).weight >= run.setting.config.ptr.w_max - AT_CLIP).mean(),
+        "at_clip": (chunks.get_group(run.name).weight >= AT_CLIP * run.setting.config.ptr.w_max).mean(),
         "tau_end": ends.tau[run.name], "beta_end": ends.beta[run.name]} for run in stored])
 
 
