@@ -44,21 +44,12 @@ def is_stored(comparison: str) -> bool:
 
 def first_runs(comparison: str) -> list[StoredRun]:
     """The runs of a comparison's rules with belief tokens as they were first made, with the fault."""
-    return [_as_first_run(setting, FIRST) for setting in runs.load_manifest(results.manifest_path(comparison)).settings
+    return [_as_first_run(setting) for setting in runs.load_manifest(results.manifest_path(comparison)).settings
             if FAULT in touched(setting.config)]
 
 
-def like(stored: list[StoredRun], others: list[StoredRun]) -> list[StoredRun]:
-    """``stored``, or those runs as they were first made where ``others``, which they are to be compared with, have the
-    fault; as they are where the first ones are not there."""
-    if not any(FAULT in touched(run.setting.config) and run.setting.config.data.belief_foresight for run in others):
-        return stored
-    first = [run if FAULT not in touched(run.setting.config) else _as_first_run(run.setting) for run in stored]
-    return first if all((run.folder / "done").is_file() for run in first) else stored
-
-
-def _as_first_run(setting: Setting, suffix: str = "") -> StoredRun:
-    first = Setting(setting.method + suffix, override(setting.config, {FAULT: True}))
+def _as_first_run(setting: Setting) -> StoredRun:
+    first = Setting(setting.method + FIRST, override(setting.config, {FAULT: True}))
     return StoredRun(first, runs.RUNS / first.folder_name)
 
 

@@ -49,13 +49,3 @@ def test_the_sentence_says_what_ptr_comes_to_without_the_fault(monkeypatch):
     monkeypatch.setattr(foresight, "first_runs", lambda name: [results.StoredRun(
         results.runs_of(name)[0].setting, results.runs_of(name)[0].folder / "nowhere")])
     assert not foresight.is_stored(HARD)
-
-
-def test_runs_are_compared_with_others_that_have_the_same_fault():
-    again = [run for run in results.runs_of(HARD) if run.setting.method in ("sft", "ptr")]
-    faulty, mended = results.runs_of("tabletop_width_first"), results.runs_of("tabletop_hard_start")
-    assert foresight.like(again, mended) == again
-    first = foresight.like(again, faulty)
-    assert [run.setting.method for run in first] == [run.setting.method for run in again]
-    for method, among in (("sft", again), ("ptr", foresight.first_runs(HARD))):
-        assert {run.folder for run in first if run.setting.method == method} < {run.folder for run in among}
