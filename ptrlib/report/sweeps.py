@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from ptrlib.config import RunConfig
 from ptrlib.report.claim import AT_CLIP
@@ -141,8 +141,9 @@ def raw_chart(table: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
             axes.label_outer()
         row[0].set_ylabel(label)
     panels[-1, 0].set_yscale("log")  # of the stability: without a spread it has no end
-    panels[-1, 0].yaxis.set_major_formatter(LogFormatter(labelOnlyBase=False))
-    panels[-1, 0].yaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 1)))
+    panels[-1, 0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+    panels[-1, 0].yaxis.set_major_formatter("{x:g}")
+    panels[-1, 0].yaxis.set_minor_formatter(NullFormatter())
     return figure, drawn
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +11,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from ptrlib.method.weights import source_shares
-from ptrlib.report import statistics
+from ptrlib.report import results, statistics
 
 
 @pytest.mark.parametrize(("successes", "trials", "low", "high"), [
@@ -87,6 +89,33 @@ def test_paired_bootstrap_refuses_scenes_that_only_some_seeds_have():
     values = indexed(np.zeros((2, 2, 3)))
     with pytest.raises(ValueError, match="not paired"):
         statistics.paired_bootstrap(values.iloc[:-1])
+
+
+def test_paired_bootstrap_covers_where_scenes_add_to_all_seeds_what_they_do_in_the_stored_runs():
+    """Scenes are drawn anew for every seed although all seeds meet the same ones: wide enough with five seeds while
+    what a scene adds to all of them alike has less than a quarter of the variance of the rest."""
+    generator, covered, sizes = np.random.default_rng(0), 0, (5, 6, 30)
+    for _ in range(200):
+        shared = generator.normal(0, np.sqrt(0.2), (1, *sizes[1:]))
+        values = indexed(shared + generator.normal(0, 1, sizes))
+        covered += not statistics.paired_bootstrap(values, replicates=300).excludes(0.0)
+    assert covered / 200 >= 0.93
+
+
+@pytest.mark.parametrize("manifest", ["tabletop_claim", "tabletop_hard"])
+@pytest.mark.parametrize("kind", ["none", "combined"])
+def test_what_a_scene_adds_to_all_seeds_alike_is_small_in_differences_of_methods(manifest, kind):
+    episodes = results.episodes_frame(results.runs_of(manifest))
+    of_kind = episodes[episodes.corruption == kind]
+    for pair in itertools.combinations(sorted(of_kind.method.unique()), 2):
+        values = results.paired_values(of_kind, {(pair[0], kind): 1.0, (pair[1], kind): -1.0})
+        table = values.unstack(0)  # a row per scene, a column per training seed
+        centred = table - table.groupby(level="task", observed=True).transform("mean")
+        scenes, seeds = centred.shape
+        freedom = scenes - centred.index.get_level_values("task").nunique()
+        of_scenes = seeds * (centred.mean(axis=1) ** 2).sum() / freedom
+        rest = (centred.sub(centred.mean(axis=1), axis=0) ** 2).to_numpy().sum() / (freedom * (seeds - 1))
+        assert seeds == 5 and (of_scenes - rest) / seeds < 0.25 * rest, pair
 
 
 def test_crossed_bootstrap_covers_what_all_seeds_share_and_the_paired_one_does_not():
