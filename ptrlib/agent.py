@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ptrlib.config import touched
 from ptrlib.data.images import area_average, camera_of
 from ptrlib.policy.action_space import EMBODIMENTS, Embodiment
 from ptrlib.policy.instruction import hash_words
@@ -41,7 +42,8 @@ class PolicyAgent:
                              f"time, got {execute_steps}")
         self.saved = saved
         self.execute_steps = execute_steps
-        whole = saved.tokenizer is None or saved.config.data.belief_foresight
+        whole = saved.tokenizer is None or ("data.belief_foresight" in touched(saved.config)
+                                            and saved.config.data.belief_foresight)
         self.remembered = predicted if whole else execute_steps  # steps of a chunk that its belief tokens hold
         self.episodes: dict[int, _Episode] = {}
 

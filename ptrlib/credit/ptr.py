@@ -11,8 +11,9 @@ from ptrlib.method.overlay import PosteriorTransitionReweighting
 
 class PTR(Credit):
     """The overlay on our own policy. With ``detach_scorer`` the scorer reads sg(h_t) and sg(E_t), so
-    that its losses leave the policy alone: a control, not the paper's rule. With ``hard_negatives="state"``
-    a chunk's hard negatives do not depend on its instruction, which may be wrong."""
+    that its losses leave the policy alone: the paper says both ("updated jointly", "only interaction with
+    the transformer update is the gradient scaling", Section 4.6). With ``hard_negatives="state"`` a chunk's
+    hard negatives do not depend on its instruction, which may be wrong."""
 
     ranks_chunks = True
 

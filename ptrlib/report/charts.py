@@ -49,6 +49,7 @@ METHODS = {"sft": ("SFT", "grey"), "sft_belief": ("SFT+Belief", "sky"), "ptr": (
 CORRUPTIONS = {"none": "clean data", "action_noise": "action noise", "truncation": "truncation",
                "label_noise": "label noise", "combined": "combined corruption", "executed_noise": "executed noise"}
 WORLDS = {"tabletop": "Tabletop", "libero": "LIBERO", "robocasa": "RoboCasa"}
+SUITES = {"robocasa_six": "six tasks", "robocasa_passing": "21 tasks"}  # whose own names say too little
 MARKERS = "os^Dv"
 LEGEND_CHARACTERS = 78  # what a line of a figure's legend holds
 
@@ -63,12 +64,13 @@ def corruption_label(corruption: str) -> str:
 
 
 def world_label(world: str, suite: str, assets: str = "") -> str:
-    """``Tabletop (easy)``, ``RoboCasa in the minimal kitchen (short)``: the simulator and the suite that a number
+    """``Tabletop (easy)``, ``RoboCasa in the minimal kitchen (six tasks)``: the simulator and the suite that a number
     comes from, and which ``assets`` RoboCasa had ("minimal", "full"). Joined worlds are named one by one."""
     labels = []
     for name, part in zip(world.split("+"), suite.split("+"), strict=True):
         place = " in the minimal kitchen" if name == "robocasa" and assets == "minimal" else ""
-        labels.append(f"{WORLDS.get(name, name)}{place} ({part.removeprefix(f'{name}_').replace('_', '-')})")
+        tasks = SUITES.get(part, part.removeprefix(f"{name}_").replace("_", "-"))
+        labels.append(f"{WORLDS.get(name, name)}{place} ({tasks})")
     return " and ".join(labels)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ptrlib import runs
@@ -464,6 +465,40 @@ def auroc_note(groups: pd.DataFrame, method: str = "ptr") -> str:
     told = [f"**{found}** with {', '.join(where)}" for found, where in places.items() if where]
     return (f"Does {method_label(method)}’s score put untouched chunks above corrupted ones? {'; '.join(told)}."
             if told else "")
+
+
+def truncation_note(study: Study, method: str = "ptr") -> str:
+    """Markdown: the AUROC of truncated chunks against those untouched ones that the same cuts would leave; empty where
+    ``method`` scored no truncated ones.
+
+    What a truncated episode still holds is what its recording holds, so that only the choice of chunks differs.
+    """
+    data, told = study.config.data, []
+    for kind in study.corruptions:
+        mine = study.weights[(study.weights.method == method) & (study.weights.corruption == kind)
+                             & (study.weights.split == "train")]
+        alone = mine.valid & mine.truth_truncation & ~mine.truth_action_noise & ~mine.truth_label_noise
+        both = pd.concat([mine[alone], as_if_cut(mine[~mine.corrupted], data.truncation_keep, data.offset)])
+        both = both.dropna(subset=["score"])
+        both = both[both.groupby("run", observed=True).corrupted.transform("nunique") == 2]
+        if len(both):
+            found = statistics.auroc(both.score, ~both.corrupted, both.episode, both.run)
+            words = verdicts.answer(found.low - 0.5, found.high - 0.5, "told apart", "the wrong way round")
+            told.append(f"in {corruption_label(kind)} data {found.text(digits=3)} (**{words}**)")
+    return ("A chunk of a truncated episode that still has a recorded consequence is, up to that consequence, what the "
+            "untouched recording holds, so a score of consequences has nothing to tell it by, and its AUROC above "
+            "shows which chunks a cut leaves: early ones, and more of long episodes. Those hit by truncation alone, "
+            f"against untouched chunks that such a cut would leave: {'; '.join(told)}." if told else "")
+
+
+def as_if_cut(chunks: pd.DataFrame, keep: tuple[float, float], offset: int, seed: int = 0) -> pd.DataFrame:
+    """Those of ``chunks`` of untouched episodes that would have a recorded consequence, ``offset`` steps on, had each
+    episode been cut where truncation cuts: after a share of it drawn from ``keep``. Episodes whose length their chunks
+    do not tell, because all begin at its first step, are left out."""
+    steps = (chunks.start / chunks.phase.where(chunks.phase > 0)).groupby(chunks.episode, observed=True).max().dropna()
+    kept = (steps.sort_index() * np.random.default_rng(seed).uniform(*keep, len(steps))).round()
+    left = chunks.episode.astype(str).map(kept.rename(index=str)).astype(float)
+    return chunks[chunks.start + offset <= left.fillna(-1)]
 
 
 def held_out_groups(study: Study) -> pd.DataFrame:

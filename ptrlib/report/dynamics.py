@@ -266,6 +266,27 @@ def unmoved(metrics: pd.DataFrame) -> str:
             "thresholds of Section 4.5." if named else "")
 
 
+def sharpened(metrics: pd.DataFrame) -> pd.Series:
+    """By run, whether the controller ever lowered tau: only where it finds the scorer confident, the average accuracy
+    above 0.35 and the average margin above 0.10 at once (Section 4.5)."""
+    return metrics[metrics.tau.notna()].groupby("run", sort=False, observed=True).tau.agg(
+        lambda tau: bool((tau.diff() < 0).any())).astype(bool)
+
+
+def confidence(metrics: pd.DataFrame) -> str:
+    """Markdown: in how many runs of which settings the controller ever found the scorer confident."""
+    ever = sharpened(metrics)
+    of_run = metrics.drop_duplicates("run").set_index("run").setting.astype(str)
+    by_setting = ever.groupby(of_run.reindex(ever.index), sort=False).agg(["sum", "count"])
+    named = "; ".join(f"{name}: {row['sum']} of {row['count']}" for name, row in by_setting[by_setting["sum"] > 0
+                                                                                       ].iterrows())
+    config = PTRConfig()
+    return ("The controller lowers τ and β only where it finds the scorer confident (average accuracy above "
+            f"{config.accuracy_high:g} and average margin above {config.margin_high:g}), as in the paper, whose τ ends "
+            f"at about {published.statement('tau_final'):g}. **It ever did in {int(ever.sum())} of the {len(ever)} runs"
+            f" here**{f' ({named})' if named else ''}; in the others it only raised them or left them where they were.")
+
+
 def _beside_the_paths(config: PTRConfig) -> pd.DataFrame:
     """tau and beta of the rule between its bounds, of its start and of the paper's end point, named by ``setting``."""
     tau = np.geomspace(config.tau_min, config.tau_max, 100)
@@ -381,7 +402,8 @@ def _claims(part: pd.DataFrame) -> Iterator[tuple[str, Interval, int, str]]:
     for name, column, number in (("τ", "tau end", said("tau_final")), ("β", "beta end", said("beta_final")),
                                  ("the hard-negative ratio", "hard_ratio end", said("hard_ratio_final"))):
         value = mean_over_runs(part[column], within=POSITIVE)
-        few = name == "τ" and part["logging steps"].max() < _steps_to((1 + ABOUT) * number)
+        rose = (value.estimate if math.isnan(value.low) else value.low) > PTRConfig.tau  # so no more steps would do
+        few = name == "τ" and not rose and part["logging steps"].max() < _steps_to((1 + ABOUT) * number)
         yield (f"{name} ends at about {number:g} (within {ABOUT:.0%})", value, 3,
                TOO_SHORT if few else _where(value, (1 - ABOUT) * number, (1 + ABOUT) * number))
 

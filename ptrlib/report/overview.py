@@ -17,7 +17,8 @@ from ptrlib.report.charts import corruption_label, method_label
 from ptrlib.report.statistics import Interval
 from ptrlib.runs import write_text
 
-MANIFESTS = ("tabletop_claim", "tabletop_hard", "libero_corruption", "robocasa_corruption", "robocasa_precise")
+MANIFESTS = ("tabletop_claim", "tabletop_hard", "libero_corruption", "robocasa_corruption", "robocasa_precise",
+             "robocasa_passing_precise")
 METHODS = {"sft": method_label("sft"), "ptr": method_label("ptr"), "random": "PTR’s weights, shuffled",
            "oracle": method_label("oracle"), "crossfit_every_wide": "our rule, w in [1/20, 20]",
            "crossfit_every_wide_random": "our rule’s weights, shuffled"}

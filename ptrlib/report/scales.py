@@ -6,6 +6,7 @@ A manifest of this page has the methods ``ptr`` and ``sft``, which stand for the
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from matplotlib.figure import Figure
 from ptrlib.config import RunConfig
 from ptrlib.report.charts import grouped_chart
 from ptrlib.report.claim import truth_auroc
-from ptrlib.report.dynamics import END
+from ptrlib.report.dynamics import END, sharpened
 from ptrlib.report.figures import COLOURS
 from ptrlib.report.results import (
     StoredRun,
@@ -105,7 +106,7 @@ def measure(stored: Sequence[StoredRun]) -> pd.DataFrame:
     more that is than with the defaults, each over the training seeds that all it compares have; ``auroc`` the chance
     that PTR's score puts an untouched training chunk above a corrupted one, of those with a consequence; ``accuracy``
     the share of chunks identified over the last tenth of training, ``candidates`` |Y| there (from T = log p(0) +
-    log|Y|).
+    log|Y|), ``confident`` the share of runs whose controller ever found the scorer so (Section 4.5) and lowered tau.
     """
     episodes, weights, metrics = episodes_frame(stored), last_weights_frame(stored), metrics_frame(stored)
     rows = []
@@ -132,6 +133,8 @@ def _measured(place: Place, episodes: pd.DataFrame, weights: pd.DataFrame, metri
     mine = metrics[metrics.method == place.method]
     late = mine[mine.step >= END * mine.groupby("run").step.transform("max")].groupby("run")
     yield "accuracy", mean_over_runs(late.nce_acc.mean(), within=SHARE)
+    confident = sharpened(mine)
+    yield "confident", Interval(float(confident.mean()), math.nan, math.nan, len(confident))
     yield "candidates", mean_over_runs((late.nce_adv.mean() + late.loss_id.mean()).map(np.exp))
 
 
@@ -175,7 +178,8 @@ def table(measured: pd.DataFrame) -> pd.DataFrame:
             "SFT (%)": cells["sft"].text(100), "PTR − SFT (points)": cells["difference"].text(100, sign=True),
             "more than with the defaults": cells["change"].text(100, sign=True) if "change" in cells else "–",
             "chunks": told.count if told else "–", "AUROC": told.text(digits=2) if told else "–",
-            "identified (%)": cells["accuracy"].text(100), "of candidates": f"{cells['candidates'].estimate:.0f}"})
+            "identified (%)": cells["accuracy"].text(100), "of candidates": f"{cells['candidates'].estimate:.0f}",
+            "scorer ever confident": next(_runs_of(part), "–")})
     return pd.DataFrame(rows)
 
 
@@ -198,6 +202,10 @@ def verdict(measured: pd.DataFrame, episodes: pd.DataFrame) -> str:
                       "**In no setting does its score tell corrupted chunks**")
                      + (f"; it is the other way round at {_listed(score['below'])}" if score["below"] else "")
                      + (f"; it cannot be told {_where(score['neither'], settings)}" if score["neither"] else "") + ".")
+    sure = [f"{words} (in {told})" for words, part in settings.items()
+            for told in _runs_of(part) if not told.startswith("0 ")]
+    lines.append("By the controller’s own thresholds its scorer is ever confident "
+                 + (f"only at {_listed(sure)}." if sure else "in no run."))
     return " ".join(lines)
 
 
@@ -219,6 +227,12 @@ def _told(settings: dict[str, pd.DataFrame], quantity: str, reference: float) ->
             side = answer(row.low - reference, row.high - reference, "above", "below", "neither")
             told[side].append(words + alone)
     return told
+
+
+def _runs_of(part: pd.DataFrame) -> Iterator[str]:
+    """``4 of 5 runs``, for the one row that says in how many the scorer was ever confident."""
+    for row in part[part.quantity == "confident"].itertuples():
+        yield f"{row.estimate * row.count:.0f} of {row.count} runs"
 
 
 def _where(words: Sequence[str], settings: Mapping[str, pd.DataFrame]) -> str:

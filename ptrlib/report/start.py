@@ -19,7 +19,8 @@ from ptrlib.report.verdicts import answer
 # Comparison -> its start policy.
 STARTS = {"tabletop_claim": "tabletop_start", "tabletop_corruption": "tabletop_start",
           "tabletop_hard": "tabletop_hard_start", "libero_corruption": "libero_start",
-          "robocasa_corruption": "robocasa_start", "robocasa_precise": "robocasa_start"}
+          "robocasa_corruption": "robocasa_start", "robocasa_precise": "robocasa_start",
+          "robocasa_passing_precise": "robocasa_passing_precise_start"}
 METHODS = ("sft", "ptr", "oracle", "crossfit_every_wide")
 
 

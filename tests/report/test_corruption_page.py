@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from ptrlib import runs
-from ptrlib.report import corruption, published, results, verdicts
+from ptrlib.report import corruption, published, results, statistics, verdicts
 from tests.report.made_up_runs import write_manifest, write_runs
 
 GRID = {"data.corruption": ["none", "action_noise", "truncation", "label_noise", "combined"]}
@@ -181,6 +181,29 @@ def test_rates_stand_above_the_papers(study):
     after = printed.loc["SFT", ("RoboCasa", "Avg")] - 17.8
     assert table.loc[("paper, RoboCasa", "SFT"), "combined corruption"] == f"{after:.1f}"
     assert table.loc[("paper, RoboCasa", "SFT"), "action noise"] == ""  # the paper states none
+
+
+def test_truncated_chunks_are_compared_with_those_that_such_a_cut_would_leave(study):
+    generator, data, rows = np.random.default_rng(0), study.config.data, []
+    for episode in range(600):
+        length, hit = int(generator.integers(30, 90)), episode % 2 == 0
+        kept = round(generator.uniform(*data.truncation_keep) * length) if hit else length
+        rows += [{"episode": f"run/train/{episode}", "start": start, "phase": start / kept,
+                  "valid": start + data.offset <= kept, "corrupted": hit, "truth_truncation": hit,
+                  "score": (length + start) / 60 + generator.normal(0, 0.3)} for start in range(0, kept, 8)]
+    chunks = pd.DataFrame(rows).assign(method="ptr", corruption="truncation", split="train", run="run",
+                                       truth_action_noise=False, truth_label_noise=False)
+    made_up = dataclasses.replace(study, weights=chunks)
+    left = corruption.as_if_cut(chunks[~chunks.corrupted], data.truncation_keep, data.offset)
+    there, valid = ~chunks.corrupted & chunks.valid, chunks[chunks.valid]
+    assert 0 < len(left) < there.sum() and left.valid.all()
+    share = len(left) / there.sum()
+    assert share == pytest.approx(valid.corrupted.sum() / there.sum(), abs=0.05)  # as many as truncation leaves
+    assert statistics.auroc(valid.score, ~valid.corrupted, valid.episode, valid.run).low > 0.5  # though none is told
+    assert "(**cannot be told**)." in corruption.truncation_note(made_up)
+    told = dataclasses.replace(study, weights=chunks.assign(score=chunks.score - 2.0 * chunks.corrupted))
+    assert "(**told apart**)." in corruption.truncation_note(told)
+    assert corruption.truncation_note(made_up, "random") == ""
 
 
 def test_weights_are_relative_to_their_run_and_scores_see_what_is_there(study):

@@ -87,6 +87,20 @@ def test_the_controllers_end_points_exclude_each_other():
     assert config.tau * config.scale_down ** 277 <= end < config.tau * config.scale_down ** 276
 
 
+def test_where_the_scorer_was_ever_confident_is_told():
+    table, named = metrics(seeds=2), "Tabletop (easy), clean data"
+    one = table.run == "run 1"
+    table["tau"] = np.tile(np.linspace(0.12, 0.03, one.sum()), 2)
+    assert dynamics.sharpened(table).all()
+    assert f"**It ever did in 2 of the 2 runs here** ({named}: 2 of 2); " in dynamics.confidence(table)
+    table.loc[one, "tau"] = np.linspace(0.12, 0.17, one.sum())
+    assert dynamics.sharpened(table).tolist() == [True, False]
+    table.loc[~one, "tau"] = 0.12
+    assert "**It ever did in 0 of the 2 runs here**; in the others" in dynamics.confidence(table)
+    short = dynamics.at_ends(metrics(steps=200, tau=0.16))  # too few steps, but it went the other way
+    assert dynamics.answers(short).iloc[5, 1].startswith("does not hold, above")
+
+
 def test_a_controller_that_stayed_is_told():
     table = metrics(seeds=2)
     assert dynamics.unmoved(table) == ""

@@ -79,7 +79,7 @@ def stored_runs(book: TinyBook, monkeypatch: pytest.MonkeyPatch) -> list[results
 def test_a_tasks_world_is_its_robot_and_the_paper_has_a_column_for_it(small_book, monkeypatch):
     stored = stored_runs(small_book, monkeypatch)
     assert generalist.places(stored) == {"LIBERO": "LIBERO (spatial)",
-                                         "RoboCasa": "RoboCasa in the minimal kitchen (six)"}
+                                         "RoboCasa": "RoboCasa in the minimal kitchen (six tasks)"}
     with pytest.raises(ValueError, match="no generalist is among these runs"):
         generalist.places([run for run in stored if "generalist" not in run.setting.method])
     found = generalist.world_contrasts(generalist.by_setting(results.episodes_frame(stored)))
@@ -98,7 +98,7 @@ def test_the_page_shows_what_its_runs_hold_and_averages_no_two_worlds(small_book
     page = small_book.execute("libero_robocasa")
     drawn = page.frame("libero_robocasa_success").set_index(["kind", "method", "group"])
     assert drawn.loc[("specialists", "sft", "LIBERO (spatial)"), ["estimate", "episodes"]].tolist() == [75, 16]
-    assert drawn.loc[("generalists", "ptr", "RoboCasa in the minimal kitchen (six)"), "estimate"] == 75
+    assert drawn.loc[("generalists", "ptr", "RoboCasa in the minimal kitchen (six tasks)"), "estimate"] == 75
     assert len(drawn) == 4 + 3 * 2
     chunks = generalist.generalist_chunks(generalist.by_setting(results.weights_frame(stored)))
     mine = chunks[chunks.method == "ptr"]

@@ -159,3 +159,10 @@ def test_the_page_shows_what_its_runs_hold(tiny_book):
     assert set(drawn.method) == {"ptr", "crossfit", "crossfit_random", "crossfit_insample", "crossfit_wide"}
     assert drawn.set_index("method").bound["crossfit_wide"] == pytest.approx(2 * np.log(20))
     assert "e. Does the cross-fitted rule beat SFT?" in text and "from the same weights on other episodes" in text
+
+
+def test_gains_that_need_scenes_anew_for_every_seed_are_told():
+    told = rule.crosswise(results.episodes_frame(results.runs_of("robocasa_precise")), "combined")
+    assert told.startswith("**With the scenes drawn once for all training runs it cannot be told:** minus SFT +15.8 [-")
+    assert "minus its own weights on other episodes +21.7 [-" in told
+    assert rule.crosswise(results.episodes_frame(results.runs_of("tabletop_hard")), "combined") == ""

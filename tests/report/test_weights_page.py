@@ -127,7 +127,7 @@ def test_answers_follow_the_numbers():
 
 
 def test_robocasas_suppressed_weights_are_set_beside_liberos_on_the_same_data():
-    libero, kitchen = "LIBERO (spatial), clean data", "RoboCasa in the minimal kitchen (six), clean data"
+    libero, kitchen = "LIBERO (spatial), clean data", "RoboCasa in the minimal kitchen (six tasks), clean data"
     told = answers(pd.concat([made_up(libero, 0.4), made_up(kitchen, 0.8), made_up(CORRUPTED, 0.1)]))
     more = "more of RoboCasa’s late weights than of LIBERO’s are below 1"
     assert told[more, kitchen] == "yes" and (more, CORRUPTED) not in told.index
