@@ -318,8 +318,9 @@ def overview(config: RunConfig, data: TrainingData) -> str:
     limit, episodes = config.data.episodes_per_task, [*data.train.episodes, *held_out]
     counts = Counter(episode.source for episode in episodes), Counter(episode.task for episode in episodes)
     reached = any(limit in count.values() for count in counts)
+    robots = sorted({episode.embodiment for episode in data.train.episodes})
     return (f"{len(lengths)} episodes ({lengths.sum()} chunks, {recorded:.0%} with a recorded consequence) to learn "
-            f"from, {len(held_out)} held out; cameras {', '.join(data.cameras)}"
+            f"from, {len(held_out)} held out; robot {' and '.join(robots)}; cameras {', '.join(data.cameras)}"
             + (f"; data.episodes_per_task = {limit} was reached: raise it to read more, if there is more" if reached
                else ""))
 

@@ -7,7 +7,8 @@ from functools import partial
 from pathlib import Path
 
 WITHOUT_IMAGES = ("name one file with images as data.path if others lie beside it (robomimic's low_dim files do), "
-                  "or render them with robomimic's dataset_states_to_obs.py")  # the mend where there are none
+                  "call those of an HDF5 file obs/NAME_image or obs/NAME_rgb, or render them with robomimic's "
+                  "dataset_states_to_obs.py")  # the mend where there are none
 LEAVE_OUT = "leave the episode out with data.exclude"  # of data that are read; the sentence names the episode
 
 

@@ -351,3 +351,9 @@ def test_a_text_file_is_no_dataset(tmp_path: Path) -> None:
     write_text(tmp_path / "notes.txt", "not data")
     with pytest.raises(DataError, match=r"holds no \.hdf5 or \.h5 file, nor a LeRobot data set"):
         read_episodes(tmp_path)
+
+
+@pytest.mark.parametrize(("robot", "taken"), [("fr3", "fr3"), ("panda", "libero")])
+def test_a_robot_that_is_known_is_taken_from_the_data_set(tmp_path, robot, taken):
+    folder = write_lerobot(tmp_path / "named", info={"robot_type": robot})
+    assert {episode.embodiment for episode in read_lerobot(folder)} == {taken}
