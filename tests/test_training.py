@@ -826,7 +826,7 @@ def test_a_run_says_first_what_it_learns_from(dataset, tmp_path, episodes, capsy
     chunks = sum(map(len, data.train.episodes))
     recorded = sum(len(episode) - 8 + 1 for episode in data.train.episodes) / chunks  # data.offset is 8
     said = (f"6 episodes ({chunks} chunks, {recorded:.0%} with a recorded consequence) to learn from, 2 held out; "
-            "cameras agentview, eye_in_hand")
+            "robot libero; cameras agentview, eye_in_hand")
     shown = capsys.readouterr()
     assert f"{runs.folder_name(config)}: {said}\n" in shown.err
     assert shown.out == f"{tmp_path / runs.folder_name(config)}\n"
