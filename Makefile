@@ -86,6 +86,7 @@ build/book/$(1) $(patsubst %,figures/%.pdf,$(call saved_by,book/$(1))) &: book/$
 	$(BIN)/ptrlib notebook $(basename $(1))
 endef
 $(foreach notebook,$(NOTEBOOKS:book/%=%),$(eval $(call notebook_rule,$(notebook))))
+build/book/index.ipynb: README.md  # whose findings it says in short
 
 notebook: $(READY) ## run one notebook with other parameters: make notebook NB=results/corruption_robustness P="seeds=3 source=fresh"
 	@test -n "$(NB)" || { echo 'Say which notebook: make notebook NB=corruption_robustness P="name=value ...". There are: $(sort $(basename $(NOTEBOOKS:book/%=%)))'; exit 2; }
