@@ -80,8 +80,8 @@ def read_lerobot(path: str | Path, *, image_size: int | None = None, cameras: Se
     ``None`` keeps all but depth maps. ``split`` (of ``meta/info.json``, such as "train") and ``episodes`` (indices)
     select, ``exclude`` leaves those unread that it names (``episode_000003``, or with the folder
     ``folder/episode_000003``); ``limit_per_task`` then takes the first so many of each task. ``state`` and ``action``
-    are the columns to read, whole; ``embodiment`` is the robot where ``robot_type`` of ``meta/info.json`` is not
-    a known one. Raises DataError.
+    are the columns to read, whole; ``embodiment`` is the robot where ``meta`` does not say that it is RoboCasa's
+    and ``robot_type`` is not a known one. Raises DataError.
     """
     dataset = _Dataset(Path(path), state, action)
     dataset.check_columns()
@@ -332,8 +332,8 @@ class _EpisodeReader:
         if self.dataset.robocasa_parts:
             state, actions = self._in_simulator_order(state, actions, *self.dataset.robocasa_parts)
             embodiment = robocasa.EMBODIMENT
-        elif self.dataset.info.get("robot_type") in EMBODIMENTS:
-            embodiment = self.dataset.info["robot_type"]
+        elif (robot := str(self.dataset.info.get("robot_type"))) in EMBODIMENTS:  # some files hold a list
+            embodiment = robot
         present = self.columns.column_names
         return Episode(
             images={camera: self._images(key, image_size) for camera, key in camera_keys.items()},

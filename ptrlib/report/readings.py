@@ -16,7 +16,6 @@ from ptrlib.report import results
 from ptrlib.report.charts import corruption_label, method_label
 from ptrlib.report.verdicts import answer, in_points, scope
 
-MANIFESTS = ("tabletop_claim", "tabletop_hard_detached", "tabletop_grown_detached")
 DETACHED = "ptr_detached"
 KINDS = ("none", "combined")
 QUESTIONS = (  # method, baseline, where the method does better, where worse
@@ -26,7 +25,7 @@ QUESTIONS = (  # method, baseline, where the method does better, where worse
 COLUMNS = ["runs on", "data", "question", "number", "answer"]
 
 
-def table(manifests: Sequence[str] = MANIFESTS) -> pd.DataFrame:
+def table(manifests: Sequence[str]) -> pd.DataFrame:
     """A row per setting, kind of data and question, as text; manifests whose runs are not stored are left out."""
     return pd.DataFrame([row for name in manifests if results.is_stored(name) for row in _rows(name)], columns=COLUMNS)
 
@@ -47,10 +46,3 @@ def _rows(manifest: str) -> Iterator[tuple[str, str, str, str, str]]:
                     gain, where = results.compare(episodes, terms), scope(results.alike(episodes, terms))
                     yield (place, corruption_label(kind), f"{method_label(method)} minus {method_label(baseline)}",
                            in_points(gain), answer(gain.low, gain.high, more + where, less + where))
-
-
-def missing(manifests: Sequence[str] = MANIFESTS) -> str:
-    """Markdown: which manifests' runs are not all stored, and what makes them; empty where all are."""
-    absent = [name for name in manifests if not results.is_stored(name)]
-    return (f"The runs of `{'`, `'.join(absent)}` are not all stored and not shown; `ptrlib run` with these files of "
-            "experiments/ makes them." if absent else "")

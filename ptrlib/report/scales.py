@@ -179,7 +179,7 @@ def table(measured: pd.DataFrame) -> pd.DataFrame:
             "more than with the defaults": cells["change"].text(100, sign=True) if "change" in cells else "–",
             "chunks": told.count if told else "–", "AUROC": told.text(digits=2) if told else "–",
             "identified (%)": cells["accuracy"].text(100), "of candidates": f"{cells['candidates'].estimate:.0f}",
-            "scorer ever confident": next(_runs_of(part), "–")})
+            "scorer ever confident": _runs_confident(part)})
     return pd.DataFrame(rows)
 
 
@@ -202,11 +202,15 @@ def verdict(measured: pd.DataFrame, episodes: pd.DataFrame) -> str:
                       "**In no setting does its score tell corrupted chunks**")
                      + (f"; it is the other way round at {_listed(score['below'])}" if score["below"] else "")
                      + (f"; it cannot be told {_where(score['neither'], settings)}" if score["neither"] else "") + ".")
-    sure = [f"{words} (in {told})" for words, part in settings.items()
-            for told in _runs_of(part) if not told.startswith("0 ")]
-    lines.append("By the controller’s own thresholds its scorer is ever confident "
-                 + (f"only at {_listed(sure)}." if sure else "in no run."))
     return " ".join(lines)
+
+
+def where_confident(measured: pd.DataFrame) -> str:
+    """Markdown: the settings in which the controller ever found the scorer confident, and in how many runs."""
+    sure = [f"{words} (in {_runs_confident(part)})" for words, part in _settings(measured)
+            if not _runs_confident(part).startswith("0 ")]
+    return ("By the controller’s own thresholds (Section 4.5) PTR’s scorer is ever confident "
+            + (f"only at {_listed(sure)}." if sure else "in no run."))
 
 
 def _settings(measured: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -229,10 +233,10 @@ def _told(settings: dict[str, pd.DataFrame], quantity: str, reference: float) ->
     return told
 
 
-def _runs_of(part: pd.DataFrame) -> Iterator[str]:
-    """``4 of 5 runs``, for the one row that says in how many the scorer was ever confident."""
-    for row in part[part.quantity == "confident"].itertuples():
-        yield f"{row.estimate * row.count:.0f} of {row.count} runs"
+def _runs_confident(part: pd.DataFrame) -> str:
+    """``4 of 5 runs``: in how many of a setting's the scorer was ever confident."""
+    row = part[part.quantity == "confident"].iloc[0]
+    return f"{row['estimate'] * row['count']:.0f} of {row['count']} runs"
 
 
 def _where(words: Sequence[str], settings: Mapping[str, pd.DataFrame]) -> str:

@@ -353,7 +353,7 @@ def test_a_text_file_is_no_dataset(tmp_path: Path) -> None:
         read_episodes(tmp_path)
 
 
-@pytest.mark.parametrize(("robot", "taken"), [("fr3", "fr3"), ("panda", "libero")])
+@pytest.mark.parametrize(("robot", "taken"), [("fr3", "fr3"), ("panda", "libero"), (["fr3", "g1"], "libero")])
 def test_a_robot_that_is_known_is_taken_from_the_data_set(tmp_path, robot, taken):
     folder = write_lerobot(tmp_path / "named", info={"robot_type": robot})
     assert {episode.embodiment for episode in read_lerobot(folder)} == {taken}

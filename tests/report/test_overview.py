@@ -131,7 +131,7 @@ def test_the_readmes_sentence_on_the_start_policies_holds(manifest):
     told = f"{100 * gain.estimate:+.1f} [{100 * gain.low:.1f}, {100 * gain.high:.1f}]"
     if manifest in ("tabletop_hard", "robocasa_corruption"):
         assert gain.high < 0 and told in text
-    else:  # "in the other rows it cannot be told"
+    else:  # "on the other clean data it cannot be told"
         assert gain.low <= 0 <= gain.high
     for method, kind in episodes[["method", "corruption"]].drop_duplicates().itertuples(index=False):
         assert start.gain(episodes, alone, method, kind).low <= 0  # "No method is shown to beat the start policy"
@@ -160,7 +160,8 @@ def test_the_readmes_sentences_on_all_21_tasks_hold():
     ours, words = _gain(episodes, "crossfit_every_wide", "sft", "combined")
     other, _ = _gain(episodes, "crossfit_every_wide", "crossfit_every_wide_random", "combined")
     assert ours.low > 0 > other.low and f"on its 21 tasks the first alone ({words}, one training run)" in text
-    for manifest in overview.MANIFESTS[:-1]:  # "in one row they are"
+    assert len(overview.table()) == 12 and "in one of the table's twelve rows they are" in text
+    for manifest in overview.MANIFESTS[:-1]:
         others = results.episodes_frame(results.runs_of(manifest))
         assert all(_gain(others, "ptr", "random", kind)[0].low <= 0 for kind in ("none", "combined"))
     assert _gain(episodes, "ptr", "random")[0].low <= 0
@@ -205,7 +206,7 @@ def test_the_readmes_sentences_on_where_the_scorer_is_confident_hold():
     stored = {run.name: run for name in ("tabletop_scale", "tabletop_capacity", "tabletop_large")
               for run in results.runs_of(name)}
     sure = scales.measure(list(stored.values())).query("quantity == 'confident' and estimate > 0").words
-    assert "Those three and 8 negatives are where the controller ever finds the scorer confident." in text
+    assert "Of all these settings those three and 8 negatives are where the paper's controller ever finds the" in text
     assert set(sure) == {"25 demonstrations a task", "4000 steps", "width 128", "8 negatives from the queue"}
 
 

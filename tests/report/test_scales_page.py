@@ -91,6 +91,14 @@ def test_the_verdict_follows_the_intervals():
     assert "**In no setting does its score tell corrupted chunks**" in told
 
 
+def test_where_the_scorer_was_ever_confident_is_told_with_its_runs():
+    measured = pd.DataFrame({"words": ["the defaults", "a", "b"], "quantity": "confident", "estimate": [0.0, 0.8, 1.0],
+                             "count": 5})
+    told = "is ever confident only at a (in 4 of 5 runs) and b (in 5 of 5 runs)."
+    assert scales.where_confident(measured).endswith(told)
+    assert scales.where_confident(measured[:1]).endswith("is ever confident in no run.")
+
+
 def test_controls_are_compared_in_their_own_setting(tiny_book):
     manifest = {**TINY_SCALE, "name": "tiny_controls", "methods": {
         "sft": {"credit": "sft", "network.use_belief": False}, "ptr": {"credit": "ptr"},
