@@ -7,7 +7,9 @@ end in one sentence, not a traceback.
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -199,10 +201,26 @@ def main(arguments: list[str] | None = None) -> int:
     return answered(command.run)
 
 
-def answered(call: Callable[[], object]) -> int:
-    """Exit status of ``call``: what a user can mend is one sentence on stderr, or with PTRLIB_TRACEBACK the whole."""
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    if (signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+            or threading.current_thread() is not threading.main_thread()):
+        yield
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        call()
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def answered(call: Callable[[], object]) -> int:
+    """Exit status of ``call``: what a user can mend is one sentence on stderr, or with PTRLIB_TRACEBACK the whole.
+
+    A scheduler's SIGTERM stops it as Ctrl-C does."""
+    try:
+        with _terminated_like_interrupted():
+            call()
     except (ValueError, FloatingPointError, OSError, ImportError, Stopped) as error:
         if os.environ.get("PTRLIB_TRACEBACK"):
             raise

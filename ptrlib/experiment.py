@@ -77,7 +77,14 @@ def _train_missing(path: Path, configs: list[RunConfig], changes: Mapping[str, A
     environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
     processes = [subprocess.Popen([*command, f"--position={index}"], env=environment)
                  for index in range(min(workers, len(missing)))]
-    codes = [process.wait() for process in processes]
+    try:
+        codes = [process.wait() for process in processes]
+    except KeyboardInterrupt:
+        for process in processes:
+            process.terminate()  # a signal to this process alone is to stop them too, each after a checkpoint
+        for process in processes:
+            process.wait()
+        raise
     if any(codes):
         raise ValueError(f"{sum(code != 0 for code in codes)} of {len(codes)} workers stopped with an error (above); "
                          "run the same command again to continue")

@@ -207,6 +207,7 @@ def load_data(config: RunConfig, statistics: Statistics | None = None) -> Traini
 def _read(config: RunConfig, cameras: tuple[str, ...] | None) -> list[Episode]:
     """The demonstrations of ``config.data`` through ``cameras``: None for all that there are, () for none."""
     data, paths = config.data, (config.data.path, *config.data.further_paths)
+    _check_named_once(paths)
     any_columns = any(is_lerobot(Path(path)) for path in paths)  # of HDF5 files beside them there are none to choose
     episodes: list[Episode] = []
     for path, exclude in zip(paths, excluded_by_path(data.exclude, paths), strict=True):
@@ -219,6 +220,15 @@ def _read(config: RunConfig, cameras: tuple[str, ...] | None) -> list[Episode]:
         _check_robots(read, data.embodiment)
         episodes += read
     return _of_operators(episodes, config)
+
+
+def _check_named_once(paths: tuple[str, ...]) -> None:
+    """Raise ValueError if one of ``paths`` is another, whose episodes would count twice."""
+    places = [Path(path).resolve() for path in paths]
+    for index, place in enumerate(places):
+        if place in places[:index]:
+            raise ValueError(f"{paths[index]} is named twice among the demonstrations, whose episodes would count "
+                             "twice; name it once (data.path and data.further_paths, or --data)")
 
 
 def _of_operators(episodes: list[Episode], config: RunConfig) -> list[Episode]:
@@ -467,7 +477,7 @@ def train(config: RunConfig, *, root: Path = runs.RUNS, progress: bool = True, p
         ValueError: a setting or demonstrations that cannot be learned from, or a run that learned from others.
         FloatingPointError: the loss is no number any more.
         Stopped: the disk is full; the last checkpoint is kept, and the same call continues.
-        KeyboardInterrupt: by Ctrl-C, after a checkpoint; the same call continues.
+        KeyboardInterrupt: by Ctrl-C or, under ``ptrlib``, SIGTERM, after a checkpoint; the same call continues.
     """
     runs.check(config)
     if config.ranks != distributed.world_size():
@@ -526,24 +536,26 @@ def _check_same(config: RunConfig, folder: Path, other: str) -> None:
 
 @contextlib.contextmanager
 def _interrupted_between_steps(trainer: Trainer) -> Iterator[None]:
-    """Ctrl-C waits for the step that is under way, because a checkpoint of half a step would not continue to the bit;
-    a second one does not wait. Of several processes each would stop at another step: they keep their last checkpoint.
-    """
+    """Ctrl-C, or the SIGTERM of a cluster's scheduler, waits for the step that is under way, because a checkpoint of
+    half a step would not continue to the bit; a second Ctrl-C does not wait. Of several processes each would stop at
+    another step: they keep their last checkpoint."""
     usual = signal.default_int_handler
-    if (distributed.world_size() > 1 or threading.current_thread() is not threading.main_thread()
-            or signal.getsignal(signal.SIGINT) is not usual):  # such as ignored, by a process in the background
-        yield
-        return
+    alone = distributed.world_size() == 1 and threading.current_thread() is threading.main_thread()
+    asking = [number for number in (signal.SIGINT, signal.SIGTERM)  # not one that is ignored, as in the background
+              if alone and signal.getsignal(number) is usual]
 
     def ask(*_: Any) -> None:
         trainer.interrupted = True
-        signal.signal(signal.SIGINT, usual)
+        if signal.SIGINT in asking:
+            signal.signal(signal.SIGINT, usual)
 
-    signal.signal(signal.SIGINT, ask)
+    for number in asking:
+        signal.signal(number, ask)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, usual)
+        for number in asking:
+            signal.signal(number, usual)
 
 
 def _resume(trainer: Trainer, checkpoint: Path) -> bool:

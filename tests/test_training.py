@@ -542,28 +542,30 @@ def heard():
     signal.signal(signal.SIGINT, before)
 
 
-def interrupt_at(monkeypatch, step: int) -> None:
-    """Ctrl-C in the middle of that step."""
+def interrupt_at(monkeypatch, step: int, number: int = signal.SIGINT) -> None:
+    """Ctrl-C, or another signal, in the middle of that step."""
     whole = Trainer.train_step
 
     def interrupted(self: Trainer):
         if self.step == step - 1:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
         return whole(self)
 
     monkeypatch.setattr(Trainer, "train_step", interrupted)
 
 
-def test_the_command_that_was_interrupted_continues(dataset, tmp_path, monkeypatch, capsys, heard):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_that_was_interrupted_continues(number, dataset, tmp_path, monkeypatch, capsys, heard):
     changes = {"credit": "ptr", "data.path": str(dataset)}
     undisturbed = train(tiny_config(**changes), root=tmp_path / "whole", progress=False)
     with monkeypatch.context() as patch:
-        interrupt_at(patch, 5)
+        interrupt_at(patch, 5, number)
         assert main(words(root=tmp_path, **changes)) == 130
     assert "interrupted; run the same command again to continue" in capsys.readouterr().err
     partial = tmp_path / f".partial-{undisturbed.name}"
     assert torch.load(partial / "checkpoint-0.pt", weights_only=False)["step"] == 5
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     assert main(words(root=tmp_path, **changes)) == 0
     folder = tmp_path / undisturbed.name
     assert not partial.exists() and json.loads((folder / "provenance.json").read_text())["resumed"]
@@ -953,6 +955,38 @@ def test_workers_that_lack_demonstrations_say_so_in_a_sentence_each(tmp_path, ca
         run_manifest(manifest, workers=2, stage="train", root=tmp_path / "runs")
     said = [line for line in capfd.readouterr().err.splitlines() if line]
     assert len(said) == 2 and all(line.startswith("ptrlib: ") and "does not exist; check" in line for line in said)
+
+
+def test_a_manifest_whose_process_is_terminated_leaves_checkpoints_and_no_worker(dataset, tmp_path):
+    """As a cluster's scheduler ends a job: the signal reaches the first process alone."""
+    manifest, root = tmp_path / "two.yaml", tmp_path / "runs"
+    base = TINY | {"credit": "sft", "network.use_belief": False, "data.path": str(dataset),
+                   "ptr.optimization.steps": 60000}
+    manifest.write_text(f"base: {json.dumps(base)}\nseeds: [0, 1]\n")
+    code = f"""
+import sys
+from pathlib import Path
+from ptrlib.cli import answered
+from ptrlib.experiment import run_manifest
+sys.exit(answered(lambda: run_manifest({str(manifest)!r}, stage="train", root=Path({str(root)!r}))))
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    deadline = time.monotonic() + 120
+    while len(list(root.glob(".partial-*/checkpoint-0.pt"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.terminate()
+    said, _ = process.communicate(timeout=60)  # not before its workers, which hold the same pipe, have ended
+    assert process.returncode == 130, said
+    kept = [torch.load(file, weights_only=False)["step"] for file in root.glob(".partial-*/checkpoint-0.pt")]
+    assert len(kept) == 2 and any(step % training.CHECKPOINT_EVERY for step in kept)
+
+
+def test_demonstrations_named_twice_are_one_sentence(dataset, tmp_path, capsys):
+    again = f"{dataset.parent}/./{dataset.name}"
+    assert main(words(root=tmp_path, credit="sft", **{"data.path": str(dataset), "data.further_paths": [again]})) == 2
+    assert capsys.readouterr().err == (
+        f"ptrlib: {again} is named twice among the demonstrations, whose episodes would count twice; name it once "
+        "(data.path and data.further_paths, or --data)\n")
 
 
 def test_workers_are_given_the_changes_as_they_are(tmp_path, capfd):

@@ -35,6 +35,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from ptrlib.config import CrossFitConfig, RunConfig
 from ptrlib.credit.interface import ChunkFeatures, CreditOutput, FeatureSizes
@@ -159,7 +160,8 @@ def read_evidence(policy: Policy, datasets: Sequence[ChunkDataset], crossfit: Cr
     sentences = torch.unique(torch.cat([torch.from_numpy(dataset.instructions) for dataset in datasets]), dim=0)
     parts = [_of_batch(policy, batch, dataset, sentences, endings, crossfit.recorded_steps or dataset.data.offset)
              for dataset in datasets for endings in [_endings(policy, dataset)]
-             for batch in dataset.scoring_batches(SEGMENTS, every=crossfit.every)]
+             for batch in tqdm(dataset.scoring_batches(SEGMENTS, every=crossfit.every), unit="batch", leave=False,
+                               desc="crossfit, features", disable=None)]  # None: shown in a terminal alone
     policy.train(was_training)
     joined = Evidence(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Evidence)))
     for name in ("context", "action", "motion", "change"):
@@ -263,7 +265,7 @@ def _judged(question: Question, learn: Tensor, judge: Tensor, crossfit: CrossFit
     rows, optimizer = learn.nonzero()[:, 0], torch.optim.AdamW(
         question.parameters(), lr=crossfit.learning_rate, weight_decay=crossfit.weight_decay)
     question.train()
-    for _ in range(crossfit.steps):
+    for _ in tqdm(range(crossfit.steps), desc=f"crossfit, {type(question).__name__}", leave=False, disable=None):
         chunk = rows[torch.randint(len(rows), (crossfit.batch_size,))]
         loss = -torch.log_softmax(question(chunk), dim=1)[:, 0].mean()
         optimizer.zero_grad(set_to_none=True)
