@@ -23,6 +23,7 @@ from ptrlib.runs import EXPERIMENTS, RUNS, Setting, is_trained, load_manifest
 
 # Runs with a fault that all have one without, which differs in nothing else.
 MADE_AGAIN = {"tabletop_true_tasks": "data.true_tasks", "tabletop_foresight": "data.belief_foresight",
+              "robocasa_foresight": "data.belief_foresight",
               "tabletop_padding": "data.hide_padded_actions"}
 # A comparison that has SFT -> where its PTR and shuffled weights stand with the first two faults, and without these.
 COMPARED = {"tabletop_corruption": ("tabletop_true_tasks", "tabletop_foresight"),

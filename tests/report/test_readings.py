@@ -7,7 +7,7 @@ import pytest
 from ptrlib.report import readings, results
 from ptrlib.runs import load_manifest
 
-MANIFESTS = ("tabletop_claim", "tabletop_hard_detached", "tabletop_grown_detached")
+MANIFESTS = ("tabletop_claim", "tabletop_hard_detached", "tabletop_grown_detached", "robocasa_precise_detached")
 
 
 def test_a_row_says_what_its_runs_hold():
