@@ -12,6 +12,7 @@ from ptrlib.policy.transformer import fourier_features, quiet
 
 MERGES = 4  # the stem's patches are merged 4 x 4 into one token
 TARGET_GRID = 2  # the intermediate map is averaged over 2 x 2 quarters of the image
+CACHED = 4 << 20  # bytes
 
 
 class VisionTower(nn.Module):
@@ -74,10 +75,21 @@ class VisionTower(nn.Module):
         Not normalised: the target encoder does that. ``network.target_size`` has the images averaged over
         areas first: the tower's cost falls with the square of the shrinking, the features stay as many.
         """
+        return torch.cat([self._target_features(part) for part in images.split(self._at_once(images))])
+
+    def _target_features(self, images: Tensor) -> Tensor:
         with computing(self.precision, images.device):
             maps = self._intermediate(self._pixels(images, self.target_shrink))
         pooled = functional.adaptive_avg_pool2d(maps.float(), TARGET_GRID)
         return pooled.flatten(1).unflatten(0, (-1, self.cameras)).flatten(1)
+
+    def _at_once(self, images: Tensor) -> int:
+        """Of how many observations the largest map stays in a processor's cache: without gradients, passing images
+        part by part then takes about a quarter less time and gives the same features."""
+        if images.device.type != "cpu":
+            return max(1, len(images))
+        side = self.image_size // self.target_shrink // self.stem.stride[0]
+        return max(1, CACHED // (4 * self.cameras * self.stem.out_channels * side**2))
 
     def _pixels(self, images: Tensor, shrink: int = 1) -> Tensor:
         """(B * C, 3, H / shrink, W / shrink) in [-1, 1] of images (B, C, H, W, 3), means of shrink x shrink pixels."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ptrlib.config import BasePolicyConfig, NetworkConfig
+from ptrlib.policy import encoder
 from ptrlib.policy.action_space import EMBODIMENTS
 from ptrlib.policy.backbone import Context, context_mask
 from ptrlib.policy.encoder import VisionTower
@@ -302,6 +303,17 @@ def test_target_features_come_from_an_intermediate_layer() -> None:
     assert {name.split(".")[0] for name in received} == {"stem", "camera_embedding", "early", "early_merge",
                                                          "middle"}
     assert {name.split(".")[0] for name, _ in tower.named_parameters() if name not in received} == set(later)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_target_features_are_the_same_part_by_part(count: int, monkeypatch) -> None:
+    """On a CPU a batch passes in parts, so many observations at a time as fit its cache: here one."""
+    tower, images = make_policy().vision_tower, Inputs().images[:count]
+    whole = tower.target_features(images)
+    assert whole.shape == (count, tower.target_dim(2)) and tower._at_once(images) >= 3
+    monkeypatch.setattr(encoder, "CACHED", 1)
+    assert tower._at_once(images) == 1
+    torch.testing.assert_close(tower.target_features(images), whole)
 
 
 def test_a_copy_of_the_tower_is_independent() -> None:
