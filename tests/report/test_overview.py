@@ -86,6 +86,16 @@ def test_the_readmes_sentence_on_the_other_reading_holds():
                                        ("ptr_detached", "sft_belief", 0)):
             gain, words = _gain(episodes, method, baseline, "combined")
             assert words in text and (gain.low > 0) - (gain.high < 0) == sign, words
+    grown = results.runs_of("tabletop_grown_detached")
+    told = []
+    for change in ("steps=4000", "width=128"):
+        gain, words = _gain(results.episodes_frame(grown), f"ptr_detached@{change}", f"sft@{change}", "combined")
+        assert gain.low < 0 < gain.high
+        told.append(words)
+    assert f"it cannot be told from SFT there either ({' and '.join(told)})" in text
+    detached = results.metrics_frame([run for run in grown if run.setting.method.startswith("ptr_detached")])
+    ever = dynamics.sharpened(detached)
+    assert len(ever) == 10 and not ever.any()  # "confident in none of these ten runs"
 
 
 def test_the_front_page_says_in_short_what_the_readme_says():
