@@ -6,6 +6,7 @@ Every function returns the figure and the frame with exactly the numbers it drew
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Mapping
 
 import matplotlib.pyplot as plt
@@ -52,6 +53,7 @@ WORLDS = {"tabletop": "Tabletop", "libero": "LIBERO", "robocasa": "RoboCasa"}
 SUITES = {"robocasa_six": "six tasks", "robocasa_passing": "21 tasks"}  # whose own names say too little
 MARKERS = "os^Dv"
 LEGEND_CHARACTERS = 78  # what a line of a figure's legend holds
+HALF_CHARACTERS = 40  # and of one in two columns
 
 
 def method_label(method: str) -> str:
@@ -75,8 +77,9 @@ def world_label(world: str, suite: str, assets: str = "") -> str:
 
 
 def folded(label: str) -> str:
-    """A label on two lines where it names RoboCasa's kitchen and is too long for half a figure."""
-    return label.replace("minimal kitchen", "minimal\nkitchen")
+    """A label on more lines where it is too long for half a figure, such as one that names RoboCasa's kitchen."""
+    lines = label.replace("minimal kitchen", "minimal\nkitchen").split("\n")
+    return "\n".join(textwrap.fill(line, HALF_CHARACTERS) for line in lines)
 
 
 def _title(kind: str) -> str:
