@@ -22,7 +22,7 @@ from ptrlib.report.verdicts import answer, in_points, scope
 from ptrlib.runs import Setting
 
 FAULT = "data.belief_foresight"
-COMPARED = ("tabletop_claim", "tabletop_hard")
+COMPARED = ("tabletop_claim", "tabletop_hard", "robocasa_precise")
 KINDS = ("none", "combined")
 FIRST = ", as first run"
 RULES = ("sft_belief", "ptr_alpha0", "ptr_detached", "ptr", "random")  # that carry belief tokens

@@ -10,14 +10,16 @@ from ptrlib.report import foresight, results
 HARD = "tabletop_hard"
 
 
-def test_the_first_runs_are_those_of_the_rules_with_belief_tokens():
-    again = [run for run in results.runs_of(HARD) if run.setting.config.network.use_belief]
-    first = foresight.first_runs(HARD)
-    assert len(first) == len(again) == 30
+@pytest.mark.parametrize(("comparison", "count", "kept"), [(HARD, 30, "tabletop_foresight"),
+                                                           ("robocasa_precise", 12, "robocasa_foresight")])
+def test_the_first_runs_are_those_of_the_rules_with_belief_tokens(comparison, count, kept):
+    again = [run for run in results.runs_of(comparison) if run.setting.config.network.use_belief]
+    first = foresight.first_runs(comparison)
+    assert len(first) == len(again) == count
     for before, after in zip(first, again, strict=True):
         assert before.setting.config == override(after.setting.config, {foresight.FAULT: True})
         assert foresight.FAULT in touched(before.setting.config) and before.folder != after.folder
-    assert {run.folder for run in first} <= {run.folder for run in results.runs_of("tabletop_foresight")}
+    assert {run.folder for run in first} <= {run.folder for run in results.runs_of(kept)}
 
 
 def test_the_table_compares_both_versions():
