@@ -75,19 +75,23 @@ def _train_missing(path: Path, configs: list[RunConfig], changes: Mapping[str, A
     words = [runs.change_word(key, value) for key, value in changes.items()]
     command = [sys.executable, "-m", "ptrlib.experiment", str(path), str(root), *words]
     environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
-    processes = [subprocess.Popen([*command, f"--position={index}"], env=environment)
-                 for index in range(min(workers, len(missing)))]
-    try:
-        codes = [process.wait() for process in processes]
-    except KeyboardInterrupt:
-        for process in processes:
-            process.terminate()  # a signal to this process alone is to stop them too, each after a checkpoint
-        for process in processes:
-            process.wait()
-        raise
+    codes = _ended([subprocess.Popen([*command, f"--position={index}"], env=environment)
+                    for index in range(min(workers, len(missing)))])
     if any(codes):
         raise ValueError(f"{sum(code != 0 for code in codes)} of {len(codes)} workers stopped with an error (above); "
                          "run the same command again to continue")
+
+
+def _ended(processes: list[subprocess.Popen]) -> list[int]:
+    """Their exit statuses. A signal that stops this process alone stops them too, each as it does when told to."""
+    try:
+        return [process.wait() for process in processes]
+    except KeyboardInterrupt:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait()
+        raise
 
 
 def work(configs: list[RunConfig], root: Path = runs.RUNS, position: int = 0) -> None:
@@ -115,7 +119,7 @@ def train_setting(config: RunConfig, root: Path = runs.RUNS, position: int = 0) 
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={config.ranks}",
                "-m", "ptrlib", "train", "--held", "--root", str(root), *runs.changes_of(config)]
     environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
-    if subprocess.run(command, env=environment).returncode:
+    if any(_ended([subprocess.Popen(command, env=environment)])):
         raise ValueError(f"training {runs.folder_name(config)} on {config.ranks} processes stopped with an error "
                          "(above); run the same command again to continue")
 

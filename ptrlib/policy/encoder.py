@@ -12,7 +12,7 @@ from ptrlib.policy.transformer import fourier_features, quiet
 
 MERGES = 4  # the stem's patches are merged 4 x 4 into one token
 TARGET_GRID = 2  # the intermediate map is averaged over 2 x 2 quarters of the image
-CACHED = 4 << 20  # bytes
+CACHED = 4 << 20  # bytes of a map that a processor keeps at hand
 
 
 class VisionTower(nn.Module):
@@ -84,8 +84,8 @@ class VisionTower(nn.Module):
         return pooled.flatten(1).unflatten(0, (-1, self.cameras)).flatten(1)
 
     def _at_once(self, images: Tensor) -> int:
-        """Of how many observations the largest map stays in a processor's cache: without gradients, passing images
-        part by part then takes about a quarter less time and gives the same features."""
+        """Of how many observations the largest map stays in a processor's cache: passing images part
+        by part without gradients then takes less time and gives the same features."""
         if images.device.type != "cpu":
             return max(1, len(images))
         side = self.image_size // self.target_shrink // self.stem.stride[0]

@@ -51,3 +51,10 @@ def test_the_sentence_says_what_ptr_comes_to_without_the_fault(monkeypatch):
     monkeypatch.setattr(foresight, "first_runs", lambda name: [results.StoredRun(
         results.runs_of(name)[0].setting, results.runs_of(name)[0].folder / "nowhere")])
     assert not foresight.is_stored(HARD)
+
+
+def test_what_the_page_says_of_robocasa_holds():
+    """That PTR gains under combined corruption stands in README, whose test holds it to the runs."""
+    text = foresight.sentence("robocasa_precise")
+    assert "with clean data PTR is -13.3" in text and text.count("**PTR is behind**") == 1
+    assert text.endswith("**which is better cannot be told**.")
