@@ -21,6 +21,7 @@ from ptrlib.config import (
 )
 from ptrlib.credit import check_credit
 from ptrlib.data.corruption import CORRUPTIONS
+from ptrlib.policy.action_space import described
 
 LOWEST = {"seed": 0, "log_every": 1, "ranks": 1, "ptr.optimization.steps": 0, "ptr.optimization.batch_size": 1,
           "ptr.optimization.lr_warmup_steps": 0, "ptr.base_policy.chunk_length": 1,
@@ -106,6 +107,7 @@ def _check_data(data: DataConfig) -> None:
     low, high = data.truncation_keep
     _require(0 < low <= high <= 1,
              f"'data.truncation_keep' must be [low, high] with 0 < low <= high <= 1, got {[low, high]}")
+    described(data)
 
 
 def _check_crossfit(crossfit: CrossFitConfig) -> None:

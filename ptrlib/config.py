@@ -150,6 +150,8 @@ class DataConfig:
     further_paths: tuple[str, ...] = ()  # learned from together with path
     cameras: tuple[str, ...] = ()  # in this order; "a|b" is one view that some files call a and others b; () for all
     embodiment: str = "libero"  # of files that do not name their robot
+    action_slots: tuple[str, ...] = ()  # of a robot of one's own: groups of slots, "arm_joints:5" for the first five
+    state_slots: tuple[str, ...] = ()  # likewise; () where the state has its action's
     state_column: str = ""  # of a LeRobot dataset; "": observation.state
     action_column: str = ""  # of a LeRobot dataset; "": action
     episodes_per_task: int = 50  # the first of each HDF5 file, or of each task of a LeRobot dataset; 0: all
@@ -265,7 +267,8 @@ def _plain(value: Any) -> Any:
 # a key is left out of the fingerprint, so that they keep their names.
 ADDED_LATER = ("network.token_size", "network.fusion", "ranks", "crossfit.recorded_steps", "data.noise_bias",
                "data.further_paths", "data.cameras", "network.target_size", "data.state_column", "data.action_column",
-               "data.operators", "gradient_clip", "data.exclude", "data.filter_key", "hard_negatives")
+               "data.operators", "gradient_clip", "data.exclude", "data.filter_key", "hard_negatives",
+               "data.action_slots", "data.state_slots")
 # Likewise, but the default is better than what those runs had, and their manifests say that they had it.
 MENDED_LATER = {"data.shift_targets": True, "data.true_tasks": True, "data.belief_foresight": True,
                 "data.hide_padded_actions": True}

@@ -20,6 +20,7 @@ from torch import nn
 from ptrlib.config import RunConfig, stored, to_dict
 from ptrlib.data.chunks import Statistics
 from ptrlib.method.belief import BeliefTokenizer
+from ptrlib.policy.action_space import make_known
 from ptrlib.policy.policy import Policy
 from ptrlib.writing import written
 
@@ -64,7 +65,8 @@ def load_policy(folder: str | Path) -> SavedPolicy:
     """The policy of a run folder, in evaluation mode.
 
     Raises:
-        ValueError: there is no such folder, or it holds no policy, or one that cannot be read.
+        ValueError: there is no such folder, or it holds no policy, or one that cannot be read, or that learned from a
+            robot of one's own whose name this process knows as another robot's.
     """
     path = Path(folder) / FILE
     if not path.parent.is_dir():
@@ -79,6 +81,7 @@ def load_policy(folder: str | Path) -> SavedPolicy:
     except SafetensorError as error:
         raise ValueError(f"{path}: not a readable policy ({error}); train the run again") from None
     config, cameras = stored(json.loads(about["config"])), tuple(json.loads(about["cameras"]))
+    make_known(config.data)
     policy, tokenizer = make_policy(config, len(cameras)), make_tokenizer(config)
     policy.load_state_dict(_part(tensors, "policy."))
     if tokenizer is not None:

@@ -47,7 +47,7 @@ from ptrlib.data.reading import excluded_by_path, read_episodes
 from ptrlib.demonstrations import differing, fingerprint_episodes, fingerprint_parts
 from ptrlib.gallery import make_gallery, save_gallery
 from ptrlib.method.belief import BeliefOutput
-from ptrlib.policy.action_space import EMBODIMENTS
+from ptrlib.policy.action_space import DESCRIBE, EMBODIMENTS, make_known
 from ptrlib.policy.backbone import Context, Language
 from ptrlib.policy.expert import HeadLoss
 from ptrlib.storage import SavedPolicy, load_policy, make_policy, make_tokenizer, save_policy
@@ -208,6 +208,7 @@ def _read(config: RunConfig, cameras: tuple[str, ...] | None) -> list[Episode]:
     """The demonstrations of ``config.data`` through ``cameras``: None for all that there are, () for none."""
     data, paths = config.data, (config.data.path, *config.data.further_paths)
     _check_named_once(paths)
+    make_known(data)
     any_columns = any(is_lerobot(Path(path)) for path in paths)  # of HDF5 files beside them there are none to choose
     episodes: list[Episode] = []
     for path, exclude in zip(paths, excluded_by_path(data.exclude, paths), strict=True):
@@ -276,7 +277,7 @@ def _check_robots(episodes: list[Episode], embodiment: str) -> None:
             raise DataError(episode.file, f"holds states of {sizes[0]} and actions of {sizes[1]} numbers, which the "
                             f"robot {episode.embodiment!r}{', named in the file,' if by_file else ''} does not have",
                             f"set {setting} to one that does ({', '.join(fitting) or 'there is none yet'}) of "
-                            f"{', '.join(EMBODIMENTS)}, or describe it in ptrlib/policy/action_space.py",
+                            f"{', '.join(EMBODIMENTS)}, {DESCRIBE}",
                             demo=episode.name)
 
 

@@ -82,8 +82,8 @@ def weigh(folder: str | Path, data: Sequence[str | Path] = (), *, per: str = "ch
         per: "chunk", or "episode" for :func:`by_episode`.
 
     Raises:
-        ValueError: the rule ranks no chunks, its state is not stored, or the demonstrations are not there or have
-            changed, or are others than those that the rule has fixed weights of.
+        ValueError: the rule ranks no chunks or has learned from none, its state is not stored, or the demonstrations
+            are not there or have changed, or are others than those that the rule has fixed weights of.
     """
     one_of("--per", per, ("chunk", "episode"))
     saved = load_policy(folder)
@@ -92,6 +92,9 @@ def weigh(folder: str | Path, data: Sequence[str | Path] = (), *, per: str = "ch
         ranking = [name for name in CREDITS if credit_class(name).ranks_chunks]
         raise ValueError(f"{folder}: the weights of credit '{config.credit}' do not tell chunks apart; "
                          f"train with credit={' or credit='.join(ranking)}")
+    if not rule.fixed and config.ptr.optimization.steps == 0:
+        raise ValueError(f"{folder} took no step, so its scorer has learned nothing and every weight is 1; train with "
+                         f"ptr.optimization.steps above ptr.warmup_steps ({config.ptr.warmup_steps})")
     learner = Learner(config, len(saved.cameras), saved)
     load_credit(folder, learner.credit)
     learner.eval()

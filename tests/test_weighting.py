@@ -269,3 +269,9 @@ def test_chunks_of_a_lerobot_dataset_have_its_own_indices(tmp_path: Path) -> Non
     assert sorted(weigh(folder, per="episode").episode_index) == [0, 1, 2]
     write_weights(folder, tmp_path / "weights.csv")
     assert pd.read_csv(tmp_path / "weights.csv").frame_index.dtype == np.int64
+
+
+def test_a_rule_that_learned_in_no_step_weighs_nothing(dataset: Path, start: Path) -> None:
+    folder = train(config_of(dataset, start, **{"ptr.optimization.steps": 0}), root=start.parent, progress=False)
+    with pytest.raises(ValueError, match=r"took no step, .* above ptr\.warmup_steps \(1\)$"):
+        weigh(folder)

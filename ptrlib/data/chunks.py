@@ -21,7 +21,7 @@ from ptrlib.config import DataConfig, NetworkConfig
 from ptrlib.data.episodes import Episode
 from ptrlib.data.errors import LEAVE_OUT, WITHOUT_IMAGES, DataError
 from ptrlib.data.images import shift
-from ptrlib.policy.action_space import EMBODIMENTS, SLOTS, Embodiment
+from ptrlib.policy.action_space import DESCRIBE, EMBODIMENTS, SLOTS, Embodiment
 from ptrlib.policy.instruction import hash_words
 
 _LARGEST_NORMALISED = 4.0  # no value of the training data is normalised to more than this
@@ -182,8 +182,7 @@ def _glitch(episode: Episode, which: str, column: int, slot: int, step: int, val
 def _robot(episode: Episode) -> Embodiment:
     if episode.embodiment not in EMBODIMENTS:
         raise DataError(_origin(episode), f"is of the robot {episode.embodiment!r}, which is not known",
-                        f"set embodiment to one of {', '.join(EMBODIMENTS)}, or describe it in "
-                        "ptrlib/policy/action_space.py", demo=episode.name)
+                        f"set embodiment to one of {', '.join(EMBODIMENTS)}, {DESCRIBE}", demo=episode.name)
     return EMBODIMENTS[episode.embodiment]
 
 

@@ -2,17 +2,20 @@
 
 A robot uses the slots of its own motor components and leaves the rest at zero, so that the same
 component lies in the same dimension whatever the embodiment. The slots are those that Being-H0.5
-publishes; the robots are those of Sections 5.1 and 5.4 (Table 2), and those of our Tabletop.
+publishes; the robots are those of Sections 5.1 and 5.4 (Table 2), those of our Tabletop, and one's own
+that a configuration describes (``data.action_slots``).
 """
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ptrlib.config import BasePolicyConfig
+from ptrlib.config import BasePolicyConfig, DataConfig
 
 UNIFIED_DIM = BasePolicyConfig.action_dim
 
@@ -41,6 +44,24 @@ def slots(*names: str) -> tuple[int, ...]:
     return tuple(index for name in names for index in range(*SLOTS[name]))
 
 
+def slots_of(groups: Sequence[str]) -> tuple[int, ...]:
+    """Indices of groups as a configuration names them: ``"arm_joints"`` whole, ``"arm_joints:5"`` its first five.
+
+    Raises ValueError for a group that is none of SLOTS, or a number of slots that it does not have.
+    """
+    found: list[int] = []
+    for group in groups:
+        name, colon, number = group.partition(":")
+        if name not in SLOTS:
+            near = difflib.get_close_matches(name, SLOTS, n=1, cutoff=0.0)[0]
+            raise ValueError(f"{name!r} is no group of slots; the nearest is {near!r} (of {', '.join(SLOTS)})")
+        own = slots(name)
+        if colon and not (number.isdecimal() and 1 <= int(number) <= len(own)):
+            raise ValueError(f"{group!r} must name 1 to {len(own)} slots of {name!r}, such as '{name}:1'")
+        found += own[:int(number)] if colon else own
+    return tuple(found)
+
+
 @dataclass(frozen=True)
 class Embodiment:
     """A robot: where each dimension of its raw state and raw action lies among the 200 slots.
@@ -53,7 +74,7 @@ class Embodiment:
     action_slots: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        for which, used in (("state_slots", self.state_slots), ("action_slots", self.action_slots)):
+        for which, used in (("action_slots", self.action_slots), ("state_slots", self.state_slots)):
             outside = sorted({slot for slot in used if not 0 <= slot < UNIFIED_DIM})
             if outside:
                 raise ValueError(f"{which} of {self.name!r} names the slots {outside}; choose among 0 to "
@@ -124,3 +145,35 @@ EMBODIMENTS: dict[str, Embodiment] = {
         Embodiment("tabletop_three_link", _JOINTS[:3] + _FINGERS, _JOINTS[:3] + _GRIPPER),
     )
 }
+DESCRIBE = "or describe it: data.embodiment=NAME data.action_slots='[arm_joints:5, gripper]'"  # in error messages
+
+
+def described(data: DataConfig) -> Embodiment | None:
+    """The robot that a configuration describes under the name ``data.embodiment``, or None if it describes none.
+
+    Raises:
+        ValueError: the description is no robot's, or the name is that of another robot.
+    """
+    if not (data.action_slots or data.state_slots):
+        return None
+    used = {}
+    for key, groups in (("data.action_slots", data.action_slots), ("data.state_slots", data.state_slots)):
+        try:
+            used[key] = slots_of(groups)
+        except ValueError as error:
+            raise ValueError(f"{key}: {error}") from None
+    action, state = used["data.action_slots"], used["data.state_slots"]
+    if not action:
+        raise ValueError("data.state_slots describes a robot without actions; give data.action_slots too")
+    robot = Embodiment(data.embodiment, state or action, action)
+    if EMBODIMENTS.get(robot.name, robot) != robot:
+        raise ValueError(f"data.embodiment = {robot.name!r} is the name of a robot with other slots; give yours a name "
+                         "of its own, or leave out data.action_slots and data.state_slots")
+    return robot
+
+
+def make_known(data: DataConfig) -> None:
+    """Enter the robot that a configuration describes, if it does, into EMBODIMENTS. Raises ValueError as
+    :func:`described`."""
+    if robot := described(data):
+        EMBODIMENTS[robot.name] = robot

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 
 from ptrlib import runs
 from ptrlib.config import DataConfig, RunConfig, fingerprint, override
 from ptrlib.data.errors import DataError
 from ptrlib.data.hdf5 import write_episodes
-from ptrlib.policy.action_space import EMBODIMENTS, Embodiment, slots
+from ptrlib.policy.action_space import EMBODIMENTS
 from ptrlib.training import load_data, train
 from tests.data.lerobot_files import write_lerobot
 from tests.factories import tiny_episodes
@@ -31,13 +35,57 @@ def test_the_command_of_the_readme_is_one() -> None:
     assert 0 < optimization.lr_warmup_steps < config.ptr.warmup_steps < optimization.steps / 10
 
 
-def test_the_robot_of_the_readme_can_be_described_so() -> None:
-    entry = re.search(r"^Embodiment\(.*\)", README, flags=re.MULTILINE)
-    assert entry is not None
-    robot = eval(entry.group(), {"Embodiment": Embodiment, "slots": slots})
-    actions = np.arange(6.0)
-    np.testing.assert_array_equal(robot.from_unified_action(robot.to_unified_action(actions)), actions)
-    assert len(robot.state_slots) == 6 and robot.name not in EMBODIMENTS
+@pytest.mark.parametrize(("robot", "numbers"), [("so100", 6), ("two_so100", 12)])
+def test_a_robot_of_ones_own_is_trained_weighed_and_acts_in_processes_of_their_own(robot: str, numbers: int,
+                                                                                    tmp_path: Path) -> None:
+    """Described in the README's words once; afterwards the run knows it."""
+    words = re.search(rf"^data\.embodiment={robot} .*$", README, flags=re.MULTILINE)
+    assert words is not None
+    moves = np.random.default_rng(0).uniform(-1, 1, (44, numbers)).astype(np.float32)
+    write_lerobot(tmp_path / "data", lengths=(22, 22), size=32, state=moves, actions=moves, tasks=("fold",))
+    changes = tiny_config(credit="ptr", **{"data.path": str(tmp_path / "data"), "data.held_out_fraction": 0.0,
+                                           "ptr.optimization.steps": 2, "ptr.warmup_steps": 1})
+
+    def ptrlib(*arguments: str) -> str:
+        done = subprocess.run([sys.executable, "-m", "ptrlib", *arguments], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()[-1]
+
+    run = ptrlib("train", *runs.changes_of(changes), *shlex.split(words.group()), "--root", str(tmp_path / "runs"))
+    table = pd.read_csv(ptrlib("weights", run, "--out", str(tmp_path / "weights.csv")))
+    assert len(table) == 42 and np.isfinite(table.weight).all()
+    act = f"""
+import numpy as np
+from ptrlib.agent import PolicyAgent
+from ptrlib.simulators.protocol import Observation
+from ptrlib.storage import load_policy
+agent, image = PolicyAgent(load_policy({run!r}), execute_steps=8), np.zeros((32, 32, 3), np.uint8)
+agent.begin(0, "fold", seed=0)
+print(agent.act([(0, Observation({{"top": image, "wrist": image}}, np.zeros({numbers}, np.float32)))])[0].shape)"""
+    shape = subprocess.run([sys.executable, "-c", act], capture_output=True, text=True, check=True).stdout
+    assert shape.strip() == f"(8, {numbers})"
+
+
+@pytest.mark.parametrize(("changes", "said"), [
+    ({"action_slots": ["arm_joint"]}, r"^data\.action_slots: 'arm_joint' is no group of slots; the nearest is 'arm_jo"),
+    ({"action_slots": ["arm_joints:8"]}, r"^data\.action_slots: 'arm_joints:8' must name 1 to 7 slots of 'arm_joints'"),
+    ({"action_slots": ["gripper:"]}, r"^data\.action_slots: 'gripper:' must name 1 to 1 slots"),
+    ({"action_slots": ["waist", "waist:1"]}, r"^action_slots of 'so100' names the slots \[66\] more than once"),
+    ({"state_slots": ["waist"]}, r"^data\.state_slots describes a robot without actions; give data\.action_slots too$"),
+    ({"action_slots": ["waist"], "embodiment": "libero"}, r"^data\.embodiment = 'libero' is the name of a robot with "),
+])
+def test_a_robot_that_is_described_wrongly_is_refused_before_anything_is_read(
+        changes: dict[str, object], said: str) -> None:
+    config = tiny_config(**{f"data.{key}": value for key, value in ({"embodiment": "so100"} | changes).items()})
+    with pytest.raises(ValueError, match=said):
+        runs.check(config)
+    assert "so100" not in EMBODIMENTS
+
+
+def test_runs_of_robots_that_are_described_otherwise_have_other_names() -> None:
+    names = {fingerprint(override(RunConfig(), {"data.embodiment": "mine", "data.action_slots": [group]}))
+             for group in ("waist", "waist:2", "head")}
+    assert len(names) == 3
 
 
 def test_the_agent_of_the_readme_acts(tmp_path: Path) -> None:
@@ -144,7 +192,7 @@ def test_a_robot_that_the_file_names_is_to_be_changed_there(tmp_path: Path) -> N
         handle["data/demo_1"].attrs["embodiment"] = "fr3"
     with pytest.raises(DataError, match=r"drawers\.hdf5: demo_1 holds states of 8 and actions of 7 .* 'fr3', named in "
                                         r"the file, does not have; set the attribute 'embodiment' of the "
-                                        r"demonstrations to one that does \(libero\) of libero, robocasa, .*space\.py"):
+                                        r"demonstrations to one that does \(libero\) of libero, .*, or describe it: "):
         load_data(tiny_config(**{"data.path": str(tmp_path), "data.embodiment": "libero"}))
 
 
