@@ -492,14 +492,14 @@ def train(config: RunConfig, *, root: Path = runs.RUNS, progress: bool = True, p
         raise ValueError(f"{final} is in the way: it holds no finished training (metrics.parquet is missing); "
                          "delete it, or give another --root")
     started = datetime.now(UTC)
-    trainer, source = _prepare(config, root)
+    trainer, source, other_start = _prepare(config, root)
     places = _places(config)
     folder = runs.partial_folder(config, root)
     checkpoint = folder / f"checkpoint-{distributed.rank()}.pt"
     resumed, total = _resume(trainer, checkpoint), config.ptr.optimization.steps
     shown = progress and distributed.rank() == 0
     if shown:
-        tqdm.write(f"{final.name}: {overview(config, trainer.data)}", file=sys.stderr)
+        tqdm.write(f"{final.name}: {overview(config, trainer.data)}{other_start}", file=sys.stderr)
     with (tqdm(total=total, initial=trainer.step, desc=final.name[:48], position=position, unit="step",
                disable=not shown, mininterval=2.0) as bar, _interrupted_between_steps(trainer)):
         trainer.run(total, on_log=lambda row: _show(bar, row),
@@ -586,9 +586,11 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
                          ) from None
 
 
-def _prepare(config: RunConfig, root: Path) -> tuple[Trainer, str]:
+def _prepare(config: RunConfig, root: Path) -> tuple[Trainer, str, str]:
+    """The trainer before its first step, the fingerprint of the policy that it starts from, and what that learned from
+    where this is something else."""
     if not config.initial_policy:
-        return Trainer(config, load_data(config)), ""
+        return Trainer(config, load_data(config)), "", ""
     folder = root / config.initial_policy
     if not folder.is_dir():
         raise ValueError(f"initial_policy '{config.initial_policy}' is no folder under {root}; train that run first, "
@@ -604,7 +606,17 @@ def _prepare(config: RunConfig, root: Path) -> tuple[Trainer, str]:
                                                    and data.cameras != saved.cameras):
         raise ValueError(f"initial_policy '{config.initial_policy}' sees through {', '.join(saved.cameras)} and the "
                          f"data have {', '.join(data.cameras)}; set data.cameras to as many, in that order")
-    return Trainer(config, data, saved), saved.fingerprint
+    return Trainer(config, data, saved), saved.fingerprint, _other_start(saved, data)
+
+
+def _other_start(saved: SavedPolicy, data: TrainingData) -> str:
+    """That the policy a run starts from learned from other robots, or through other cameras; "" if it did not."""
+    robots = saved.embodiments or (saved.config.data.embodiment,)
+    new = {episode.embodiment for episode in data.train.episodes} - set(robots)
+    if not new and set(data.cameras) == set(saved.cameras):
+        return ""
+    return (f"; note that initial_policy has learned from the robot {' and '.join(robots)} through "
+            f"{', '.join(saved.cameras)}")
 
 
 def _shapes(config: RunConfig) -> dict[str, Any]:

@@ -933,6 +933,19 @@ def test_an_agent_executes_what_was_predicted_or_less(steps, dataset, tmp_path):
         PolicyAgent(load_policy(folder), steps)
 
 
+def test_a_start_from_another_robot_or_other_cameras_is_said(dataset, tmp_path, capfd):
+    """It may be meant: what the two share in the unified action space is learned on."""
+    config = tiny_config(credit="sft", **{"data.path": str(dataset), "ptr.optimization.steps": 1})
+    start = train(config, root=tmp_path, progress=False)
+    write_lerobot(tmp_path / "own", lengths=(20, 20), size=32, state=np.zeros((40, 13)), actions=np.zeros((40, 13)))
+    other = {"data.path": str(tmp_path / "own"), "data.embodiment": "fr3"}
+    for changes, noted in (({"seed": 1}, False), (other, True)):
+        capfd.readouterr()
+        train(override(config, {"initial_policy": start.name} | changes), root=tmp_path)
+        said = "; note that initial_policy has learned from the robot libero through agentview, eye_in_hand"
+        assert (said in capfd.readouterr().err) == noted
+
+
 @pytest.mark.parametrize("robot", ["libero", "so100"])
 def test_a_robot_that_the_data_do_not_fit_is_named_with_those_they_fit(tmp_path, robot):
     write_lerobot(tmp_path, size=32, state=np.zeros((11, 13)), actions=np.zeros((11, 13)))
