@@ -9,10 +9,11 @@ how many workers there are or which of them was faster.
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol
@@ -96,7 +97,7 @@ def evaluate_many(agents: Mapping[str, Agent], config: EvaluationConfig, *,
 
     Raises:
         ValueError: no such world, suite, task or init state, or a partial file of another evaluation.
-        Stopped: a worker ended before its episodes did.
+        Stopped: a worker ended before its episodes did, without having finished one.
         SimulatorMissing: the world's packages are not installed.
     """
     world = world_named(config.world)
@@ -162,8 +163,23 @@ def _jobs(tasks: list[TaskSpec], config: EvaluationConfig, ledgers: Mapping[str,
 
 def _serve(pool: Workers, jobs: deque[_Job], agents: Mapping[str, Agent], ledgers: Mapping[str, _Ledger],
            bar: tqdm) -> None:
-    """Answer the workers until the jobs are done."""
-    for worker, message in pool.messages():
+    """Answer the workers until the jobs are done. A worker that was killed is replaced if it had finished an episode
+    of its job: simulators crash now and then, and one that always does must not begin forever."""
+    given: dict[int, _Job] = {}
+
+    def go_on(worker: int) -> bool:
+        if worker not in given:
+            return False
+        job = given.pop(worker)
+        left = tuple((name, state) for name, state in job.episodes
+                     if (job.task.index, state) not in ledgers[name].done)
+        if len(left) < len(job.episodes):
+            jobs.appendleft(replace(job, episodes=left))
+            tqdm.write(f"worker {worker} was ended by the system; another takes over its {len(left)} episodes of "
+                       f"{job.task.name}", file=sys.stderr)
+        return len(left) < len(job.episodes)
+
+    for worker, message in pool.messages(go_on):
         match message:
             case _Look(name, observation):
                 pool.send(worker, agents[name].act([(worker, observation)])[0])
@@ -173,7 +189,10 @@ def _serve(pool: Workers, jobs: deque[_Job], agents: Mapping[str, Agent], ledger
                 ledgers[name].add(row, simulator)
                 bar.update()
             case _:
-                pool.send(worker, jobs.popleft() if jobs else None)
+                given.pop(worker, None)
+                if jobs:
+                    given[worker] = jobs.popleft()
+                pool.send(worker, given.get(worker))
 
 
 def _work(pipe: Connection, config: EvaluationConfig) -> None:

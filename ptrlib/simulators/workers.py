@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing import connection, get_context
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import Any, Self
 
 from ptrlib.errors import Stopped
@@ -31,16 +32,17 @@ class Workers:
     """
 
     def __init__(self, count: int, work: Callable[..., None], *arguments: Any) -> None:
+        self._work = (work, arguments)
+        self.pipes, self.processes = map(list, zip(*(self._started() for _ in range(count)), strict=True))
+
+    def _started(self) -> tuple[Connection, BaseProcess]:
+        """Our end of a new worker's pipe, and its process."""
         context = get_context("spawn")
-        self.pipes: list[Connection] = []
-        self.processes = []
-        for _ in range(count):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_run, args=(theirs, work, arguments), daemon=True)
-            process.start()
-            theirs.close()  # so that a dead worker reads as the end of its pipe
-            self.pipes.append(ours)
-            self.processes.append(process)
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_run, args=(theirs, *self._work), daemon=True)
+        process.start()
+        theirs.close()  # so that a dead worker reads as the end of its pipe
+        return ours, process
 
     def __enter__(self) -> Self:
         return self
@@ -51,12 +53,14 @@ class Workers:
         for process in self.processes:
             process.join()
 
-    def messages(self) -> Iterator[tuple[int, Any]]:
+    def messages(self, replace: Callable[[int], bool] = lambda worker: False) -> Iterator[tuple[int, Any]]:
         """(worker, message) as they come, until every worker has ended.
+
+        ``replace`` is asked whether another process is to take the place of a worker that was killed.
 
         Raises:
             ValueError, ImportError, OSError, Stopped: of a worker, with its own message.
-            Stopped: a worker was killed.
+            Stopped: a worker was killed and is not replaced.
             RuntimeError: a worker failed in another way; with its traceback.
         """
         running = set(range(len(self.pipes)))
@@ -66,16 +70,25 @@ class Workers:
                 try:
                     message = self.pipes[worker].recv()
                 except (EOFError, ConnectionResetError):
-                    running.remove(worker)
-                    self._check_exit(worker)
+                    if self._was_killed(worker) and replace(worker):
+                        self.pipes[worker], self.processes[worker] = self._started()
+                    else:
+                        running.remove(worker)
+                        self._check_exit(worker)
                     continue
                 if isinstance(message, _Failure):
                     raise message.error
                 yield worker, message
 
     def send(self, worker: int, message: Any) -> None:
-        """Answer ``worker``."""
-        self.pipes[worker].send(message)
+        """Answer ``worker``. If it was killed meanwhile, :meth:`messages` comes to it."""
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.pipes[worker].send(message)
+
+    def _was_killed(self, worker: int) -> bool:
+        process = self.processes[worker]
+        process.join()
+        return (process.exitcode or 0) < 0
 
     def _check_exit(self, worker: int) -> None:
         process = self.processes[worker]

@@ -5,15 +5,20 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
+import signal
+from collections import deque
 
 import numpy as np
 import pytest
+from tqdm import tqdm
 
 from ptrlib import evaluation
 from ptrlib.config import EvaluationConfig
 from ptrlib.errors import Stopped
-from ptrlib.evaluation import _End, _jobs, _Ledger, episode_seed, evaluate, evaluate_many, rollout
+from ptrlib.evaluation import _End, _jobs, _Ledger, _serve, episode_seed, evaluate, evaluate_many, rollout
 from ptrlib.simulators.protocol import TaskSpec, World
+from ptrlib.simulators.workers import Workers
 from tests.simulators.conftest import SUITE, TASK
 
 CONFIG = EvaluationConfig(suite=SUITE, episodes_per_task=2, first_init_state=1, max_steps=20, workers=2)
@@ -139,7 +144,7 @@ def test_workers_that_end_early_leave_no_short_table(tmp_path, monkeypatch):
         def __init__(self, *_):
             super().__init__(self)
 
-        def messages(self):
+        def messages(self, replace):
             yield 0, _End("agent", row(0, 1), {"version": 1})
 
     monkeypatch.setattr(evaluation, "world_named", lambda name: World(name, lambda: [SUITE], lambda suite: TASKS, None))
@@ -148,6 +153,34 @@ def test_workers_that_end_early_leave_no_short_table(tmp_path, monkeypatch):
     with pytest.raises(Stopped, match="^3 of 4 episodes have not been rolled out"):
         evaluate(Wanderer(), CONFIG, partial=partial, progress=False)
     assert _Ledger(CONFIG, partial).done == {(0, 1)}
+
+
+def crash_at_the_second(pipe, mark):
+    """A worker that is killed in its second episode, once; always, if there is no place for a mark."""
+    while True:
+        pipe.send("ready")
+        job = pipe.recv()
+        if job is None:
+            return
+        for name, state in job.episodes:
+            if state == 2 and not mark.exists():
+                with contextlib.suppress(FileNotFoundError):
+                    mark.touch()
+                os.kill(os.getpid(), signal.SIGABRT)
+            pipe.send(_End(name, row(job.task.index, state), {}))
+
+
+@pytest.mark.parametrize("place", ["here", "nowhere"])
+def test_a_crashed_worker_is_replaced_unless_it_always_crashes_there(place, tmp_path, capsys):
+    (tmp_path / "here").mkdir()
+    ledgers = {"agent": _Ledger(CONFIG, None)}
+    jobs = _jobs(TASKS[:1], EvaluationConfig(episodes_per_task=4, workers=1), ledgers)
+    heard = contextlib.nullcontext() if place == "here" else pytest.raises(Stopped, match="exit status -6")
+    with Workers(1, crash_at_the_second, tmp_path / place / "mark") as pool, tqdm(disable=True) as bar, heard:
+        _serve(pool, deque(jobs), {}, ledgers, bar)
+    states = range(4) if place == "here" else range(2)
+    assert ledgers["agent"].done == {(0, state) for state in states}
+    assert "worker 0 was ended by the system; another takes over its 2 episodes of one\n" in capsys.readouterr().err
 
 
 def test_a_ledger_keeps_every_simulator_its_rows_ran_in(tmp_path):
