@@ -21,13 +21,14 @@ from ptrlib.report.statistics import SHARE, mean_over_runs
 from ptrlib.report.verdicts import answer, in_points, scope
 from ptrlib.runs import EXPERIMENTS, RUNS, Setting, is_trained, load_manifest
 
-# Runs with a fault that all have one without, which differs in nothing else.
-MADE_AGAIN = {"tabletop_true_tasks": "data.true_tasks", "tabletop_foresight": "data.belief_foresight",
-              "robocasa_foresight": "data.belief_foresight",
-              "tabletop_padding": "data.hide_padded_actions"}
+# Runs with faults that all have one without these, which differs in nothing else.
+MADE_AGAIN = {"tabletop_true_tasks": ("data.true_tasks",), "tabletop_foresight": ("data.belief_foresight",),
+              "robocasa_foresight": ("data.belief_foresight",),
+              "libero_foresight": ("data.shift_targets", "data.true_tasks", "data.belief_foresight"),
+              "tabletop_padding": ("data.hide_padded_actions",)}
 # A comparison that has SFT -> where its PTR and shuffled weights stand with the first two faults, and without these.
 COMPARED = {"tabletop_corruption": ("tabletop_true_tasks", "tabletop_foresight"),
-            "libero_corruption": ("libero_corruption", "libero_mended")}
+            "libero_corruption": ("libero_foresight", "libero_mended")}
 KIND = "combined"
 CHANGE, SHUFFLED = "PTR without the two minus PTR as first run", "PTR without the two minus its weights shuffled"
 FAULTS = {"data.shift_targets": "a chunk's consequence was shifted like its observation, which gave it away",
@@ -64,13 +65,14 @@ def having() -> pd.DataFrame:
 
 
 def has_both(manifest: str) -> bool:
-    """Whether the runs of ``manifest`` (one of ``MADE_AGAIN``) are all there, and those without its fault."""
+    """Whether the runs of ``manifest`` (one of ``MADE_AGAIN``) are all there, and those without its faults."""
     return results.is_stored(manifest) and all((run.folder / "done").is_file() for run in _again(manifest))
 
 
 def _again(manifest: str) -> list[StoredRun]:
-    """The runs of ``manifest`` without its fault."""
-    settings = [Setting(run.setting.method, override(run.setting.config, {MADE_AGAIN[manifest]: False}))
+    """The runs of ``manifest`` without its faults."""
+    without = dict.fromkeys(MADE_AGAIN[manifest], False)
+    settings = [Setting(run.setting.method, override(run.setting.config, without))
                 for run in results.runs_of(manifest)]
     return [StoredRun(setting, RUNS / setting.folder_name) for setting in settings]
 

@@ -11,13 +11,15 @@ HARD = "tabletop_hard"
 
 
 @pytest.mark.parametrize(("comparison", "count", "kept"), [(HARD, 30, "tabletop_foresight"),
-                                                           ("robocasa_precise", 12, "robocasa_foresight")])
+                                                           ("robocasa_precise", 12, "robocasa_foresight"),
+                                                           ("libero_corruption", 10, "libero_foresight")])
 def test_the_first_runs_are_those_of_the_rules_with_belief_tokens(comparison, count, kept):
     again = [run for run in results.runs_of(comparison) if run.setting.config.network.use_belief]
     first = foresight.first_runs(comparison)
     assert len(first) == len(again) == count
     for before, after in zip(first, again, strict=True):
-        assert before.setting.config == override(after.setting.config, {foresight.FAULT: True})
+        faults = dict.fromkeys(foresight.COMPARED[comparison], True)
+        assert before.setting.config == override(after.setting.config, faults)
         assert foresight.FAULT in touched(before.setting.config) and before.folder != after.folder
     assert {run.folder for run in first} <= {run.folder for run in results.runs_of(kept)}
 

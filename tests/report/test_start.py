@@ -29,22 +29,24 @@ def test_without_its_runs_nothing_is_said_about_a_start_policy():
 
 def test_runs_say_which_faults_they_have():
     kinds = {manifest: mended.note(results.runs_of(manifest)) for manifest in (
-        "tabletop_true_tasks", "tabletop_hard", "tabletop_width_first", "libero_corruption",
+        "tabletop_true_tasks", "tabletop_hard", "tabletop_width_first", "libero_corruption", "libero_foresight",
         "libero_robocasa_generalist", "tabletop_start")}
     assert "in 185 of the 185 runs shown here PTR's hard negatives" in kinds["tabletop_true_tasks"]
     assert "in 5 of the 10 runs shown here PTR's hard negatives" in kinds["tabletop_width_first"]
     assert "shift_targets" not in kinds["tabletop_width_first"]
-    assert "true_tasks" in kinds["libero_corruption"] and "shift_targets" in kinds["libero_corruption"]
+    assert "in 6 of the 10 runs shown here PTR's hard negatives" in kinds["libero_foresight"]
+    assert "in 8 of the 10 runs shown here a chunk's consequence was shifted" in kinds["libero_foresight"]
     assert "true_tasks" not in kinds["libero_robocasa_generalist"]  # clean data
     assert "in 5 of the 10 runs shown here belief tokens held recorded steps" in kinds["tabletop_width_first"]
-    assert kinds["tabletop_hard"] == kinds["tabletop_start"] == ""
+    assert kinds["tabletop_hard"] == kinds["libero_corruption"] == kinds["tabletop_start"] == ""
 
 
 def test_manifests_are_listed_by_what_their_runs_have():
     listed = mended.having().set_index("manifest")
-    assert not {"tabletop_start", "tabletop_hard", "robocasa_precise"} & set(listed.index)
+    assert not {"tabletop_start", "tabletop_hard", "libero_corruption", "robocasa_precise"} & set(listed.index)
     assert listed.loc["tabletop_width_first"].tolist() == [10, 0, 5, 5, 0]
     assert listed.loc["libero_mended"].tolist() == [4, 0, 0, 4, 0]
+    assert listed.loc["libero_foresight"].tolist() == [10, 8, 6, 10, 0]
 
 
 def test_runs_that_are_mended_in_nothing_differ_in_nothing(monkeypatch):
