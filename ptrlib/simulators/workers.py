@@ -33,7 +33,9 @@ class Workers:
 
     def __init__(self, count: int, work: Callable[..., None], *arguments: Any) -> None:
         self._work = (work, arguments)
-        self.pipes, self.processes = map(list, zip(*(self._started() for _ in range(count)), strict=True))
+        started = [self._started() for _ in range(count)]
+        self.pipes = [pipe for pipe, _ in started]
+        self.processes = [process for _, process in started]
 
     def _started(self) -> tuple[Connection, BaseProcess]:
         """Our end of a new worker's pipe, and its process."""
@@ -70,7 +72,8 @@ class Workers:
                 try:
                     message = self.pipes[worker].recv()
                 except (EOFError, ConnectionResetError):
-                    if self._was_killed(worker) and replace(worker):
+                    self.processes[worker].join()
+                    if (self.processes[worker].exitcode or 0) < 0 and replace(worker):
                         self.pipes[worker], self.processes[worker] = self._started()
                     else:
                         running.remove(worker)
@@ -85,17 +88,10 @@ class Workers:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.pipes[worker].send(message)
 
-    def _was_killed(self, worker: int) -> bool:
-        process = self.processes[worker]
-        process.join()
-        return (process.exitcode or 0) < 0
-
     def _check_exit(self, worker: int) -> None:
-        process = self.processes[worker]
-        process.join()
-        if process.exitcode:
+        if status := self.processes[worker].exitcode:
             raise Stopped(
-                f"worker {worker} was ended by the system (exit status {process.exitcode}), perhaps for lack "
+                f"worker {worker} was ended by the system (exit status {status}), perhaps for lack "
                 "of memory; run the same command again to continue, with fewer workers")
 
 

@@ -99,3 +99,9 @@ def test_a_worker_ends_when_its_parent_is_gone():
         workers.pipes[0].close()
         workers.processes[0].join(60)
         assert workers.processes[0].exitcode == 0
+
+
+def test_no_workers_have_nothing_to_say():
+    """Where all that was asked for is there already."""
+    with Workers(0, echo, "hello") as workers:
+        assert list(workers.messages()) == []
