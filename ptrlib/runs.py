@@ -61,7 +61,7 @@ _MAPPING = "a mapping of keys to values"
 MANIFEST_KEYS = {"name": (str, "text"), "description": (str, "text"), "extends": (str, "a manifest's name"),
                  "base": (dict, _MAPPING), "methods": (dict, "a mapping of names to what they change"),
                  "grid": (dict, "a mapping of keys to lists of values"), "seeds": (list, "a list, such as [0, 1]"),
-                 "skip": (list, "a list of mappings, such as {method: ptr, seed: 1}")}
+                 "skip": (list, "a list of mappings, such as {method: ptr, seed: [1, 2]}")}
 RECORDED_PACKAGES = ("ptrlib", "torch", "numpy", "pandas", "h5py", "mujoco", "praxis-robosuite", "robosuite",
                      "praxis-libero", "libero", "praxis-robocasa", "robocasa")
 
@@ -207,7 +207,7 @@ def _matches(rule: Mapping[str, Any], cell: Mapping[str, Any]) -> bool:
     for key in rule:
         if key not in cell:
             raise ValueError(f"skip key '{key}' is none of 'method', 'seed' and the grid's keys")
-    return all(cell[key] == value for key, value in rule.items())
+    return all(cell[key] == value or (isinstance(value, list) and cell[key] in value) for key, value in rule.items())
 
 
 def parse_changes(words: list[str]) -> dict[str, Any]:

@@ -70,6 +70,11 @@ def test_a_seed_may_be_skipped_for_some_of_the_settings(tmp_path):
         ("sft", 0), ("sft", 1), ("ptr", 0), ("oracle", 0), ("oracle", 1)}
 
 
+def test_a_list_in_a_rule_of_what_is_skipped_means_any_of_them(tmp_path):
+    settings = runs.load_manifest(write(tmp_path, skip=[{"seed": 1, "method": ["ptr", "oracle"]}])).settings
+    assert {(s.method, s.config.seed) for s in settings} == {("sft", 0), ("sft", 1), ("ptr", 0), ("oracle", 0)}
+
+
 @pytest.mark.parametrize(("change", "words"), [
     ({"methdos": {}}, ("methdos", "methods")),
     ({"base": {"data.corruptoin": "none"}}, ("data.corruptoin", "data.corruption")),
