@@ -17,14 +17,15 @@ from ptrlib.config import override, touched
 from ptrlib.report import results
 from ptrlib.report.charts import corruption_label, difference_chart, method_label
 from ptrlib.report.claim import truth_auroc
+from ptrlib.report.mended import MADE_AGAIN
 from ptrlib.report.results import StoredRun
 from ptrlib.report.verdicts import answer, in_points, scope
 from ptrlib.runs import Setting
 
 FAULT = "data.belief_foresight"
-# A comparison -> the faults that its first runs had and its own have not: on LIBERO all three were mended at once.
-COMPARED = {"tabletop_claim": (FAULT,), "tabletop_hard": (FAULT,), "robocasa_precise": (FAULT,),
-            "libero_corruption": ("data.shift_targets", "data.true_tasks", FAULT)}
+# A comparison -> the manifest (one of MADE_AGAIN) of its first runs. On LIBERO three faults were mended at once.
+COMPARED = {"tabletop_claim": "tabletop_foresight", "tabletop_hard": "tabletop_foresight",
+            "robocasa_precise": "robocasa_foresight", "libero_corruption": "libero_foresight"}
 KINDS = ("none", "combined")
 FIRST = ", as first run"
 RULES = ("sft_belief", "ptr_alpha0", "ptr_detached", "ptr", "random")  # that carry belief tokens
@@ -45,10 +46,14 @@ def is_stored(comparison: str) -> bool:
 
 
 def first_runs(comparison: str) -> list[StoredRun]:
-    """The runs of a comparison's rules with belief tokens as they were first made, with the fault."""
-    return [_as_first_run(setting, COMPARED[comparison])
-            for setting in runs.load_manifest(results.manifest_path(comparison)).settings
-            if FAULT in touched(setting.config) and not setting.config.data.belief_foresight]
+    """The runs of a comparison's rules with belief tokens as they were first made, with the fault; training seeds that
+    came later have none."""
+    first = COMPARED[comparison]
+    made = {setting.folder_name for setting in runs.load_manifest(results.manifest_path(first)).settings}
+    again = [_as_first_run(setting, MADE_AGAIN[first])
+             for setting in runs.load_manifest(results.manifest_path(comparison)).settings
+             if FAULT in touched(setting.config) and not setting.config.data.belief_foresight]
+    return [run for run in again if run.name in made]
 
 
 def _as_first_run(setting: Setting, faults: Sequence[str]) -> StoredRun:

@@ -264,3 +264,22 @@ def test_the_page_shows_what_its_runs_hold(tiny_book):
     auroc = page.frame("score_auroc").set_index(["data", "corruption", "method"])
     measured = verdicts.score_auroc(results.weights_frame(ptr), "ptr").set_index("corruption").estimate
     assert auroc.loc[("combined", "label_noise", "ptr"), "estimate"] == pytest.approx(measured["label_noise"], rel=1e-4)
+
+
+def test_seeds_that_were_made_alike_are_compared_alone(study):
+    rates = {(method, kind): rate for kind in ("none", "combined") for method, rate in (("sft", 80), ("ptr", 20))}
+    judged = with_rates(study, rates)
+    made = pd.DataFrame([{"method": method, "corruption": kind, "training_seed": seed, "processor": "one",
+                          "data_fingerprint": "as first recorded"} for method, kind in rates for seed in range(3)])
+
+    def told(**columns):
+        return corruption.made_alike(dataclasses.replace(judged, provenance=made.assign(**columns)))
+
+    assert not told()  # nothing differs: no need to say it
+    assert not told(processor=made.method)  # no two are alike
+    first = (made.method == "sft") & (made.training_seed == 0)
+    text = told(processor=made.processor.mask(first, "another"))
+    assert "with combined corruption (seeds 1 and 2) -60.0" in text and "n = 120: **PTR is behind**" in text
+    others = (made.method == "sft") & (made.training_seed < 2) & (made.corruption == "none")
+    text = told(data_fingerprint=made.data_fingerprint.mask(others, "recorded anew"))
+    assert "with clean data (seed 2) -60.0" in text and "combined" not in text
