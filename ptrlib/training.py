@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -242,16 +242,17 @@ def _of_operators(episodes: list[Episode], config: RunConfig) -> list[Episode]:
     return [episode for episode in episodes if episode.operator in wanted] if wanted else episodes
 
 
-def load_whole(config: RunConfig, saved: SavedPolicy) -> ChunkDataset:
+def load_whole(config: RunConfig, saved: SavedPolicy, tasks: Sequence[str], first_id: int) -> ChunkDataset:
     """Every chunk of demonstrations that the trained policy ``saved`` need not know, through its cameras and scaled by
-    its statistics: of all episodes, whatever chose among its own ones, as they were recorded."""
+    its statistics: of all episodes, whatever chose among its own ones, as they were recorded. ``tasks`` keep their
+    numbers, and ``first_id`` is the first episode's: its rule remembers tasks and episodes by number."""
     choices: dict[str, Any] = {entry.name: entry.default for entry in fields(config.data)
                                if entry.name in ("operators", "exclude", "filter_key")}
     config = replace(config, data=replace(config.data, episodes_per_task=0, **choices))
     episodes = _read(config, saved.cameras)
     _check_consequences(config, max(map(len, episodes)))
-    return ChunkDataset(episodes, config.data, config.ptr.base_policy.chunk_length, saved.statistics,
-                        instruction_length=config.network.instruction_length)
+    return ChunkDataset(episodes, config.data, config.ptr.base_policy.chunk_length, saved.statistics, first_id,
+                        instruction_length=config.network.instruction_length, tasks=tasks)
 
 
 def _places(config: RunConfig) -> list[dict[str, str]]:
@@ -646,7 +647,8 @@ def _write_results(trainer: Trainer, folder: Path, record: dict[str, Any]) -> No
     with written(folder / "weights.parquet") as temporary:
         pd.concat(trainer.snapshots, ignore_index=True).to_parquet(temporary, index=False, compression="zstd")
     if learner.credit.ranks_chunks:
-        save_credit(folder, learner.credit)
+        last = trainer.data.held_out or trainer.data.train
+        save_credit(folder, learner.credit, tasks=last.tasks, episodes=last.first_id + len(last.episodes))
         save_gallery(folder, make_gallery(trainer.snapshots[-1], trainer.data.train))
     if correspondence := trainer.correspondence():
         save_correspondence(folder, correspondence)

@@ -21,7 +21,7 @@ import torch
 from ptrlib.checks import one_of
 from ptrlib.config import RunConfig
 from ptrlib.credit import CREDITS, credit_class
-from ptrlib.credit.storage import load_credit
+from ptrlib.credit.storage import load_credit, numbers_known
 from ptrlib.data.chunks import ChunkDataset, Statistics
 from ptrlib.data.lerobot import is_lerobot
 from ptrlib.demonstrations import differing
@@ -169,12 +169,12 @@ def _other_than(record: dict[str, Any], config: RunConfig) -> str:
 
 
 def _new(folder: Path, config: RunConfig, saved: SavedPolicy, other: str) -> list[tuple[str, ChunkDataset]]:
-    """Demonstrations that a run was not trained on. Raises ValueError if its rule cannot weigh them."""
+    """Demonstrations that a run was not trained on. Raises ValueError if its rule cannot weigh them, or is too old."""
     if credit_class(config.credit).fixed:
         raise ValueError(f"{config.data.path}: these are not the demonstrations that {folder} was trained on (other "
                          f"{other}), and credit '{config.credit}' has fixed weights of those alone; train with "
                          "data.path of these, for which ptr.optimization.steps=0 is enough")
-    return [("new", load_whole(config, saved))]
+    return [("new", load_whole(config, saved, *numbers_known(folder)))]
 
 
 def _check_there(folder: Path, config: RunConfig, record: dict[str, Any]) -> None:

@@ -12,11 +12,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from ptrlib import runs, weighting
 from ptrlib.cli import main
 from ptrlib.config import RunConfig
 from ptrlib.credit.crossfit import CrossFit
+from ptrlib.credit.interface import ChunkFeatures, CreditOutput
+from ptrlib.credit.ptr import PTR
 from ptrlib.credit.storage import FILE, load_credit
 from ptrlib.data.hdf5 import write_episodes
 from ptrlib.data.reading import read_episodes
@@ -230,6 +233,36 @@ def test_other_demonstrations_are_weighed_whole_by_a_rule_that_can(dataset: Path
     for path in (tmp_path / "a.hdf5", tmp_path / "turned"):
         with pytest.raises(ValueError, match=r"and credit 'crossfit' has fixed weights of those alone; train with"):
             weigh(fixed, [path])
+
+
+def test_a_rule_knows_tasks_and_episodes_of_others_by_its_own_numbers(dataset: Path, start: Path, tmp_path: Path,
+                                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    """The queue holds numbers of the run's: of its hard negatives, and of episodes that a chunk may be one of."""
+    config = config_of(dataset, start)
+    folder = train(config, root=start.parent, progress=False)
+    own, asked = load_data(config), []
+    known = sorted({episode.task for episode in own.train.episodes})
+    assert len(known) == 2
+    others = [replace(episode, task=task, instruction=task.replace("_", " ")) for episode, task in zip(
+        tiny_episodes(3, 20, 32, seed=3), (known[1], "a_task_of_its_own", known[1]), strict=True)]
+    write_episodes(tmp_path / "a.hdf5", others)
+    scored = PTR.forward
+
+    def listening(self: PTR, features: ChunkFeatures) -> CreditOutput:
+        asked.append(features)
+        return scored(self, features)
+
+    monkeypatch.setattr(PTR, "forward", listening)
+    weigh(folder, [tmp_path / "a.hdf5"])
+    of_episode = {int(episode): int(task) for features in asked for episode, task in zip(
+        features.episode_ids, features.task_ids, strict=True)}
+    assert sorted(of_episode) == [6, 7, 8]  # the run had 6
+    names = read_episodes(tmp_path / "a.hdf5")
+    assert [of_episode[6 + place] for place in range(3)] == [
+        1 if episode.task == known[1] else 2 for episode in names]
+    save_file(load_file(folder / FILE), folder / FILE)  # as older runs have it
+    with pytest.raises(ValueError, match="which tasks the rule knows is not stored here .*; train the run again"):
+        weigh(folder, [tmp_path / "a.hdf5"])
 
 
 def test_an_episode_weighs_what_its_chunks_with_a_recorded_consequence_do() -> None:

@@ -137,10 +137,12 @@ class CrossFit(SFT):
 
 
 class RandomCrossFit(CrossFit):
-    """The weights of :class:`CrossFit` given to other episodes: about the same effective sample size, no information.
+    """The weights of :class:`CrossFit` given to other episodes, of whose chunks they say nothing.
 
-    An episode takes the mean weight of another one, of another length at most. All episodes are shuffled together, so
-    that some training episodes take weights of held-out ones, which no corruption has lowered.
+    An episode takes the mean weight of another one, which may be of another length: where short episodes weigh little,
+    as with truncation, more chunks get a low weight than the rule gave one, and the effective sample size falls. All
+    episodes are shuffled together, so that some training episodes take weights of held-out ones, which no corruption
+    has lowered.
     """
 
     ranks_chunks = False

@@ -5,11 +5,12 @@ Acting does not need it, which is why it lies beside ``policy.safetensors`` and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, as_tensor
 
@@ -20,11 +21,15 @@ FILE = "credit.safetensors"
 _INSIDE = "/"  # between the name of an extra state and of a part of it
 
 
-def save_credit(folder: Path, credit: Credit) -> None:
-    """Write ``folder/credit.safetensors`` whole. Raises Stopped if the disk is full."""
+def save_credit(folder: Path, credit: Credit, *, tasks: Sequence[str], episodes: int) -> None:
+    """Write ``folder/credit.safetensors`` whole. Raises Stopped if the disk is full.
+
+    A rule that remembers chunks knows their tasks and episodes by number: ``tasks`` are the names of the tasks, in the
+    order of their numbers, and ``episodes`` is how many there were.
+    """
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in _flat(credit.state_dict()).items()}
     with written(folder / FILE, failures=(SafetensorError,)) as temporary:
-        save_file(tensors, temporary)
+        save_file(tensors, temporary, metadata={"tasks": json.dumps(list(tasks)), "episodes": str(episodes)})
 
 
 def load_credit(folder: str | Path, credit: Credit) -> None:
@@ -44,6 +49,21 @@ def load_credit(folder: str | Path, credit: Credit) -> None:
     for name, _ in list(credit.named_buffers(recurse=False)):  # one value per chunk of the data it was prepared for
         setattr(credit, name, tensors[name])
     credit.load_state_dict(_nested(tensors))
+
+
+def numbers_known(folder: str | Path) -> tuple[tuple[str, ...], int]:
+    """The tasks and the number of episodes that :func:`save_credit` was given.
+
+    Raises:
+        ValueError: the run is older than their recording.
+    """
+    path = Path(folder) / FILE
+    with safe_open(path, "pt") as stored:
+        known = stored.metadata() or {}
+    if not {"tasks", "episodes"} <= set(known):
+        raise ValueError(f"{path}: which tasks the rule knows is not stored here (older runs do not tell), and it "
+                         "compares other demonstrations with them; train the run again")
+    return tuple(json.loads(known["tasks"])), int(known["episodes"])
 
 
 def _flat(state: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -351,8 +351,8 @@ def scoring(study: Study) -> list[str]:
 def weight_groups(study: Study, kind: str) -> pd.DataFrame:
     """Weights of training chunks relative to their run's mean (Eq 27 divides by the sum), with intervals.
 
-    Panels: whether a consequence was recorded, which corruption hit the chunk, the demonstrator's style and the phase
-    of the episode, the last two on chunks that no corruption touched.
+    Panels: whether a consequence was recorded, which corruption alone hit the chunk, the demonstrator's style and the
+    phase of the episode, the last two on chunks that no corruption touched.
     """
     chunks = study.weights.query("corruption == @kind and split == 'train'").copy()
     chunks["relative"] = chunks.weight / chunks.groupby("run").weight.transform("mean")
@@ -374,7 +374,7 @@ def _parts(everything: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
     yield "consequence", "not recorded", everything[~everything.valid]
     yield "corruption", "untouched", clean
     for hit in CORRUPTIONS:
-        yield "corruption", corruption_label(hit), mine[mine[f"truth_{hit}"]]
+        yield "corruption", corruption_label(hit), mine[results.hit_alone(mine, hit)]
     for name, part in clean.groupby("operator"):
         yield "operator style", str(name), part
     for quarter, part in clean.groupby("quarter"):
@@ -450,7 +450,7 @@ def auroc_table(groups: pd.DataFrame) -> pd.DataFrame:
     table = cells.pivot(index=["kind", "data", "hit"], columns="score", values="cell").fillna("–")
     rows = list(dict.fromkeys(zip(cells.kind, cells.data, cells.hit, strict=True)))
     return table.loc[rows, list(dict.fromkeys(cells.score))].rename_axis(None, axis=1).rename_axis(
-        ["trained", "data", "chunks with"]).reset_index().drop(columns="trained")
+        ["trained", "data", "chunks with, alone"]).reset_index().drop(columns="trained")
 
 
 def auroc_note(groups: pd.DataFrame, method: str = "ptr") -> str:
@@ -477,7 +477,7 @@ def truncation_note(study: Study, method: str = "ptr") -> str:
     for kind in study.corruptions:
         mine = study.weights[(study.weights.method == method) & (study.weights.corruption == kind)
                              & (study.weights.split == "train")]
-        alone = mine.valid & mine.truth_truncation & ~mine.truth_action_noise & ~mine.truth_label_noise
+        alone = mine.valid & results.hit_alone(mine, "truncation")
         both = pd.concat([mine[alone], as_if_cut(mine[~mine.corrupted], data.truncation_keep, data.offset)])
         both = both.dropna(subset=["score"])
         both = both[both.groupby("run", observed=True).corrupted.transform("nunique") == 2]

@@ -16,6 +16,7 @@ from ptrlib.data.corruption import CORRUPTIONS
 from ptrlib.report.charts import corruption_label, in_order, method_colour, method_label
 from ptrlib.report.explorer import PLOTLY
 from ptrlib.report.figures import COLOURS
+from ptrlib.report.results import hit_alone
 
 QUANTITIES = {"nce_acc": "identification accuracy", "tau": "τ", "beta": "β", "weight_mean": "mean weight",
               "weight_std": "spread of the weights", "nce_adv": "score T (nats)"}
@@ -105,7 +106,7 @@ def _moments(chunks: pd.DataFrame, edges: np.ndarray) -> list[dict[str, Any]]:
     moments = []
     for step, part in chunks.groupby("step", sort=True):
         groups = [("untouched", part[~part.corrupted])]
-        groups += [(corruption_label(kind), part[part[f"truth_{kind}"]]) for kind in CORRUPTIONS]
+        groups += [(corruption_label(kind), part[hit_alone(part, kind)]) for kind in CORRUPTIONS]
         moments.append({"step": step, "groups": [
             {"label": label, "colour": COLOURS[colour], "count": len(group),
              "mean": round(float(group.weight.mean()), 4),

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from ptrlib.data.corruption import CORRUPTIONS
 from ptrlib.report.charts import corruption_label, grouped_chart, method_label
 from ptrlib.report.claim import truth_auroc
-from ptrlib.report.results import StoredRun, alike, compare, episodes_frame, last_weights_frame
+from ptrlib.report.results import StoredRun, alike, compare, episodes_frame, hit_alone, last_weights_frame
 from ptrlib.report.statistics import SHARE, Interval, auroc_gain, mean_over_runs
 from ptrlib.report.verdicts import answer, in_points, scope, score_auroc
 
@@ -113,7 +113,7 @@ def _of_pools(stored: Sequence[StoredRun]) -> Iterator[tuple[str, str, str]]:
             second = chunks[chunks.method == pair[side]][[*CHUNK, "score"]]
             both = first.merge(second, on=CHUNK, suffixes=("", " other"))
             for kind in CORRUPTIONS:
-                part = both[~both.corrupted | both[f"truth_{kind}"]]
+                part = both[~both.corrupted | hit_alone(both, kind)]
                 gain = auroc_gain(part["score other"], part.score, ~part.corrupted, part.episode, part.training_seed)
                 yield (f"Hard negatives: {words}, minus by task, {gradient}: AUROC of {corruption_label(kind)}",
                        gain.text(digits=3, sign=True), answer(gain.low, gain.high, "higher", "lower"))

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from ptrlib import runs
+from ptrlib.data.corruption import CORRUPTIONS
 from ptrlib.report.charts import world_label
 from ptrlib.report.statistics import Interval, paired_bootstrap, wilson_interval
 from ptrlib.runs import Setting
@@ -170,6 +171,13 @@ def _weights(tables: list[pa.Table]) -> pd.DataFrame:
     weights = _in_categories(table.set_column(table.column_names.index("episode"), "episode", episode))
     weights["corrupted"] = weights.filter(like="truth_").any(axis=1)
     return weights
+
+
+def hit_alone(chunks: pd.DataFrame, corruption: str) -> pd.Series:
+    """Which chunks were hit by that corruption and by no other: in data with all three many were hit by
+    another too, and what a score says of those it may say of the other."""
+    others = [f"truth_{kind}" for kind in CORRUPTIONS if kind != corruption and f"truth_{kind}" in chunks]
+    return chunks[f"truth_{corruption}"] & ~chunks[others].any(axis=1)
 
 
 def last_snapshot(weights: pd.DataFrame) -> pd.DataFrame:

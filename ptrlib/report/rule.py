@@ -18,7 +18,7 @@ from ptrlib.report.claim import alone, differences, discrimination, points, scor
 from ptrlib.report.figures import COLOURS
 from ptrlib.report.results import alike, compare, intervals, paired_values, success_rates
 from ptrlib.report.standard import COMPETITIVE
-from ptrlib.report.statistics import Interval, crossed_bootstrap, paired_ratio
+from ptrlib.report.statistics import Interval, crossed_bootstrap, effective_sample_size, paired_ratio
 from ptrlib.report.verdicts import Verdict, answer, scope
 
 RULE, SECOND = RULES = ("crossfit", "crossfit_every")  # our own, in the order in which they were written
@@ -47,7 +47,7 @@ INGREDIENTS = {RULE: {"crossfit_consequence": "PTR's question alone", "crossfit_
                SECOND: {WIDER: "w in [1/20, 20]", "bounded_oracle": "the truth itself for a score"},
                WIDER: {"bounded_oracle_wide": "the truth itself for a score"}}
 CEILINGS = {"bounded_oracle": RULES, "bounded_oracle_wide": (WIDER,)}  # the truth as weights, and the rules so bounded
-SEEN = {SECOND: (0, 1), WIDER: (0,)}  # training seeds of results that were known when these were taken up (protocol)
+SEEN = {SECOND: (0, 1), WIDER: (0, 1)}  # training seeds of results that were known when these were taken up (protocol)
 NAMES = {RULE: "the cross-fitted rule", SECOND: "the second rule", WIDER: "the second rule with w in [1/20, 20]"}
 
 
@@ -159,6 +159,30 @@ def against_shuffled(episodes: pd.DataFrame, corruption: str) -> str:
                          f"episodes: **{told}**{scope(alike(episodes, terms))}.")
     return " ".join(parts) or "No rule's weights were given to other episodes there, so nothing shows that a gain " \
         "comes from what they say."
+
+
+def matched(weights: pd.DataFrame, corruption: str) -> str:
+    """Sentences of Markdown: how far the same weights on other episodes are a fair control of each of our rules: the
+    effective sample size of both, and the share of the weight that corrupted chunks get, which by chance alone is not
+    quite their share of the chunks. Of training chunks; means over training seeds."""
+    mine = weights[(weights.corruption == corruption) & (weights.split == "train")]
+    there, parts = set(mine.method), []
+    for rule in (*RULES, WIDER):
+        if {rule, f"{rule}_random"} <= there:
+            (size, share, data), (control_size, control_share, _) = (
+                _moved(mine[mine.method == method]) for method in (rule, f"{rule}_random"))
+            parts.append(f"“{method_label(rule)}”: effective sample size {size:.0f} % of the chunks, its control's "
+                         f"{control_size:.0f} %; corrupted chunks, {data:.0f} % of all, get {share:.0f} % of the "
+                         f"weight, in the control {control_share:.0f} %")
+    return f"How alike are the two? {'; '.join(parts)}." if parts else ""
+
+
+def _moved(chunks: pd.DataFrame) -> tuple[float, float, float]:
+    """In percent, means over runs: effective sample size, and the share of corrupted chunks in weight and number."""
+    rows = [(effective_sample_size(run.weight) / len(run), run.weight[run.corrupted].sum() / run.weight.sum(),
+             run.corrupted.mean()) for _, run in chunks.groupby("run", observed=True)]
+    size, share, data = 100 * np.array(rows).mean(axis=0)
+    return float(size), float(share), float(data)
 
 
 def crosswise(episodes: pd.DataFrame, corruption: str) -> str:

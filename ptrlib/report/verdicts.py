@@ -14,7 +14,7 @@ import pandas as pd
 from ptrlib.data.corruption import CORRUPTIONS
 from ptrlib.report import published
 from ptrlib.report.charts import corruption_label, method_label
-from ptrlib.report.results import alike, compare, last_snapshot
+from ptrlib.report.results import alike, compare, hit_alone, last_snapshot
 from ptrlib.report.statistics import Interval, auroc
 
 COMBINED_GAINS = {"LIBERO": ("gain_combined_libero", "four suites"),
@@ -116,14 +116,14 @@ def score_verdicts(weights: pd.DataFrame, method: str) -> pd.DataFrame:
 def score_auroc(weights: pd.DataFrame, method: str, score: str = "score", *, within_task: bool = False) -> pd.DataFrame:
     """AUROC of ``score`` (higher: cleaner) of the last snapshot, training chunks that have a target.
 
-    A row per corruption present: its chunks against those that no corruption touched; ``within_task`` compares only
-    chunks of the same true task, as corruption leaves short tasks fewer chunks that have a target.
+    A row per corruption present: the chunks that it alone hit against those that none touched; ``within_task`` compares
+    only chunks of the same true task, as corruption leaves short tasks fewer chunks that have a target.
     """
     chunks = last_snapshot(weights).dropna(subset=[score])
     chunks = chunks[(chunks.method == method) & (chunks.split == "train") & chunks.valid]
     rows = []
     for corruption in CORRUPTIONS:
-        part = chunks[~chunks.corrupted | chunks[f"truth_{corruption}"]]
+        part = chunks[~chunks.corrupted | hit_alone(chunks, corruption)]
         part = part[part.groupby("run").corrupted.transform("nunique") == 2]
         if len(part):
             interval = auroc(part[score], ~part.corrupted, part.episode, part.run,

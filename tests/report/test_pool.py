@@ -23,7 +23,8 @@ def test_a_score_is_judged_on_all_chunks_and_within_tasks(stored, told):
     mine = told[told.method == "ptr_state"].set_index(["corruption", "within"]).estimate
     assert mine[pool.ANY, False] == pytest.approx(truth_auroc(weights, "ptr_state").estimate)
     assert set(told.method) == set(pool.SCORERS)
-    label = weights[(weights.split == "train") & weights.valid & (~weights.corrupted | weights.truth_label_noise)]
+    alone = weights.truth_label_noise & ~weights.truth_action_noise & ~weights.truth_truncation
+    label = weights[(weights.split == "train") & weights.valid & (~weights.corrupted | alone)]
     by_hand = []
     for _, run in label.groupby("run", observed=True):
         wins, pairs = 0.0, 0

@@ -201,6 +201,17 @@ def test_score_verdicts_see_the_corruption_that_is_there(stored):
     assert list(answer.answer) == ["yes"] and "action noise" in answer.question.iloc[0]
 
 
+def test_chunks_that_another_corruption_hit_as_well_say_nothing_of_one():
+    chunks = pd.DataFrame({"truth_action_noise": [True, True, False, False],
+                           "truth_truncation": [False, True, True, False], "truth_label_noise": [False] * 4})
+    assert results.hit_alone(chunks, "action_noise").tolist() == [True, False, False, False]
+    assert results.hit_alone(chunks, "truncation").tolist() == [False, False, True, False]
+    weights = chunks.assign(run="r", method="ptr", split="train", valid=True, step=1, episode=list("abcd"), task="t",
+                            corrupted=[True, True, True, False], score=[1.0, 9.0, 2.0, 3.0])
+    told = verdicts.score_auroc(weights, "ptr").set_index("corruption").estimate
+    assert told.to_dict() == {"action_noise": 1.0, "truncation": 1.0}  # of the chunk with both, neither
+
+
 def drawn_positions(figure):
     """x of every marker of the figure, in no order."""
     lines = [line for axes in figure.axes for line in axes.get_lines()
