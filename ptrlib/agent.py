@@ -23,25 +23,28 @@ class _Episode:
     generator: torch.Generator  # of this episode's flow noise, so that batching changes nothing
     belief: Tensor | None  # (M, d) z_t
     embodiment: Embodiment
+    chunks: int = 0  # that were predicted since its tokens began
 
 
 class PolicyAgent:
     """Predicts chunks and hands out their first ``execute_steps`` actions.
 
     A *slot* is one simulator. Belief tokens recur from chunk to chunk within an episode: z_{t+1} is made
-    from what is executed of the predicted chunk, as no recorded one exists at inference.
+    from what is executed of the predicted chunk, as no recorded one exists at inference. Training lets them recur over
+    ``data.segment_chunks`` chunks; with ``restart_beliefs`` they begin anew, at z_{t_0}, after so many (0: never).
 
     Raises:
         ValueError: ``execute_steps`` is not 1 or more, or more than the policy predicts at a time.
     """
 
-    def __init__(self, saved: SavedPolicy, execute_steps: int) -> None:
+    def __init__(self, saved: SavedPolicy, execute_steps: int, restart_beliefs: int = 0) -> None:
         predicted = saved.config.ptr.base_policy.chunk_length
         if not 1 <= execute_steps <= predicted:
             raise ValueError(f"execute_steps must lie in 1 to {predicted}, the steps that this policy predicts at a "
                              f"time, got {execute_steps}")
         self.saved = saved
         self.execute_steps = execute_steps
+        self.restart_beliefs = restart_beliefs
         whole = saved.tokenizer is None or ("data.belief_foresight" in touched(saved.config)
                                             and saved.config.data.belief_foresight)
         self.remembered = predicted if whole else execute_steps  # steps of a chunk that its belief tokens hold
@@ -107,7 +110,9 @@ class PolicyAgent:
         steps = (torch.arange(actions.shape[1]) < self.remembered).expand(actions.shape[:2])
         tokens = self.saved.tokenizer(hidden, self.saved.policy.action_tokens(actions), steps).tokens
         for slot, belief in zip(slots, tokens, strict=True):
-            slot.belief = belief
+            slot.belief, slot.chunks = belief, slot.chunks + 1
+            if slot.chunks == self.restart_beliefs:
+                slot.belief, slot.chunks = self.saved.policy.z_init.detach(), 0
 
     def _images(self, observation: Observation) -> NDArray[np.uint8]:
         size, seen = self.saved.config.network.image_size, []

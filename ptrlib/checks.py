@@ -34,7 +34,7 @@ LOWEST = {"seed": 0, "log_every": 1, "ranks": 1, "ptr.optimization.steps": 0, "p
           "crossfit.recorded_steps": 0, "crossfit.steps": 0, "crossfit.batch_size": 1, "crossfit.width": 1,
           "crossfit.embedding": 1, "crossfit.neighbours": 1, "evaluation.episodes_per_task": 1,
           "evaluation.first_init_state": 0, "evaluation.execute_steps": 1, "evaluation.max_steps": 0,
-          "evaluation.workers": 1}
+          "evaluation.restart_beliefs": 0, "evaluation.workers": 1}
 CHOSEN = ("ptr.base_policy.action_dim", "network.token_size")  # whole numbers too, of which only some are possible
 POSITIVE = ("ptr.base_policy.flow_time_alpha", "ptr.base_policy.flow_time_beta", "network.diffusion_clip",
             "gradient_clip", "crossfit.beta", "crossfit.temperature")
@@ -130,6 +130,10 @@ def _check_together(config: RunConfig) -> None:
     executed, predicted = config.evaluation.execute_steps, config.ptr.base_policy.chunk_length
     _require(executed <= predicted, f"evaluation.execute_steps ({executed}) must not be above "
              f"ptr.base_policy.chunk_length ({predicted}), the steps that are predicted at a time")
+    stride, recurring = config.data.chunk_stride, config.network.use_belief and segment > 1
+    _require(executed == stride or not recurring, f"evaluation.execute_steps ({executed}) must be data.chunk_stride "
+             f"({stride}): belief tokens learn to be made that many steps apart; set both alike, or leave tokens out "
+             "with network.use_belief=false")
     if config.credit.startswith("crossfit"):
         _check_scored_steps(config.crossfit.every, config.data.chunk_stride)
     warmup, steps = config.ptr.warmup_steps, config.ptr.optimization.steps

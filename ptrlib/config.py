@@ -208,6 +208,7 @@ class EvaluationConfig:
     episodes_per_task: int = 10
     first_init_state: int = 0  # evaluation uses init states first .. first + episodes - 1
     execute_steps: int = 8  # of the predicted chunk
+    restart_beliefs: int = 0  # chunks after which belief tokens begin anew, as in training; 0: never within an episode
     max_steps: int = 0  # the task's own limit holds if it is shorter; 0: it alone
     workers: int = 2
 
@@ -268,7 +269,7 @@ def _plain(value: Any) -> Any:
 ADDED_LATER = ("network.token_size", "network.fusion", "ranks", "crossfit.recorded_steps", "data.noise_bias",
                "data.further_paths", "data.cameras", "network.target_size", "data.state_column", "data.action_column",
                "data.operators", "gradient_clip", "data.exclude", "data.filter_key", "hard_negatives",
-               "data.action_slots", "data.state_slots")
+               "data.action_slots", "data.state_slots", "evaluation.restart_beliefs")
 # Likewise, but the default is better than what those runs had, and their manifests say that they had it.
 MENDED_LATER = {"data.shift_targets": True, "data.true_tasks": True, "data.belief_foresight": True,
                 "data.hide_padded_actions": True}

@@ -163,7 +163,8 @@ def _hold(folder: Path, held: contextlib.ExitStack) -> None:
 
 def _evaluate_groups(groups: Mapping[EvaluationConfig, list[Path]], workers: int) -> None:
     for evaluation, group in groups.items():
-        agents = {str(folder): PolicyAgent(load_policy(folder), evaluation.execute_steps) for folder in group}
+        agents = {str(folder): PolicyAgent(load_policy(folder), evaluation.execute_steps, evaluation.restart_beliefs)
+                  for folder in group}
         started, clock = datetime.now(UTC), time.perf_counter()
         partial = {str(folder): folder / ".episodes.partial" for folder in group}
         tables = evaluate_many(agents, override(evaluation, {"workers": workers}), partial=partial)

@@ -66,6 +66,29 @@ def test_two_chunks_of_an_episode_are_what_the_formulas_give(saved, foresight):
     assert not np.allclose(again, acted[1])
 
 
+def test_belief_tokens_begin_anew_after_as_many_chunks_as_in_training(saved):
+    """The third chunk sees z_{t_0} again: it is the first of an episode whose noise is drawn as far."""
+    rng = np.random.default_rng(1)
+    seen = [Observation({camera: rng.integers(0, 256, (64, 64, 3), dtype=np.uint8) for camera in saved.cameras},
+                        rng.normal(0, 0.1, 8).astype(np.float32)) for _ in range(3)]
+    base = saved.config.ptr.base_policy
+
+    def acted(restart):
+        agent = PolicyAgent(saved, 5, restart)
+        agent.begin(0, "open the drawer", 7)
+        return [agent.act([(0, observation)])[0] for observation in seen]
+
+    never, after_two, after_nine = acted(0), acted(2), acted(9)
+    np.testing.assert_array_equal(never, after_nine)
+    np.testing.assert_array_equal(never[:2], after_two[:2])
+    assert not np.allclose(never[2], after_two[2])
+    fresh = PolicyAgent(saved, 5)
+    fresh.begin(0, "open the drawer", 7)
+    for _ in range(2):
+        torch.randn(base.chunk_length, base.action_dim, generator=fresh.episodes[0].generator)
+    np.testing.assert_array_equal(fresh.act([(0, seen[2])])[0], after_two[2])
+
+
 PIXELS = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
 WANTED = r'and uint8 of shape \(H, W, 3\) is wanted; make it so, of numbers in \[0, 1\] with \(image \* 255\)\.astype'
 

@@ -119,6 +119,7 @@ def test_every_whole_number_has_a_lowest_value_or_is_one_of_a_few():
 
 @pytest.mark.parametrize(("changes", "sentence"), [
     ({"evaluation.execute_steps": 0}, "'evaluation.execute_steps' must be 1 or more, got 0"),
+    ({"evaluation.execute_steps": 4}, r"evaluation.execute_steps \(4\) must be data.chunk_stride \(8\): belief tokens"),
     ({"evaluation.execute_steps": 17}, r"evaluation.execute_steps \(17\) must not be above ptr.base_policy.chunk_"
      r"length \(16\), the steps that are predicted at a time"),
     ({"network.heads": 3}, r"network.width \(128\) must be a multiple of network.heads \(3\)"),
@@ -158,7 +159,8 @@ def test_values_at_the_edges_that_work_are_let_through():
     runs.check(override(RunConfig(), {
         "ptr.w_min": 1e-6, "ptr.w_max": 1e6, "ptr.ema_decay": 0.0, "ptr.alpha": 0.0, "ptr.optimization.steps": 0,
         "ptr.hard_ratio_max": 0.0, "ptr.scale_up": 1.0, "ptr.lambda_id": 0.0, "ptr.optimization.learning_rate": 0.0,
-        "data.noise_sigma": 0.0, "evaluation.execute_steps": 16, "evaluation.max_steps": 0}))
+        "data.noise_sigma": 0.0, "evaluation.execute_steps": 16, "data.chunk_stride": 16, "evaluation.max_steps": 0}))
+    runs.check(override(RunConfig(), {"evaluation.execute_steps": 4, "network.use_belief": False}))
     runs.check(override(RunConfig(), {"credit": "crossfit", "crossfit.every": 8}))
     runs.check(override(RunConfig(), {"credit": "ptr", "crossfit.every": 3}))  # which nobody reads
 
