@@ -40,7 +40,7 @@ class Demos:
     workers: int = 2
     seed: int = 0
     image_size: int | None = None
-    """pixels; none means the world's own: 128, Tabletop 32"""
+    """pixels; none means the world's own (128, Tabletop 32), at which evaluation renders whatever was recorded"""
     executed_noise: float = 0.0
     """Tabletop: sigma of noise that the robot executes, its consequences recorded, in 30 % of the episodes"""
 
