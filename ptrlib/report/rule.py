@@ -212,6 +212,25 @@ def question_table(weights: pd.DataFrame, methods: Sequence[str]) -> pd.DataFram
     return table.rename(index=alone).rename_axis(index="AUROC of", columns=None)
 
 
+def of_starts(weights: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """What our two rules tell with features of different start policies, named by the keys of ``weights``: a row per
+    rule and start, as text, with the AUROC of any corruption and of each alone, and the share of the weight that
+    corrupted chunks get."""
+    rows = []
+    for rule in RULES:
+        for words, table in weights.items():
+            mine = table[(table.method == rule) & (table.split == "train")]
+            if mine.empty:
+                continue
+            told, (_, share, data) = truth_auroc(mine, rule), _moved(mine)
+            kinds = {row.group: Interval(row.estimate, row.low, row.high, row.count).text(digits=3)
+                     for row in discrimination(mine, [rule]).itertuples()}
+            rows.append({"rule": method_label(rule), "the start policy learned": words, "runs": mine.run.nunique(),
+                         "any corruption": told.text(digits=3) if told else "–", **kinds,
+                         "corrupted chunks (%)": f"{data:.0f}", "their share of the weight (%)": f"{share:.0f}"})
+    return pd.DataFrame(rows)
+
+
 def ingredients(episodes: pd.DataFrame, corruption: str) -> pd.DataFrame:
     """Each rule with one thing changed, minus the rule as it is: ``rule``, ``changed``, ``runs`` (training seeds),
     ``number``, ``answer`` and the interval of the paired difference."""

@@ -70,6 +70,18 @@ def test_the_readmes_sentence_on_what_hides_corrupted_chunks_holds():
     assert f"(AUROC {by_task['AUROC, any corruption']}; 0.5 is guessing)" in text
 
 
+def test_the_readmes_sentence_on_the_start_policy_of_our_rule_holds():
+    text = " ".join((REPOSITORY / "README.md").read_text().split())
+    usual, own = (results.last_weights_frame([run for run in results.runs_of(name)
+                                              if run.setting.config.data.corruption == "combined"
+                                              and run.setting.method in rule.RULES])
+                  for name in ("tabletop_claim", "tabletop_own_start_rule"))
+    table = rule.of_starts({"others": usual, "own": own}).set_index(["rule", "the start policy learned"])
+    for column in ("any corruption", "label noise"):
+        first, second = (table.loc[("cross-fitted contrasts", words), column] for words in ("own", "others"))
+        assert f"{first} instead of {second}" in text
+
+
 @pytest.mark.parametrize("comparison", foresight.COMPARED)
 def test_the_readmes_sentences_on_what_belief_tokens_cost_hold(comparison):
     episodes = results.episodes_frame(foresight.runs_behind(comparison))
