@@ -119,8 +119,9 @@ class PolicyAgent:
         for view in self.saved.cameras:
             camera = camera_of(view, observation.images)
             if camera is None:
-                raise ValueError(f"the policy sees through the camera {view!r} and the simulator has "
-                                 f"{', '.join(observation.images)}; train it with data.cameras among these")
+                raise ValueError(f"the policy sees through the camera {view!r} and the observation has "
+                                 f"{', '.join(observation.images)}; call its images as ptrlib.read_episodes does "
+                                 "those of the demonstrations, or train with data.cameras among these")
             seen.append(area_average(_pixels(camera, observation.images[camera]), size))
         return np.stack(seen)
 
@@ -140,7 +141,10 @@ class PolicyAgent:
 def _pixels(camera: str, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """``image`` as it is, if it is one: what is not would be seen as black, or end far from here."""
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        found = f"{getattr(image, 'dtype', type(image).__name__)} of shape {tuple(np.shape(image))}"
-        raise ValueError(f"the image of camera {camera!r} is {found}, and uint8 of shape (H, W, 3) is wanted; make it "
-                         "so, of numbers in [0, 1] with (image * 255).astype(\"uint8\")")
+        dtype, shape = getattr(image, "dtype", type(image).__name__), tuple(np.shape(image))
+        turned = dtype == np.uint8 and len(shape) == 3 and shape[0] == 3
+        mend = "with image.transpose(1, 2, 0)" if turned else \
+            "of numbers in [0, 1] with (image * 255).astype(\"uint8\")"
+        raise ValueError(f"the image of camera {camera!r} is {dtype} of shape {shape}, and uint8 of shape (H, W, 3) is "
+                         f"wanted; make it so, {mend}")
     return image

@@ -125,13 +125,15 @@ class Weights:
     """.csv or .parquet"""
     data: tuple[Path, ...] = ()
     """where the demonstrations lie now, or others to weigh; none means where the run found its own"""
+    exclude: tuple[str, ...] = ()
+    """episodes of other demonstrations that are left out, such as demo_2"""
     per: str = "chunk"
     """chunk or episode"""
 
     def run(self) -> None:
         from ptrlib.weighting import write_weights
 
-        write_weights(self.folder, self.out, self.data, per=self.per)
+        write_weights(self.folder, self.out, self.data, exclude=self.exclude, per=self.per)
         print(self.out)
 
 

@@ -137,6 +137,7 @@ def evaluate_runs(folders: list[Path], *, workers: int = 2) -> None:
         evaluation = _checked_evaluation(folder)
         _check_robots(folder, evaluation)
         _check_kitchen(folder, evaluation)
+        _tell_other_world(folder, evaluation)
         groups.setdefault(evaluation, []).append(folder)
     with contextlib.ExitStack() as held:
         for folder in itertools.chain(*groups.values()):
@@ -204,6 +205,17 @@ def _check_kitchen(folder: Path, evaluation: EvaluationConfig) -> None:
 
         record = json.loads((folder / "provenance.json").read_text())
         check_assets(folder.name, record.get("demonstrated_in", []))
+
+
+def _tell_other_world(folder: Path, evaluation: EvaluationConfig) -> None:
+    """Say so where the demonstrations of a run were not recorded in the world that it is judged in, as far as they
+    tell: of others' files nobody knows whether their tasks are that world's."""
+    told = json.loads((folder / "provenance.json").read_text()).get("demonstrated_in")
+    worlds = evaluation.world.split("+")
+    if told is not None and not {place.get("world") for place in told} & set(worlds):
+        print(f"{folder}: its demonstrations do not say that they are of {evaluation.world}, in whose suite "
+              f"{evaluation.suite} it is judged; what comes out says something only if they show that suite's tasks",
+              file=sys.stderr)
 
 
 def _worker(arguments: list[str]) -> None:

@@ -43,7 +43,7 @@ import yaml
 
 from ptrlib.checks import check
 from ptrlib.config import RunConfig, fingerprint, flatten, keys, override, stored, to_dict
-from ptrlib.writing import written
+from ptrlib.writing import check_place, written
 
 EXPERIMENTS = Path("experiments")
 RUNS = EXPERIMENTS / "runs"
@@ -286,7 +286,11 @@ def claimed(name: str, root: Path = RUNS) -> Iterator[bool]:
     """Hold the setting ``name`` against every other worker; yields False when another one has it.
 
     The lock is the operating system's, so it ends with the process that holds it, however it ends.
+
+    Raises:
+        ValueError: ``root`` cannot be written to.
     """
+    check_place(root / name, "--root")
     locks = root / ".locks"
     locks.mkdir(parents=True, exist_ok=True)
     with open(locks / name, "w") as file:

@@ -71,6 +71,11 @@ def load_policy(folder: str | Path) -> SavedPolicy:
     path = Path(folder) / FILE
     if not path.parent.is_dir():
         raise ValueError(f"{folder}: there is no such folder; give one that training made")
+    if path.parent.name.startswith(".partial-"):
+        raise ValueError(f"{folder}: its training is not finished; the command that began it goes on with it")
+    if not (path.parent / "config.yaml").is_file() and not path.is_file():
+        raise ValueError(f"{folder}: no trained policy here, nor any run (there is no config.yaml); give a folder that "
+                         "training made")
     if not path.is_file():
         raise ValueError(f"{path}: no trained policy here (not all stored runs keep theirs); to train it again remove "
                          f"{path.parent} and run the manifest that it belongs to")
@@ -79,7 +84,8 @@ def load_policy(folder: str | Path) -> SavedPolicy:
             about = file.metadata()
         tensors = load_file(path)
     except SafetensorError as error:
-        raise ValueError(f"{path}: not a readable policy ({error}); train the run again") from None
+        raise ValueError(f"{path}: not a readable policy ({error}); remove {path.parent} and train it "
+                         "again") from None
     config, cameras = stored(json.loads(about["config"])), tuple(json.loads(about["cameras"]))
     make_known(config.data)
     policy, tokenizer = make_policy(config, len(cameras)), make_tokenizer(config)

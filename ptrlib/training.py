@@ -220,6 +220,7 @@ def _read(config: RunConfig, cameras: tuple[str, ...] | None) -> list[Episode]:
                              action_column=data.action_column if columns else "")
         _check_robots(read, data.embodiment)
         episodes += read
+    _check_read_once(episodes)
     return _of_operators(episodes, config)
 
 
@@ -230,6 +231,16 @@ def _check_named_once(paths: tuple[str, ...]) -> None:
         if place in places[:index]:
             raise ValueError(f"{paths[index]} is named twice among the demonstrations, whose episodes would count "
                              "twice; name it once (data.path and data.further_paths, or --data)")
+
+
+def _check_read_once(episodes: list[Episode]) -> None:
+    """Raise ValueError if an episode is there twice: it would count twice, and could be learned from and held out."""
+    counts = Counter((Path(episode.file).resolve(), episode.name) for episode in episodes)
+    for (file, name), count in counts.items():
+        if count > 1:
+            raise ValueError(f"{file}: {name} is read {count} times; name its file once in data.path and "
+                             "data.further_paths, alone or by its folder, and the episode once in a list of "
+                             "data.filter_key")
 
 
 def _of_operators(episodes: list[Episode], config: RunConfig) -> list[Episode]:
@@ -247,7 +258,7 @@ def load_whole(config: RunConfig, saved: SavedPolicy, tasks: Sequence[str], firs
     its statistics: of all episodes, whatever chose among its own ones, as they were recorded. ``tasks`` keep their
     numbers, and ``first_id`` is the first episode's: its rule remembers tasks and episodes by number."""
     choices: dict[str, Any] = {entry.name: entry.default for entry in fields(config.data)
-                               if entry.name in ("operators", "exclude", "filter_key")}
+                               if entry.name in ("operators", "filter_key")}
     config = replace(config, data=replace(config.data, episodes_per_task=0, **choices))
     episodes = _read(config, saved.cameras)
     _check_consequences(config, max(map(len, episodes)))
@@ -274,7 +285,9 @@ def _check_robots(episodes: list[Episode], embodiment: str) -> None:
                    if (len(robot.state_slots), len(robot.action_slots)) == sizes]
         if episode.embodiment not in fitting:
             by_file = episode.embodiment != embodiment
-            setting = "the attribute 'embodiment' of the demonstrations" if by_file else "data.embodiment"
+            told = "robot_type in meta/info.json" if is_lerobot(Path(episode.file)) else \
+                "the attribute 'embodiment' of the demonstrations"
+            setting = told if by_file else "data.embodiment"
             raise DataError(episode.file, f"holds states of {sizes[0]} and actions of {sizes[1]} numbers, which the "
                             f"robot {episode.embodiment!r}{', named in the file,' if by_file else ''} does not have",
                             f"set {setting} to one that does ({', '.join(fitting) or 'there is none yet'}) of "

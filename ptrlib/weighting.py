@@ -8,7 +8,6 @@ in training. The weights of credit "crossfit" are those it was trained with.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,16 +22,18 @@ from ptrlib.config import RunConfig
 from ptrlib.credit import CREDITS, credit_class
 from ptrlib.credit.storage import load_credit, numbers_known
 from ptrlib.data.chunks import ChunkDataset, Statistics
+from ptrlib.data.errors import DataError
 from ptrlib.data.lerobot import is_lerobot
 from ptrlib.demonstrations import differing
 from ptrlib.storage import SavedPolicy, load_policy
 from ptrlib.training import Learner, load_data, load_whole, other_than
-from ptrlib.writing import written
+from ptrlib.writing import check_place, written
 
 SUFFIXES = (".csv", ".parquet")
 
 
-def write_weights(folder: str | Path, path: Path, data: Sequence[str | Path] = (), *, per: str = "chunk") -> None:
+def write_weights(folder: str | Path, path: Path, data: Sequence[str | Path] = (), *, exclude: Sequence[str] = (),
+                  per: str = "chunk") -> None:
     """Write :func:`weigh` of a run folder to a .csv or .parquet file, whole.
 
     Raises:
@@ -40,7 +41,7 @@ def write_weights(folder: str | Path, path: Path, data: Sequence[str | Path] = (
         Stopped: the disk is full.
     """
     _check_out(path)
-    table = weigh(folder, data, per=per)
+    table = weigh(folder, data, exclude=exclude, per=per)
     path.parent.mkdir(parents=True, exist_ok=True)
     with written(path, shared=True) as temporary:
         if path.suffix == ".csv":
@@ -55,15 +56,11 @@ def _check_out(path: Path) -> None:
         raise ValueError(f"{path}: weights are written to {' or '.join(SUFFIXES)} files; give --out such a name")
     if path.is_dir():
         raise ValueError(f"{path} is a folder; give --out the name of a file")
-    above = next(folder for folder in path.parents if folder.exists())
-    if not above.is_dir():
-        raise ValueError(f"{above} is a file, and {path} cannot lie in it; give --out a name in a folder")
-    if not os.access(above, os.W_OK | os.X_OK):
-        raise ValueError(f"{above} cannot be written to, and {path} is to lie in it; give --out a name in another "
-                         "folder")
+    check_place(path, "--out")
 
 
-def weigh(folder: str | Path, data: Sequence[str | Path] = (), *, per: str = "chunk") -> pd.DataFrame:
+def weigh(folder: str | Path, data: Sequence[str | Path] = (), *, exclude: Sequence[str] = (),
+          per: str = "chunk") -> pd.DataFrame:
     """A row per chunk of the demonstrations of a run, in their order, corrupted where the run was told to.
 
     Columns: ``file`` and ``episode``, the demonstration's own name there; ``task``; ``start``, the chunk's first
@@ -79,6 +76,7 @@ def weigh(folder: str | Path, data: Sequence[str | Path] = (), *, per: str = "ch
         data: where the demonstrations lie now, in the order of data.path and data.further_paths. If these are others
             than the run was trained on, all of their episodes are weighed as they were recorded: their ``split`` is
             "new", and ``relative`` is by their own mean weight.
+        exclude: episodes of such others that are left out, as data.exclude names them.
         per: "chunk", or "episode" for :func:`by_episode`.
 
     Raises:
@@ -99,7 +97,8 @@ def weigh(folder: str | Path, data: Sequence[str | Path] = (), *, per: str = "ch
     load_credit(folder, learner.credit)
     learner.eval()
     table = pd.concat([_table(learner, dataset).assign(split=split)
-                       for split, dataset in _splits(Path(folder), saved, tuple(map(str, data)))], ignore_index=True)
+                       for split, dataset in _splits(Path(folder), saved, tuple(map(str, data)), tuple(exclude))],
+                      ignore_index=True)
     table["relative"] = table.weight / table.weight[_learned(table)].mean()
     table = _with_indices(table)
     return table if per == "chunk" else by_episode(table, everywhere=rule.fixed)
@@ -137,9 +136,16 @@ def _with_indices(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(episode_index=index, frame_index=table.start.where(of_lerobot).astype("Int64"))
 
 
-def _splits(folder: Path, saved: SavedPolicy, paths: tuple[str, ...]) -> list[tuple[str, ChunkDataset]]:
-    """The chunks to be scored: those of the run, or "new" ones of ``paths``."""
+def _splits(folder: Path, saved: SavedPolicy, paths: tuple[str, ...], exclude: tuple[str, ...]
+            ) -> list[tuple[str, ChunkDataset]]:
+    """The chunks to be scored: those of the run, or "new" ones of ``paths`` but for the episodes ``exclude``."""
     record, config = json.loads((folder / "provenance.json").read_text()), saved.config
+    if exclude:
+        if not paths:
+            raise ValueError("--exclude leaves out episodes of other demonstrations; name these with --data (the run's "
+                             "own are weighed whole)")
+        config = replace(config, data=replace(config.data, path=paths[0], further_paths=paths[1:]))
+        return _new(folder, config, saved, "choice of episodes", exclude)
     if paths:
         config = replace(config, data=replace(config.data, path=paths[0], further_paths=paths[1:]))
         if other := _other_than(record, config):
@@ -168,13 +174,19 @@ def _other_than(record: dict[str, Any], config: RunConfig) -> str:
         return "episodes"
 
 
-def _new(folder: Path, config: RunConfig, saved: SavedPolicy, other: str) -> list[tuple[str, ChunkDataset]]:
+def _new(folder: Path, config: RunConfig, saved: SavedPolicy, other: str, exclude: tuple[str, ...] = ()
+         ) -> list[tuple[str, ChunkDataset]]:
     """Demonstrations that a run was not trained on. Raises ValueError if its rule cannot weigh them, or is too old."""
     if credit_class(config.credit).fixed:
         raise ValueError(f"{config.data.path}: these are not the demonstrations that {folder} was trained on (other "
                          f"{other}), and credit '{config.credit}' has fixed weights of those alone; train with "
                          "data.path of these, for which ptr.optimization.steps=0 is enough")
-    return [("new", load_whole(config, saved, *numbers_known(folder)))]
+    config = replace(config, data=replace(config.data, exclude=exclude))
+    try:
+        return [("new", load_whole(config, saved, *numbers_known(folder)))]
+    except DataError as error:  # names the key of a training that can be told to leave an episode out
+        raise DataError(error.file, error.problem, error.mend.replace("data.exclude", "--exclude"), demo=error.demo,
+                        key=error.key) from None
 
 
 def _check_there(folder: Path, config: RunConfig, record: dict[str, Any]) -> None:

@@ -38,6 +38,17 @@ def written(path: Path, *, shared: bool = False, failures: tuple[type[Exception]
         temporary.unlink(missing_ok=True)
 
 
+def check_place(path: Path, option: str) -> None:
+    """Raise ValueError if ``path`` cannot be made where it is to lie; ``option`` is what names another place. Asked
+    before what takes long."""
+    above = next(folder for folder in path.parents if folder.exists())
+    if not above.is_dir():
+        raise ValueError(f"{above} is a file, and {path} cannot lie in it; give {option} a name in a folder")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise ValueError(f"{above} cannot be written to, and {path} is to lie in it; give {option} a name in another "
+                         "folder")
+
+
 def _stopped(path: Path, error: Exception) -> Stopped:
     reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error).splitlines()[0]
     return Stopped(f"{path} could not be written ({reason}); if the disk is full make room, and run the same command "

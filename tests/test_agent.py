@@ -97,13 +97,21 @@ WANTED = r'and uint8 of shape \(H, W, 3\) is wanted; make it so, of numbers in \
     ((PIXELS / 255).astype(np.float32), r"float32 of shape \(64, 64, 3\)"),
     (PIXELS[..., 0], r"uint8 of shape \(64, 64\)"),
     (np.concatenate([PIXELS, PIXELS], 2), r"uint8 of shape \(64, 64, 6\)"),
-    (PIXELS.transpose(2, 0, 1), r"uint8 of shape \(3, 64, 64\)"), (PIXELS.astype(np.int64), "int64 of shape"),
+    (PIXELS.astype(np.int64), "int64 of shape"),
     (torch.from_numpy(PIXELS), r"torch\.uint8 of shape \(64, 64, 3\)")])
 def test_an_image_that_is_none_is_refused(saved, image, found):
     agent = PolicyAgent(saved, 5)
     agent.begin(0, "open the drawer", 0)
     with pytest.raises(ValueError, match=f"^the image of camera 'eye_in_hand' is {found}.*{WANTED}"):
         agent.act([(0, Observation({"agentview": PIXELS, "eye_in_hand": image}, np.zeros(8, np.float32)))])
+
+
+def test_an_image_whose_channels_come_first_is_refused(saved):
+    agent = PolicyAgent(saved, 5)
+    agent.begin(0, "open the drawer", 0)
+    images = {"agentview": PIXELS.transpose(2, 0, 1), "eye_in_hand": PIXELS}
+    with pytest.raises(ValueError, match=r"'agentview' is uint8 of shape \(3, .* with image\.transpose\(1, 2, 0\)$"):
+        agent.act([(0, Observation(images, np.zeros(8, np.float32)))])
 
 
 def test_a_state_that_is_none_is_refused(saved):

@@ -170,10 +170,10 @@ def test_what_cannot_be_weighed_is_said_in_a_sentence(dataset: Path, start: Path
     with pytest.raises(ValueError, match=r"data: these are not the demonstrations that .* was trained on .*; put"):
         weigh(folder)
     (folder / FILE).write_bytes(b"cut")
-    with pytest.raises(ValueError, match=r"credit\.safetensors: not a readable rule .*; train the run again"):
+    with pytest.raises(ValueError, match=r"credit\.safetensors: not a readable rule .*; remove .* and train it again"):
         weigh(folder)
     (folder / FILE).unlink()
-    with pytest.raises(ValueError, match=r"credit\.safetensors: the state .* not stored here .*; train the run again"):
+    with pytest.raises(ValueError, match=r"credit\.safetensors: the state .* not stored here .*; remove .* and train"):
         weigh(folder)
     with pytest.raises(ValueError, match="no trained policy here"):
         weigh(tmp_path)
@@ -260,9 +260,33 @@ def test_a_rule_knows_tasks_and_episodes_of_others_by_its_own_numbers(dataset: P
     names = read_episodes(tmp_path / "a.hdf5")
     assert [of_episode[6 + place] for place in range(3)] == [
         1 if episode.task == known[1] else 2 for episode in names]
+    whole = (folder / FILE).read_bytes()
     save_file(load_file(folder / FILE), folder / FILE)  # as older runs have it
-    with pytest.raises(ValueError, match="which tasks the rule knows is not stored here .*; train the run again"):
+    with pytest.raises(ValueError, match="which tasks the rule knows is not stored here .*; remove .* and train it ag"):
         weigh(folder, [tmp_path / "a.hdf5"])
+    (folder / FILE).write_bytes(whole)
+
+
+def test_an_episode_of_others_can_be_left_out(dataset: Path, start: Path, tmp_path: Path) -> None:
+    folder = train(config_of(dataset, start), root=start.parent, progress=False)
+    write_episodes(tmp_path / "a.hdf5", tiny_episodes(3, 20, 32, seed=3))
+    with h5py.File(tmp_path / "a.hdf5", "r+") as file:
+        file["data/demo_1/actions"][0] = np.nan
+    with pytest.raises(ValueError, match=r"demo_1/actions holds NaN.*; correct it, or leave .* out with --exclude"):
+        weigh(folder, [tmp_path / "a.hdf5"])
+    table = weigh(folder, [tmp_path / "a.hdf5"], exclude=["demo_1"])
+    assert set(table.episode) == {"demo_0", "demo_2"} and set(table.split) == {"new"}
+    with pytest.raises(ValueError, match="^--exclude leaves out episodes of other .*; name these with --data"):
+        weigh(folder, exclude=["demo_1"])
+
+
+def test_what_is_no_run_folder_is_not_to_be_removed(dataset: Path, tmp_path: Path) -> None:
+    for folder in (dataset, tmp_path):
+        with pytest.raises(ValueError, match=f"^{folder}: no trained policy here, nor any run .*; give a folder"):
+            weigh(folder)
+    (tmp_path / ".partial-x").mkdir()
+    with pytest.raises(ValueError, match="its training is not finished; the command that began it goes on with it$"):
+        weigh(tmp_path / ".partial-x")
 
 
 def test_an_episode_weighs_what_its_chunks_with_a_recorded_consequence_do() -> None:

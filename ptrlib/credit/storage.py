@@ -40,12 +40,12 @@ def load_credit(folder: str | Path, credit: Credit) -> None:
     """
     path = Path(folder) / FILE
     if not path.is_file():
-        raise ValueError(f"{path}: the state of the rule is not stored here (older runs have none); "
-                         "train the run again")
+        raise ValueError(f"{path}: the state of the rule is not stored here (older runs have none); remove {folder} "
+                         "and train it again")
     try:
         tensors = load_file(path)
     except SafetensorError as error:
-        raise ValueError(f"{path}: not a readable rule ({error}); train the run again") from None
+        raise ValueError(f"{path}: not a readable rule ({error}); remove {folder} and train it again") from None
     for name, _ in list(credit.named_buffers(recurse=False)):  # one value per chunk of the data it was prepared for
         setattr(credit, name, tensors[name])
     credit.load_state_dict(_nested(tensors))
@@ -62,7 +62,7 @@ def numbers_known(folder: str | Path) -> tuple[tuple[str, ...], int]:
         known = stored.metadata() or {}
     if not {"tasks", "episodes"} <= set(known):
         raise ValueError(f"{path}: which tasks the rule knows is not stored here (older runs do not tell), and it "
-                         "compares other demonstrations with them; train the run again")
+                         f"compares other demonstrations with them; remove {folder} and train it again")
     return tuple(json.loads(known["tasks"])), int(known["episodes"])
 
 

@@ -408,7 +408,7 @@ def common_cameras(episodes: Sequence[Episode]) -> tuple[str, ...]:
     """
     if not episodes:
         raise ValueError("there are no episodes to cut chunks from; "
-                         "check data.path, data.exclude and data.held_out_fraction")
+                         "check data.path, data.filter_key, data.exclude and data.held_out_fraction")
     first = {camera: images.shape[1:] for camera, images in episodes[0].images.items()}
     for episode in episodes:
         found = {camera: images.shape[1:] for camera, images in episode.images.items()}

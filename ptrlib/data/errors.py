@@ -6,10 +6,23 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 WITHOUT_IMAGES = ("name one file with images as data.path if others lie beside it (robomimic's low_dim files do), "
                   "call those of an HDF5 file obs/NAME_image or obs/NAME_rgb, or render them with robomimic's "
                   "dataset_states_to_obs.py")  # the mend where there are none
 LEAVE_OUT = "leave the episode out with data.exclude"  # of data that are read; the sentence names the episode
+
+
+def first_bad_row(table: NDArray) -> tuple[int, str] | None:
+    """The first row of a table of numbers that cannot be learned from, and what it holds; None where there is none."""
+    with np.errstate(invalid="ignore"):
+        good = (np.abs(table) <= np.finfo(np.float32).max).all(axis=1)  # all is learned in float32
+    if good.all():
+        return None
+    row = int(np.flatnonzero(~good)[0])
+    return row, "a number beyond float32" if np.isfinite(table[row]).all() else "NaN or infinity"
 
 
 class DataError(ValueError):

@@ -43,10 +43,11 @@ from numpy.typing import NDArray
 
 from ptrlib.data import robocasa
 from ptrlib.data.episodes import Episode
-from ptrlib.data.errors import LEAVE_OUT, WITHOUT_IMAGES, DataError
+from ptrlib.data.errors import LEAVE_OUT, WITHOUT_IMAGES, DataError, first_bad_row
 from ptrlib.data.images import area_average, choose_cameras
 
 FILE_SUFFIXES = (".hdf5", ".h5")
+_NO = ("false", "0", "no")  # of an attribute "success"
 _LIBERO_STATE = ("ee_states", "gripper_states")
 _LIBERO_DERIVED = ("ee_pos", "ee_ori")  # slices of ee_states that upstream stores a second time
 _UPSIDE_DOWN = {"opengl": True, "opencv": False}  # by robosuite's name of the convention
@@ -77,8 +78,12 @@ def hdf5_names(path: str | Path) -> list[str]:
     names: list[str] = []
     for file in _files_of(Path(path)):
         with opened(file) as handle:
-            for name in data_of(file, handle):
-                names += (name, f"{file.stem}/{name}")
+            try:
+                found = list(data_of(file, handle))
+            except (OSError, RuntimeError) as error:
+                raise DataError(file, f"cannot be read ({error})", "copy or record it again") from None
+        for name in found:
+            names += (name, f"{file.stem}/{name}")
     return names
 
 
@@ -179,10 +184,17 @@ def _demo_names(file: Path, handle: h5py.File, filter_key: str | None) -> list[s
                             key=f"mask/{filter_key}")
         names = [name.decode() if isinstance(name, bytes) else str(name)
                  for name in handle["mask"][filter_key][()]]
+    if not names and filter_key is not None:
+        raise DataError(file, "lists no episodes", "choose another data.filter_key", key=f"mask/{filter_key}")
     if not names:
         raise DataError(file, "holds no episodes", "delete the file, or record demonstrations into it",
                         key="data")
     return sorted(names, key=lambda name: (len(name), name))
+
+
+def _text(value: Any) -> Any:
+    """An attribute's value; text that was stored as bytes is text."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
 def _common_fields(file: Path, data: h5py.Group, embodiment: str) -> dict[str, str]:
@@ -256,10 +268,8 @@ class _DemoReader:
         if columns is not None and values.shape[1] != columns:
             raise self.error(key, f"has {values.shape[1]} columns instead of {columns}",
                              "export the demonstration again")
-        if not np.isfinite(values).all():
-            row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
-            raise self.error(key, f"holds NaN or infinity in row {row}",
-                             f"correct it, or {LEAVE_OUT}")
+        if bad := first_bad_row(values):
+            raise self.error(key, f"holds {bad[1]} in row {bad[0]}", f"correct it, or {LEAVE_OUT}")
         return values
 
     def extras(self, needed: Collection[str], read: Callable[[str], NDArray]) -> dict[str, NDArray]:
@@ -314,8 +324,8 @@ class _DemoReader:
 
     def fields(self, common: Mapping[str, str]) -> dict[str, Any]:
         """Everything of an Episode that is not an array over time."""
-        attrs = self.group.attrs
-        told = common["instruction"] or attrs.get("instruction") or json.loads(attrs.get("ep_meta", "{}")).get("lang")
+        attrs = {key: _text(value) for key, value in self.group.attrs.items()}
+        told = common["instruction"] or attrs.get("instruction") or self._language(attrs)
         common = {**common, "instruction": common["instruction"] or common["task"].replace("_", " ")}
         if self.robocasa:  # every official file is named alike, whatever its task
             common |= {"task": _environment(self.group.parent) or common["task"], "embodiment": robocasa.EMBODIMENT}
@@ -325,12 +335,21 @@ class _DemoReader:
                 common |= {"task": environment, "instruction": _words(environment)}
         fields: dict[str, Any] = {key: str(attrs.get(key, value)) for key, value in common.items()}
         if "instruction" not in attrs and "ep_meta" in attrs:  # RoboCasa
-            fields["instruction"] = str(json.loads(attrs["ep_meta"]).get("lang", fields["instruction"]))
+            fields["instruction"] = self._language(attrs) or fields["instruction"]
         if self.robocasa:
             fields["task"] = robocasa.task_of(fields["task"], fields["instruction"])
-        fields.update(operator=str(attrs.get("operator", "")), success=bool(attrs.get("success", True)),
-                      seed=int(attrs.get("seed", -1)), name=self.name, file=str(self.file))
+        success = str(attrs.get("success", True)).lower() not in _NO
+        fields.update(operator=str(attrs.get("operator", "")), success=success, seed=int(attrs.get("seed", -1)),
+                      name=self.name, file=str(self.file))
         return fields
+
+    def _language(self, attrs: Mapping[str, Any]) -> str:
+        """RoboCasa's instruction; "" where there is none."""
+        try:
+            return str(json.loads(attrs.get("ep_meta", "{}")).get("lang") or "")
+        except (json.JSONDecodeError, TypeError, AttributeError):
+            raise self.error("attrs[ep_meta]", "is not JSON", "write it as robosuite does, or delete the attribute"
+                             ) from None
 
     def truth(self, steps: int) -> dict[str, NDArray[np.bool_]]:
         masks = {key: self.group["truth"][key][()].astype(bool) for key in self.group.get("truth", ())}

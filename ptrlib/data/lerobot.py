@@ -53,7 +53,7 @@ from PIL import Image, UnidentifiedImageError
 
 from ptrlib.data import robocasa
 from ptrlib.data.episodes import Episode
-from ptrlib.data.errors import LEAVE_OUT, DataError
+from ptrlib.data.errors import LEAVE_OUT, DataError, first_bad_row
 from ptrlib.data.images import area_average, choose_cameras
 from ptrlib.data.video import read_frames
 from ptrlib.policy.action_space import EMBODIMENTS
@@ -370,9 +370,8 @@ class _EpisodeReader:
             raise self.error(key, f"has rows of {lengths.min()} and of {lengths.max()} numbers",
                              "download the file again")
         table = values.to_numpy(zero_copy_only=False).reshape(self.frames, -1)
-        if not np.isfinite(table).all():
-            frame = int(np.flatnonzero(~np.isfinite(table).all(axis=1))[0])
-            raise self.error(key, f"holds NaN or infinity in frame {frame}", LEAVE_OUT)
+        if bad := first_bad_row(table):
+            raise self.error(key, f"holds {bad[1]} in frame {bad[0]}", LEAVE_OUT)
         return table
 
     def _text(self, key: str) -> str:
@@ -425,7 +424,11 @@ class _EpisodeReader:
             if not isinstance(encoded, bytes):
                 raise self.error(key, f"holds no image in frame {frame}", "write the data set with its images embedded")
             try:
-                yield np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB"))
+                image = Image.open(io.BytesIO(encoded))
+                if image.mode.startswith(("I", "F")):  # would be cut off at 255, not scaled
+                    raise self.error(key, f"holds an image of more than 8 bits a channel in frame {frame}",
+                                     "write the data set with 8-bit images, or leave the camera out with data.cameras")
+                yield np.asarray(image.convert("RGB"))
             except (UnidentifiedImageError, OSError):
                 raise self.error(key, f"holds a broken image in frame {frame}", "download the file again") from None
 

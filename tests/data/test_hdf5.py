@@ -543,6 +543,8 @@ BROKEN = {
                      "must be a table of numbers"),
     "NaN action": (lambda h: h["data/demo_1/actions"].__setitem__((3, 2), np.nan), "demo_1/actions",
                    "holds NaN or infinity in row 3"),
+    "beyond float32": (lambda h: replace(h, "data/demo_1/actions", np.full((len(h["data/demo_1/actions"]), 7), 1e300)),
+                       "demo_1/actions", "holds a number beyond float32 in row 0"),
     "empty episode": (lambda h: replace(h, "data/demo_1/actions", np.zeros((0, 7))), "demo_1/actions",
                       "has 0 rows"),
     "one row": (lambda h: replace(h, "data/demo_1/actions", np.zeros((1, 7))), "demo_1/actions",
@@ -552,6 +554,22 @@ BROKEN = {
     "truth too short": (lambda h: h.__setitem__("data/demo_1/truth/label_noise", np.ones(2, bool)),
                         "demo_1/truth/label_noise", "has shape (2,)"),
 }
+
+
+def test_text_that_was_stored_as_bytes_is_text(file: Path) -> None:
+    with h5py.File(file, "r+") as handle:
+        for key, value in (("instruction", b"lift the red cube"), ("operator", b"alice"), ("success", "False")):
+            handle["data/demo_1"].attrs[key] = np.bytes_(value) if isinstance(value, bytes) else value
+    first, second = read_episodes(file)[:2]
+    assert (second.instruction, second.operator, second.success) == ("lift the red cube", "alice", False)
+    assert first.success
+
+
+def test_a_list_that_keeps_nothing_is_named(file: Path) -> None:
+    with h5py.File(file, "r+") as handle:
+        handle["mask/none"] = np.array([], dtype="S6")
+    with pytest.raises(DataError, match=r"mask/none lists no episodes; choose another data\.filter_key\.$"):
+        read_episodes(file, filter_key="none")
 
 
 @pytest.mark.parametrize("case", BROKEN)

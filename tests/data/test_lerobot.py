@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from ptrlib.data.episodes import Episode
 from ptrlib.data.errors import DataError
@@ -170,6 +172,13 @@ def cut(file: Path, share: float = 0.5) -> None:
     file.write_bytes(content[:int(share * len(content))])
 
 
+def sixteen_bits() -> bytes:
+    """A grey image of 16 bits a pixel, as PNG."""
+    written = io.BytesIO()
+    Image.fromarray(np.full((16, 16), 40_000, np.uint16)).save(written, "PNG")
+    return written.getvalue()
+
+
 def set_cell(frames: pd.DataFrame, row: int, key: str, value: Any) -> None:
     values = list(frames[key])
     values[row] = value
@@ -247,6 +256,9 @@ BROKEN_FRAMES = {
                          "episode_000000/task_index", "changes from one task to another"),
     "image not embedded": (lambda r: change_frames(r, lambda f: set_cell(f, 2, CAMERAS[0], {
         "bytes": None, "path": "images/frame.png"})), f"episode_000000/{CAMERAS[0]}", "holds no image in frame 2"),
+    "image of 16 bits": (lambda r: change_frames(r, lambda f: set_cell(f, 2, CAMERAS[1], {
+        "bytes": sixteen_bits(), "path": ""})), f"episode_000000/{CAMERAS[1]}",
+                         "holds an image of more than 8 bits a channel in frame 2"),
     "image broken": (lambda r: change_frames(r, lambda f: set_cell(f, 2, CAMERAS[1], {
         "bytes": b"\x89PNG", "path": ""})), f"episode_000000/{CAMERAS[1]}", "holds a broken image in frame 2"),
 }

@@ -129,6 +129,17 @@ def test_columns_are_of_lerobot_datasets_alone(tmp_path: Path) -> None:
     assert [(episode.actions == 0.5).all() for episode in both] == [False, False, True, True]
 
 
+def test_an_episode_that_is_read_twice_is_refused(tmp_path: Path) -> None:
+    write_episodes(tmp_path / "cup.hdf5", tiny_episodes(4, 12, 32))
+    own = {"data.path": str(tmp_path), "data.held_out_fraction": 0.0}
+    with pytest.raises(ValueError, match=r"cup\.hdf5: demo_0 is read 2 times; name its file once in data\.path and "):
+        load_data(tiny_config(**own, **{"data.further_paths": [str(tmp_path / "cup.hdf5")]}))
+    with h5py.File(tmp_path / "cup.hdf5", "r+") as handle:
+        handle["mask/train"] = np.array([b"demo_1", b"demo_2", b"demo_1"])
+    with pytest.raises(ValueError, match=r"cup\.hdf5: demo_1 is read 2 times; .* once in a list of data\.filter_key$"):
+        load_data(tiny_config(**own, **{"data.filter_key": "train"}))
+
+
 def test_a_bad_episode_can_be_left_out_by_its_name(tmp_path: Path) -> None:
     for name in ("cup", "drawer"):
         write_episodes(tmp_path / f"{name}.hdf5", tiny_episodes(4, 12, 32))
