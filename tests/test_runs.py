@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
@@ -14,7 +15,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from ptrlib import checks, runs
+from ptrlib import checks, experiment, runs
 from ptrlib.config import PTRConfig, RunConfig, fingerprint, keys, override, stored, to_dict
 from ptrlib.credit import crossfit
 from ptrlib.experiment import evaluate_runs
@@ -370,3 +371,20 @@ def test_text_is_written_whole_or_not_at_all(tmp_path):
     runs.write_text(tmp_path / "a.txt", "one")
     runs.write_text(tmp_path / "a.txt", "two")
     assert (tmp_path / "a.txt").read_text() == "two" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_root_that_cannot_hold_runs_is_said_before_anything_is_read(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=rf"^{tmp_path}/file is a file, and .*; give --root a name in a fol"), \
+            runs.claimed("a-run", tmp_path / "file"):
+        pass
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(("places", "told"), [
+    ([], True), ([{"world": "robocasa"}], True), ([{"world": "libero"}], False),
+    (None, False)])  # older runs do not tell
+def test_a_run_that_is_judged_where_nothing_says_it_learned_is_told(tmp_path, capsys, places, told):
+    runs.write_text(tmp_path / "provenance.json", json.dumps({} if places is None else {"demonstrated_in": places}))
+    experiment._tell_other_world(tmp_path, RunConfig().evaluation)
+    assert ("do not say that they are of libero, in whose suite libero_spatial" in capsys.readouterr().err) == told
