@@ -7,6 +7,7 @@ import pytest
 from ptrlib.report import (
     REPOSITORY,
     claim,
+    corruption,
     dynamics,
     foresight,
     kitchen,
@@ -70,6 +71,17 @@ def test_the_readmes_sentence_on_what_hides_corrupted_chunks_holds():
     assert f"(AUROC {by_task['AUROC, any corruption']}; 0.5 is guessing)" in text
 
 
+def test_the_readmes_sentences_on_libero_hold():
+    text = " ".join((REPOSITORY / "README.md").read_text().replace("points [", "[").split())
+    study = corruption.read(["libero_corruption"])
+    for kind in ("combined", "none"):
+        gain = results.difference(study.episodes, "ptr", "sft", kind)
+        assert gain.low < 0 < gain.high and gain.text(100, sign=True).replace(", +", ", ") in text
+    alike = corruption.made_alike(study).replace(", +", ", ")
+    for words in ("(seeds 2 and 3) +5.5 [-1.5, 12.5] points, n = 200", "+5.5 [-1.5, 12.5]"):
+        assert words in (alike if "seeds" in words else text)
+
+
 def test_the_readmes_sentence_on_the_start_policy_of_our_rule_holds():
     text = " ".join((REPOSITORY / "README.md").read_text().split())
     usual, own = (results.last_weights_frame([run for run in results.runs_of(name)
@@ -114,7 +126,7 @@ def test_the_readmes_sentence_on_the_other_reading_holds():
 
 def test_the_front_page_says_in_short_what_the_readme_says():
     told = overview.in_short((REPOSITORY / "README.md").read_text()).splitlines()
-    assert len(told) == 5
+    assert len(told) == 6
     assert told[2].startswith("- **In no row of the table is the paper's rule shown to be ahead.** [")
     assert all("](results/" in line and "](book/" not in line for line in told)
     assert overview.in_short("# Nothing found yet") == ""
@@ -291,7 +303,10 @@ def test_a_cell_is_counted_from_the_episodes(shown):
     mine = episodes[(episodes.method == "oracle") & (episodes.corruption == "combined")]
     row = shown.set_index("world, data").loc["LIBERO (spatial), combined corruption"]
     assert row["oracle filter"].replace("<br>", " ") == wilson_interval(int(mine.success.sum()), len(mine)).text(100)
-    assert row["episodes each (seeds)"] == f"{len(mine)} ({mine.training_seed.nunique()})"
+    each = episodes[(episodes.corruption == "combined") & episodes.method.isin(overview.METHODS)].groupby("method").agg(
+        count=("success", "size"), seeds=("training_seed", "nunique"))
+    span = [f"{each[name].min()} to {each[name].max()}" for name in ("count", "seeds")]
+    assert row["episodes each (seeds)"] == f"{span[0]} ({span[1]})" == "200 to 400 (2 to 4)"
     clean = shown["world, data"].str.endswith("clean data")
     assert not shown.isna().any().any() and (shown["oracle filter"] == "–").tolist() == clean.tolist()
 
