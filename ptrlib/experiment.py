@@ -210,8 +210,8 @@ def _check_kitchen(folder: Path, evaluation: EvaluationConfig) -> None:
 def _tell_other_world(folder: Path, evaluation: EvaluationConfig) -> None:
     """Say so where the demonstrations of a run were not recorded in the world that it is judged in, as far as they
     tell: of others' files nobody knows whether their tasks are that world's."""
-    told = json.loads((folder / "provenance.json").read_text()).get("demonstrated_in")
-    worlds = evaluation.world.split("+")
+    record, worlds = folder / "provenance.json", evaluation.world.split("+")
+    told = json.loads(record.read_text()).get("demonstrated_in") if record.is_file() else None
     if told is not None and not {place.get("world") for place in told} & set(worlds):
         print(f"{folder}: its demonstrations do not say that they are of {evaluation.world}, in whose suite "
               f"{evaluation.suite} it is judged; what comes out says something only if they show that suite's tasks",

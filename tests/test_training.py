@@ -402,7 +402,7 @@ def test_a_start_that_is_no_folder_is_told_from_one_without_a_policy(dataset, tm
     (tmp_path / "runs" / "empty").mkdir()
     for start, sentence in ((f"runs/{first.name}", f"^initial_policy 'runs/{first.name}' is no folder under {tmp_path}"
                              "/runs; train that run first, or give the name alone of a folder under --root$"),
-                            ("empty", "empty/policy.safetensors: no trained policy here")):
+                            ("empty", "empty: no trained policy here, nor any run")):
         with pytest.raises(ValueError, match=sentence):
             train(tiny_config(credit="sft", initial_policy=start, **here), root=tmp_path / "runs", progress=False)
     with pytest.raises(ValueError, match="^nowhere: there is no such folder; give one that training made$"):
@@ -912,7 +912,7 @@ def test_two_robots_with_cameras_of_their_own_train_one_policy(tmp_path):
         agent.begin(0, "open the drawer", 0, robot)
         seen = Observation(dict(zip(views, pixels, strict=False)), np.zeros(dims[0], np.float32))
         assert agent.act([(0, seen)])[0].shape == (4, dims[1])
-    with pytest.raises(ValueError, match=r"'agentview\|agentview_left' and the simulator has top; train it with"):
+    with pytest.raises(ValueError, match=r"'agentview\|agentview_left' and the observation has top; call its ima"):
         agent.act([(0, Observation({"top": pixels[0]}, np.zeros(11, np.float32)))])
     with pytest.raises(ValueError, match="there is no robot 'robocsa'; give begin.. an embodiment of libero, robocasa"):
         agent.begin(0, "open the drawer", 0, "robocsa")
