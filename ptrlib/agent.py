@@ -33,6 +33,9 @@ class PolicyAgent:
     from what is executed of the predicted chunk, as no recorded one exists at inference. Training lets them recur over
     ``data.segment_chunks`` chunks; with ``restart_beliefs`` they begin anew, at z_{t_0}, after so many (0: never).
 
+    Tokens learned to be made ``data.chunk_stride`` steps apart, which is what ``execute_steps`` should be where there
+    are any; a configuration that says otherwise is refused.
+
     Raises:
         ValueError: ``execute_steps`` is not 1 or more, or more than the policy predicts at a time.
     """

@@ -338,7 +338,8 @@ class _DemoReader:
             fields["instruction"] = self._language(attrs) or fields["instruction"]
         if self.robocasa:
             fields["task"] = robocasa.task_of(fields["task"], fields["instruction"])
-        success = str(attrs.get("success", True)).lower() not in _NO
+        success = attrs.get("success", True)
+        success = success.lower() not in _NO if isinstance(success, str) else bool(success)
         fields.update(operator=str(attrs.get("operator", "")), success=success, seed=int(attrs.get("seed", -1)),
                       name=self.name, file=str(self.file))
         return fields

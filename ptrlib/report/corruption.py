@@ -418,7 +418,7 @@ def _corrupted(chunks: pd.DataFrame) -> float:
 
 
 def _weight_of_corrupted(chunks: pd.DataFrame) -> float:
-    return float((chunks.weight * chunks.corrupted).sum() / chunks.weight.sum())
+    return statistics.share_of_weight(chunks.weight, chunks.corrupted)
 
 
 def auroc_groups(study: Study) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from ptrlib.report.charts import corruption_label, difference_chart, method_labe
 from ptrlib.report.claim import truth_auroc
 from ptrlib.report.mended import MADE_AGAIN
 from ptrlib.report.results import StoredRun
-from ptrlib.report.verdicts import answer, in_points, scope
+from ptrlib.report.verdicts import answer, asked, in_points
 from ptrlib.runs import Setting
 
 FAULT = "data.belief_foresight"
@@ -69,19 +69,8 @@ def runs_behind(comparison: str) -> list[StoredRun]:
 def table(comparison: str) -> pd.DataFrame:
     """A row per kind of data and question, as text: data, question, number, answer."""
     stored = runs_behind(comparison)
-    rows = [*_contrasts(results.episodes_frame(stored)), *_scores(stored)]
+    rows = [*asked(results.episodes_frame(stored), QUESTIONS, KINDS, _label), *_scores(stored)]
     return pd.DataFrame(rows, columns=["data", "question", "number", "answer"])
-
-
-def _contrasts(episodes: pd.DataFrame) -> Iterator[tuple[str, str, str, str]]:
-    there = _cells(episodes)
-    for kind in KINDS:
-        for method, baseline, more, less in QUESTIONS:
-            terms = {(method, kind): 1.0, (baseline, kind): -1.0}
-            if set(terms) <= there:
-                gain, where = results.compare(episodes, terms), scope(results.alike(episodes, terms))
-                yield (corruption_label(kind), f"{_label(method)} minus {_label(baseline)}", in_points(gain),
-                       answer(gain.low, gain.high, more + where, less + where))
 
 
 def _cells(episodes: pd.DataFrame) -> set[tuple[str, str]]:

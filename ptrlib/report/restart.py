@@ -6,14 +6,12 @@ training knows" in the protocol). Both versions are judged in the same scenes wi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pandas as pd
 
 from ptrlib.report import results
-from ptrlib.report.charts import corruption_label, method_label
+from ptrlib.report.charts import method_label
 from ptrlib.report.results import StoredRun
-from ptrlib.report.verdicts import answer, in_points, scope
+from ptrlib.report.verdicts import asked
 
 ANEW = ", begun anew"
 QUESTIONS = (  # method, baseline, where the method does better, where worse
@@ -37,18 +35,8 @@ def table(manifest: str, beside: str) -> pd.DataFrame:
     episodes = results.episodes_frame(runs_behind(manifest, beside))
     method = episodes.method.astype(str)
     episodes = episodes.assign(method=method + episodes.run.isin(anew).map({True: ANEW, False: ""}))
-    return pd.DataFrame(list(_answers(episodes)), columns=["data", "question", "number", "answer"])
-
-
-def _answers(episodes: pd.DataFrame) -> Iterator[tuple[str, str, str, str]]:
-    there = set(zip(episodes.method, episodes.corruption.astype(str), strict=True))
-    for kind in ("none", "combined"):
-        for method, baseline, more, less in QUESTIONS:
-            terms = {(method, kind): 1.0, (baseline, kind): -1.0}
-            if set(terms) <= there:
-                gain, where = results.compare(episodes, terms), scope(results.alike(episodes, terms))
-                yield (corruption_label(kind), f"{_label(method)} minus {_label(baseline)}", in_points(gain),
-                       answer(gain.low, gain.high, more + where, less + where))
+    return pd.DataFrame(asked(episodes, QUESTIONS, ("none", "combined"), _label),
+                        columns=["data", "question", "number", "answer"])
 
 
 def _label(method: str) -> str:

@@ -18,7 +18,15 @@ from ptrlib.report.claim import alone, differences, discrimination, points, scor
 from ptrlib.report.figures import COLOURS
 from ptrlib.report.results import alike, compare, intervals, paired_values, success_rates
 from ptrlib.report.standard import COMPETITIVE
-from ptrlib.report.statistics import Interval, crossed_bootstrap, effective_sample_size, paired_ratio
+from ptrlib.report.statistics import (
+    SHARE,
+    Interval,
+    crossed_bootstrap,
+    effective_sample_size,
+    mean_over_runs,
+    paired_ratio,
+    share_of_weight,
+)
 from ptrlib.report.verdicts import Verdict, answer, scope
 
 RULE, SECOND = RULES = ("crossfit", "crossfit_every")  # our own, in the order in which they were written
@@ -164,25 +172,27 @@ def against_shuffled(episodes: pd.DataFrame, corruption: str) -> str:
 def matched(weights: pd.DataFrame, corruption: str) -> str:
     """Sentences of Markdown: how far the same weights on other episodes are a fair control of each of our rules: the
     effective sample size of both, and the share of the weight that corrupted chunks get, which by chance alone is not
-    quite their share of the chunks. Of training chunks; means over training seeds."""
+    quite their share of the chunks. Of training chunks; means over training seeds with Student's interval."""
     mine = weights[(weights.corruption == corruption) & (weights.split == "train")]
     there, parts = set(mine.method), []
     for rule in (*RULES, WIDER):
         if {rule, f"{rule}_random"} <= there:
             (size, share, data), (control_size, control_share, _) = (
                 _moved(mine[mine.method == method]) for method in (rule, f"{rule}_random"))
-            parts.append(f"“{method_label(rule)}”: effective sample size {size:.0f} % of the chunks, its control's "
-                         f"{control_size:.0f} %; corrupted chunks, {data:.0f} % of all, get {share:.0f} % of the "
-                         f"weight, in the control {control_share:.0f} %")
+            runs = f"{size.count} training run{'s' if size.count > 1 else ''}"
+            parts.append(f"“{method_label(rule)}” ({runs}): effective sample size {size.text(100, digits=0)} % of the "
+                         f"chunks, its control's {control_size.text(100, digits=0)} %; corrupted chunks, "
+                         f"{data.text(100, digits=0)} % of all, get {share.text(100, digits=0)} % of the weight, in "
+                         f"the control {control_share.text(100, digits=0)} %")
     return f"How alike are the two? {'; '.join(parts)}." if parts else ""
 
 
-def _moved(chunks: pd.DataFrame) -> tuple[float, float, float]:
-    """In percent, means over runs: effective sample size, and the share of corrupted chunks in weight and number."""
-    rows = [(effective_sample_size(run.weight) / len(run), run.weight[run.corrupted].sum() / run.weight.sum(),
+def _moved(chunks: pd.DataFrame) -> tuple[Interval, Interval, Interval]:
+    """Over runs, as shares: effective sample size, and corrupted chunks in weight and in number."""
+    rows = [(effective_sample_size(run.weight) / len(run), share_of_weight(run.weight, run.corrupted),
              run.corrupted.mean()) for _, run in chunks.groupby("run", observed=True)]
-    size, share, data = 100 * np.array(rows).mean(axis=0)
-    return float(size), float(share), float(data)
+    size, share, data = (mean_over_runs(values, within=SHARE) for values in zip(*rows, strict=True))
+    return size, share, data
 
 
 def crosswise(episodes: pd.DataFrame, corruption: str) -> str:
@@ -227,7 +237,8 @@ def of_starts(weights: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
                      for row in discrimination(mine, [rule]).itertuples()}
             rows.append({"rule": method_label(rule), "the start policy learned": words, "runs": mine.run.nunique(),
                          "any corruption": told.text(digits=3) if told else "–", **kinds,
-                         "corrupted chunks (%)": f"{data:.0f}", "their share of the weight (%)": f"{share:.0f}"})
+                         "corrupted chunks (%)": data.text(100, digits=0),
+                         "their share of the weight (%)": share.text(100, digits=0)})
     return pd.DataFrame(rows)
 
 

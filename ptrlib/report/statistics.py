@@ -313,6 +313,12 @@ def source_ratios(weight: ArrayLike, source: ArrayLike, episode: ArrayLike, run:
     return pd.DataFrame(rows)
 
 
+def share_of_weight(weight: ArrayLike, chosen: ArrayLike) -> float:
+    """Share in [0, 1] of the sum of weights (N,) that falls on the ``chosen`` (N,)."""
+    given = np.asarray(weight, float)
+    return float(given[np.asarray(chosen, bool)].sum() / given.sum())
+
+
 def effective_sample_size(weight: ArrayLike) -> float:
     """(sum w)^2 / sum w^2: how many equally weighted samples hold as much information."""
     values = np.asarray(weight, float)

@@ -6,7 +6,7 @@ beyond its interval: one that holds zero (or a half, for AUROC) is answered with
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import pandas as pd
@@ -164,6 +164,20 @@ def _success(episodes: pd.DataFrame, corruption: str) -> Iterator[Verdict]:
 def _compared(episodes: pd.DataFrame, terms: Mapping[tuple[str, str], float]) -> tuple[Interval, str]:
     """The contrast over the training seeds that all its cells have, and what an answer on it holds for."""
     return compare(episodes, terms), scope(alike(episodes, terms))
+
+
+def asked(episodes: pd.DataFrame, questions: Sequence[tuple[str, str, str, str]], kinds: Sequence[str],
+          label: Callable[[str], str]) -> Iterator[tuple[str, str, str, str]]:
+    """The kind of data, the question, the number and the answer, as text, of each of ``questions`` that ``episodes``
+    can answer: a method, what it is taken against, and what is said where it does better and where worse."""
+    there = set(zip(episodes.method.astype(str), episodes.corruption.astype(str), strict=True))
+    for kind in kinds:
+        for method, baseline, more, less in questions:
+            terms = {(method, kind): 1.0, (baseline, kind): -1.0}
+            if set(terms) <= there:
+                gain, where = _compared(episodes, terms)
+                yield (corruption_label(kind), f"{label(method)} minus {label(baseline)}", in_points(gain),
+                       answer(gain.low, gain.high, more + where, less + where))
 
 
 def in_points(interval: Interval) -> str:

@@ -563,6 +563,9 @@ def test_text_that_was_stored_as_bytes_is_text(file: Path) -> None:
     first, second = read_episodes(file)[:2]
     assert (second.instruction, second.operator, second.success) == ("lift the red cube", "alice", False)
     assert first.success
+    with h5py.File(file, "r+") as handle:
+        handle["data/demo_0"].attrs["success"] = 0.0
+    assert not read_episodes(file)[0].success
 
 
 def test_a_list_that_keeps_nothing_is_named(file: Path) -> None:

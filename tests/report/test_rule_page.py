@@ -70,8 +70,9 @@ def test_how_alike_a_rule_and_its_control_are_is_told():
                           for seed in (0, 1) for split in ("train", "held_out")
                           for place, weight in enumerate(weights)])
     told = rule.matched(table, "combined")
-    assert "effective sample size 75 % of the chunks, its control's 25 %" in told
-    assert "corrupted chunks, 25 % of all, get 0 % of the weight, in the control 100 %" in told
+    assert "(2 training runs): effective sample size 75 [75, 75] % of the chunks, its control's 25 [25, 25] %" in told
+    assert "corrupted chunks, 25 [25, 25] % of all, get 0 [0, 0] % of the weight" in told
+    assert "of the weight, in the control 100 [100, 100] %" in told
     assert not rule.matched(table, "none") and not rule.matched(table[table.method == "crossfit"], "combined")
 
 
