@@ -10,7 +10,7 @@ import sys
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import candidate_pool
 import pandas as pd
@@ -40,6 +40,8 @@ class Bench:
     pool_rounds: int = 6
     pool_sizes: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)
     tables: int = throughput.TABLES
+    precision: Literal["", "float32", "bfloat16"] = ""
+    """of the matrix products on a CPU; without it as each policy's manifest has it"""
     per_task: int = 5
     """demonstrations of each task"""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("experiments/bench/results")
@@ -47,7 +49,8 @@ class Bench:
 
 def main(bench: Bench) -> None:
     started, load = datetime.now(UTC), os.getloadavg()
-    measured = [training_steps.measure(policy, rounds, bench.repeats, batch_size=bench.batch, per_task=bench.per_task)
+    measured = [training_steps.measure(policy, rounds, bench.repeats, batch_size=bench.batch,
+                                        precision=bench.precision, per_task=bench.per_task)
                 for policy, rounds in (("tabletop", bench.rounds), ("libero", bench.libero_rounds))]
     if torch.cuda.is_available():
         measured += [training_steps.measure(policy, bench.rounds, bench.repeats, batch_size=bench.batch,

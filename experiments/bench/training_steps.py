@@ -30,17 +30,17 @@ WARM_UP = 2  # rounds that are not counted
 
 
 def measure(policy: str, rounds: int, repeats: int, *, batch_size: int, device: str = "cpu", compiled: bool = False,
-            per_task: int = 5) -> tuple[pd.DataFrame, pd.DataFrame]:
+            precision: str = "", per_task: int = 5) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Seconds of the quickest step of each rule and round (a row each) and, on a CPU, of each part of it.
 
-    On a GPU matrix products are in bfloat16.
+    Matrix products are in ``precision``, or as the policy's manifest has it where that is ""; on a GPU in bfloat16.
     """
     torch.set_num_threads(1)
     trainers, demonstrated = {}, demonstrations.episodes(policy, per_task)
     for rule, config in demonstrations.settings(policy).items():
         changes: dict[str, Any] = {"ptr.optimization.batch_size": batch_size}
-        if device != "cpu":
-            changes["network.precision"] = "bfloat16"
+        if device != "cpu" or precision:
+            changes["network.precision"] = precision if device == "cpu" else "bfloat16"
         config = override(config, changes)
         trainers[rule] = Trainer(config, prepare_data(config, demonstrated))
         _prepare(trainers[rule], device, compiled)

@@ -12,7 +12,7 @@ from ptrlib.policy.transformer import fourier_features, quiet
 
 MERGES = 4  # the stem's patches are merged 4 x 4 into one token
 TARGET_GRID = 2  # the intermediate map is averaged over 2 x 2 quarters of the image
-CACHED = 4 << 20  # bytes of a map that a processor keeps at hand
+CACHED = 2 << 20  # bytes of a map that a processor keeps at hand
 
 
 class VisionTower(nn.Module):
