@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import candidate_pool
 import pandas as pd
@@ -21,6 +24,8 @@ import tyro
 
 from ptrlib import runs
 from ptrlib.config import RunConfig
+
+Measured = TypeVar("Measured")
 
 
 @dataclass(frozen=True)
@@ -47,19 +52,26 @@ class Bench:
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("experiments/bench/results")
 
 
+def apart(measure: Callable[..., Measured], *arguments: Any, **settings: Any) -> Measured:
+    """``measure(...)`` in a process of its own: what a process did before can slow the simulator in it."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return process.submit(measure, *arguments, **settings).result()
+
+
 def main(bench: Bench) -> None:
     started, load = datetime.now(UTC), os.getloadavg()
-    measured = [training_steps.measure(policy, rounds, bench.repeats, batch_size=bench.batch,
-                                        precision=bench.precision, per_task=bench.per_task)
+    measured = [apart(training_steps.measure, policy, rounds, bench.repeats, batch_size=bench.batch,
+                      precision=bench.precision, per_task=bench.per_task)
                 for policy, rounds in (("tabletop", bench.rounds), ("libero", bench.libero_rounds))]
     if torch.cuda.is_available():
-        measured += [training_steps.measure(policy, bench.rounds, bench.repeats, batch_size=bench.batch,
-                                            device="cuda", compiled=compiled)
+        measured += [apart(training_steps.measure, policy, bench.rounds, bench.repeats, batch_size=bench.batch,
+                           device="cuda", compiled=compiled)
                      for policy in ("tabletop", "libero") for compiled in (False, True)]
     tables = {"steps": pd.concat([steps for steps, _ in measured]),
               "parts": pd.concat([parts for _, parts in measured]),
-              "pool": candidate_pool.measure(bench.pool_sizes, bench.pool_rounds),
-              "throughput": throughput.measure(bench.stage_rounds, tables=bench.tables, per_task=bench.per_task)}
+              "pool": apart(candidate_pool.measure, bench.pool_sizes, bench.pool_rounds),
+              "throughput": apart(throughput.measure, bench.stage_rounds, tables=bench.tables,
+                                  per_task=bench.per_task)}
     bench.out.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
         runs.write_text(bench.out / f"{name}.csv", table.to_csv(index=False, float_format="%.6g"))
