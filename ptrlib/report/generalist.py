@@ -3,7 +3,7 @@
 A method of ``experiments/tabletop_generalist.yaml`` is a rule and what it was trained on (``ptr@gantry``,
 ``ptr@generalist``), and a task is one task for one robot (``wipe_brown@gantry``). Here the two parts are columns:
 ``method`` (the rule), ``setting`` (specialist or generalist) and ``robot``. In
-``experiments/libero_robocasa_generalist.yaml`` a task's world is its robot.
+``experiments/libero_robocasa_precise.yaml`` a task's world is its robot.
 """
 
 from __future__ import annotations
@@ -130,6 +130,30 @@ def places(stored: Sequence[StoredRun]) -> dict[str, str]:
     if not pooled:
         raise ValueError("no generalist is among these runs; choose methods of the manifest that have one")
     return {label.partition(" ")[0]: label for label in world_of(pooled).split(" and ")}
+
+
+def world_rates_table(episodes: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
+    """Success as text, with its interval and n: a row per policy, a column per world, named by :func:`places`."""
+    found = rates(episodes)
+    found = found[found.robot.isin(names)]
+    found = found.assign(policy=found.method.map(method_label) + ", " + found.setting, cell=[
+        f"{Interval(row.success, row.low, row.high, row.episodes).text(100)}, n = {row.episodes}"
+        for row in found.itertuples()])
+    table = found.pivot(index="policy", columns="robot", values="cell")
+    return table.loc[list(dict.fromkeys(found.policy)), list(names)].rename(columns=names).fillna("").rename_axis(
+        index="ours", columns=None)
+
+
+def world_contrasts_table(found: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
+    """:func:`world_contrasts` as text: a row per contrast, a column per world, and the paper's of that benchmark."""
+    cells = found.assign(cell=[
+        f"{Interval(row.estimate, row.low, row.high, row.count).text(100, sign=True)}, n = {row.count:.0f}"
+        for row in found.itertuples()])
+    table = cells.pivot(index="contrast", columns="robot", values="cell")
+    table = table.loc[list(dict.fromkeys(cells.contrast)), list(names)].rename(columns=names).fillna("")
+    for robot in names:
+        table[f"paper, {robot}"] = cells[cells.robot == robot].set_index("contrast").paper
+    return table.rename_axis(index="points of success", columns=None)
 
 
 def task_contrasts(episodes: pd.DataFrame) -> pd.DataFrame:

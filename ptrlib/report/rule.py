@@ -13,10 +13,20 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from ptrlib.config import fingerprint, override
 from ptrlib.report.charts import corruption_label, in_order, method_colour, method_label
 from ptrlib.report.claim import alone, differences, discrimination, points, score_verdicts, truth_auroc
 from ptrlib.report.figures import COLOURS
-from ptrlib.report.results import alike, compare, intervals, paired_values, success_rates
+from ptrlib.report.results import (
+    StoredRun,
+    alike,
+    compare,
+    episodes_frame,
+    intervals,
+    metrics_frame,
+    paired_values,
+    success_rates,
+)
 from ptrlib.report.standard import COMPETITIVE
 from ptrlib.report.statistics import (
     SHARE,
@@ -55,6 +65,7 @@ INGREDIENTS = {RULE: {"crossfit_consequence": "PTR's question alone", "crossfit_
                SECOND: {WIDER: "w in [1/20, 20]", "bounded_oracle": "the truth itself for a score"},
                WIDER: {"bounded_oracle_wide": "the truth itself for a score"}}
 CEILINGS = {"bounded_oracle": RULES, "bounded_oracle_wide": (WIDER,)}  # the truth as weights, and the rules so bounded
+UNCLIPPED = ", unclipped"
 SEEN = {SECOND: (0, 1), WIDER: (0, 1)}  # training seeds of results that were known when these were taken up (protocol)
 NAMES = {RULE: "the cross-fitted rule", SECOND: "the second rule", WIDER: "the second rule with w in [1/20, 20]"}
 
@@ -240,6 +251,33 @@ def of_starts(weights: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
                          "corrupted chunks (%)": data.text(100, digits=0),
                          "their share of the weight (%)": share.text(100, digits=0)})
     return pd.DataFrame(rows)
+
+
+def of_clip(clipped: Sequence[StoredRun], unclipped: Sequence[StoredRun], corruption: str) -> pd.DataFrame:
+    """What the clip on the gradient's norm does to each method of both whose runs differ in nothing else: a row per
+    method, as text, with the share of its logged steps in which it binds, and success without it minus with it in the
+    same scenes."""
+    known = {_but_clip(run) for run in unclipped}
+    clipped = [run for run in clipped if run.setting.config.data.corruption == corruption and _but_clip(run) in known]
+    if not clipped:
+        return pd.DataFrame()
+    before, after, metrics = episodes_frame(clipped), episodes_frame(unclipped), metrics_frame(clipped)
+    episodes = pd.concat([before, after.assign(method=after.method.astype(str) + UNCLIPPED)], ignore_index=True)
+    bounds = {run.name: run.setting.config.gradient_clip for run in clipped}
+    binds = metrics.assign(binds=metrics.gradient_norm > metrics.run.astype(str).map(bounds).astype(float))
+    rows = []
+    for method in in_order(before.method):
+        mine = binds[binds.method == method].groupby("run", observed=True).binds.mean()
+        terms = {(method + UNCLIPPED, corruption): 1.0, (method, corruption): -1.0}
+        told = points("", episodes, terms, "better", "worse")
+        rows.append({"method": method_label(method), "clipped in (% of steps logged)": mean_over_runs(
+            mine, within=SHARE).text(100, digits=0), "training runs": len(mine),
+            "without the clip, minus with it": told.number, "it does": told.answer})
+    return pd.DataFrame(rows)
+
+
+def _but_clip(run: StoredRun) -> tuple[str, str]:
+    return run.setting.method, fingerprint(override(run.setting.config, {"gradient_clip": 1.0}))
 
 
 def ingredients(episodes: pd.DataFrame, corruption: str) -> pd.DataFrame:

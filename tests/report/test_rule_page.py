@@ -87,6 +87,22 @@ def test_worlds_without_scores_give_no_panel_and_others_are_named():
     assert measured.estimate.tolist() == pytest.approx([3 / 4] * 2) and set(measured.group) == {"truncation"}
 
 
+def test_what_the_clip_changes_is_told_of_methods_that_differ_in_nothing_else():
+    clipped = [run for run in results.runs_of("tabletop_claim") if run.setting.method in ("sft", "crossfit_every_wide")]
+    without = results.runs_of("tabletop_unclipped")
+    table = rule.of_clip(clipped, without, "combined").set_index("method")
+    assert list(table.index) == ["SFT", "every chunk, w in [1/20, 20]"]
+    of_sft = [[run for run in runs_ if run.setting.method == "sft" and run.setting.config.data.corruption == "combined"]
+              for runs_ in (clipped, without)]
+    change = [100 * results.episodes_frame(runs_).success.mean() for runs_ in of_sft]
+    assert table.loc["SFT", "without the clip, minus with it"].startswith(f"{change[1] - change[0]:+.1f} [")
+    norms = results.metrics_frame(of_sft[0]).gradient_norm
+    assert table.loc["SFT", "clipped in (% of steps logged)"].startswith(f"{100 * (norms > 1).mean():.0f} [")
+    assert (results.metrics_frame(without).gradient_norm < 100).all()  # "which hardly a step reaches"
+    longer = results.runs_of("tabletop_scale")
+    assert rule.of_clip([run for run in longer if "steps" in run.setting.method], without, "combined").empty
+
+
 def test_each_ingredient_has_its_line_on_the_seeds_it_has():
     table = episodes()
     sft = table[(table.method == "sft") & (table.corruption == "combined") & (table.training_seed == 1)]
