@@ -1,4 +1,5 @@
-"""Whether every number that a figure draws stands in the data frame kept beside it: the check of ``save_figure``.
+"""What ``save_figure`` asks of a figure: that every number it draws stands in the data frame kept beside it, and that
+no title, label or legend is cut off at its edge.
 
 Read are the coordinates of lines, dots, error bars, bands and boxes, the heights of bars and steps, and the cells of
 heat maps. Left out is what claims no number of the data: places along an axis whose ticks have names, where a bar
@@ -24,6 +25,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.patches import PathPatch, StepPatch
+from matplotlib.text import Text
 from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter
 from numpy.typing import ArrayLike
 
@@ -43,6 +45,29 @@ def check_drawn(figure: Figure, name: str, data: pd.DataFrame) -> None:
         if len(missing):
             raise ValueError(f"Figure '{name}' draws {missing[0]:.6g}, which its data do not hold; give save_figure "
                              "the frame with exactly the numbers drawn.")
+
+
+def check_fits(figure: Figure, name: str) -> None:
+    """Draw ``figure`` and look where its titles, axes' labels, legends and other texts end; tick labels are given
+    their room by the layout.
+
+    Raises:
+        ValueError: one of them reaches over the figure's edge.
+    """
+    figure.draw_without_rendering()
+    for text in _texts(figure):
+        if text.get_visible() and text.get_text().strip():
+            box, edge = text.get_window_extent(), figure.bbox
+            if min(box.x0 - edge.x0, box.y0 - edge.y0, edge.x1 - box.x1, edge.y1 - box.y1) < -1:  # pixels
+                raise ValueError(f"Figure '{name}' cuts off {text.get_text()!r}; shorten it or enlarge the figure.")
+
+
+def _texts(figure: Figure) -> Iterator[Text]:
+    yield from figure.texts
+    for axes in figure.axes:
+        yield from (axes.title, axes.xaxis.label, axes.yaxis.label, *axes.texts)
+    for legend in (*figure.legends, *(axes.get_legend() for axes in figure.axes)):
+        yield from legend.get_texts() if legend else ()
 
 
 def _numbers(data: pd.DataFrame) -> np.ndarray:

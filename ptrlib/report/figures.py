@@ -18,7 +18,7 @@ from cycler import cycler
 from matplotlib.figure import Figure
 
 from ptrlib.report import REPOSITORY
-from ptrlib.report.drawn import check_drawn
+from ptrlib.report.drawn import check_drawn, check_fits
 
 FOLDER_VARIABLE = "PTRLIB_FIGURES"  # where an execution with other parameters keeps its figures
 
@@ -55,7 +55,8 @@ def save_figure(figure: Figure, name: str, *, data: pd.DataFrame, runs: Iterable
     this call, so write the name as a plain string.
 
     Raises:
-        ValueError: ``figure`` draws a number that is not in ``data`` (:mod:`ptrlib.report.drawn`); nothing is written.
+        ValueError: ``figure`` draws a number that is not in ``data``, or a text is cut off at its edge
+            (:mod:`ptrlib.report.drawn`); nothing is written.
     """
     check_drawn(figure, name, data)
     folder = figures_folder()
@@ -65,8 +66,14 @@ def save_figure(figure: Figure, name: str, *, data: pd.DataFrame, runs: Iterable
                ".csv": lambda path: data.to_csv(path, index=False, float_format="%.6g"),
                ".png": lambda path: figure.savefig(path, format="png", metadata={"Software": None}),
                ".pdf": lambda path: figure.savefig(path, format="pdf", metadata={"CreationDate": None})}
-    for suffix, write in writers.items():
-        temporary = folder / f".{os.getpid()}-{name}{suffix}"
-        write(temporary)
-        temporary.replace(folder / f"{name}{suffix}")
+    temporary = {suffix: folder / f".{os.getpid()}-{name}{suffix}" for suffix in writers}
+    try:
+        for suffix, write in writers.items():
+            write(temporary[suffix])
+        check_fits(figure, name)  # draws once more, which lays it out a little differently: only now
+        for suffix, path in temporary.items():
+            path.replace(folder / f"{name}{suffix}")
+    finally:
+        for path in temporary.values():
+            path.unlink(missing_ok=True)
     return folder / f"{name}.pdf"

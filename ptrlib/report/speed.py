@@ -211,7 +211,7 @@ def overhead_chart(found: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
         axes.axvline(OVERHEAD_GOALS[part.policy.iloc[0]], color=COLOURS["vermillion"], linestyle="--", linewidth=1)
         names = [f"{method_label(row.rule)} / {method_label(row.against)}" for row in part.itertuples()]
         axes.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
-    axes.set_xlabel("a step of one over a step of the other (dashed: goal)")
+    axes.set_xlabel("ratio of step times (dashed: goal)")
     return figure, found
 
 

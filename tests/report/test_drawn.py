@@ -6,9 +6,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.patches import Circle
 
-from ptrlib.report.drawn import check_drawn
+from ptrlib.report.drawn import check_drawn, check_fits
 from ptrlib.report.figures import FOLDER_VARIABLE, save_figure
 
 FRAME = pd.DataFrame({"step": [1, 2, 5], "share": [0.1234567, 0.25, 0.75], "low": [0.1, 0.2, 0.7],
@@ -143,5 +144,18 @@ def test_a_refused_figure_is_not_kept(axes, tmp_path, monkeypatch):
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
     axes.plot(FRAME.step, FRAME.share + 0.01)
     with pytest.raises(ValueError, match="Figure 'made_up' draws"):
+        save_figure(axes.figure, "made_up", data=FRAME)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("put", [Axes.set_xlabel, Axes.set_ylabel, Axes.set_title,
+                                 lambda axes, words: axes.figure.legend([axes.lines[0]], [words])])
+def test_a_text_that_is_cut_off_is_refused(put, axes, tmp_path, monkeypatch):
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
+    axes.plot(FRAME.step, FRAME.share)
+    put(axes, "a label of usual length")
+    check_fits(axes.figure, "made_up")
+    put(axes, "a label that says far more than is good for it, " * 4)
+    with pytest.raises(ValueError, match="Figure 'made_up' cuts off 'a label that says"):
         save_figure(axes.figure, "made_up", data=FRAME)
     assert not list(tmp_path.iterdir())
