@@ -115,6 +115,10 @@ def test_the_readmes_sentence_on_the_other_reading_holds():
                                        ("ptr_detached", "sft_belief", 0)):
             gain, words = _gain(episodes, method, baseline, "combined")
             assert words in text and (gain.low > 0) - (gain.high < 0) == sign, words
+    kitchen_runs = results.episodes_frame(results.runs_of("robocasa_precise_detached"))
+    for method, baseline, sign in (("ptr", "ptr_detached", -1), ("ptr_detached", "sft", 0)):
+        gain, words = _gain(kitchen_runs, method, baseline, "none")
+        assert words in text and (gain.low > 0) - (gain.high < 0) == sign and gain.count == 120, words
     grown = results.runs_of("tabletop_grown_detached")
     told = []
     for change in ("steps=4000", "width=128"):
