@@ -10,6 +10,7 @@ from ptrlib.report import (
     corruption,
     dynamics,
     foresight,
+    generalist,
     kitchen,
     mended,
     operators,
@@ -285,6 +286,19 @@ def test_the_readmes_sentence_on_who_demonstrates_holds():
                                    or run.setting.config.ptr.optimization.learning_rate == 0.0001])
     gain, words = _gain(kept, "sft@precise", "sft")
     assert gain.low > 0 and words in said
+
+
+def test_the_readmes_sentence_on_one_policy_for_two_simulators_holds():
+    episodes = generalist.by_setting(results.episodes_frame(results.runs_of("libero_robocasa_precise")))
+    found = generalist.world_contrasts(episodes).set_index(["contrast", "robot"])
+    text = (REPOSITORY / "README.md").read_text()
+    said = " ".join(text[text.index("- **One policy for LIBERO and RoboCasa**"):].split("\n- ")[0].split())
+    for robot, count in (("LIBERO", 100), ("RoboCasa", 60)):
+        row = found.loc["what pooling adds to PTR − SFT", robot]
+        words = f"{robot} {100 * row.estimate:+.0f} [{100 * row.low:.0f}, {100 * row.high:.0f}]"
+        assert words in said.replace(" points", "") and row["count"] == count and row.low < 0 < row.high
+    plain = episodes[(episodes.method == "sft") & (episodes.setting == "specialist")]
+    assert plain[plain.robot == "LIBERO"].success.mean() < 0.6 and "misses the half" in kitchen.floor(plain)
 
 
 def test_the_readmes_costs_are_the_measured_ones():
