@@ -55,8 +55,8 @@ def save_figure(figure: Figure, name: str, *, data: pd.DataFrame, runs: Iterable
     this call, so write the name as a plain string.
 
     Raises:
-        ValueError: ``figure`` draws a number that is not in ``data``, or a text is cut off at its edge
-            (:mod:`ptrlib.report.drawn`); nothing is written.
+        ValueError: ``figure`` draws a number that is not in ``data``, or a text of the book's own is cut off at its
+            edge (:mod:`ptrlib.report.drawn`); nothing is written.
     """
     check_drawn(figure, name, data)
     folder = figures_folder()
@@ -70,7 +70,8 @@ def save_figure(figure: Figure, name: str, *, data: pd.DataFrame, runs: Iterable
     try:
         for suffix, write in writers.items():
             write(temporary[suffix])
-        check_fits(figure, name)  # draws once more, which lays it out a little differently: only now
+        if folder == REPOSITORY / "figures":  # a page rerun with other parameters is worth more than its labels
+            check_fits(figure, name)  # draws once more, which lays it out a little differently: only now
         for suffix, path in temporary.items():
             path.replace(folder / f"{name}{suffix}")
     finally:

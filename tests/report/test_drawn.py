@@ -9,6 +9,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.patches import Circle
 
+from ptrlib.report import figures
 from ptrlib.report.drawn import check_drawn, check_fits
 from ptrlib.report.figures import FOLDER_VARIABLE, save_figure
 
@@ -151,11 +152,14 @@ def test_a_refused_figure_is_not_kept(axes, tmp_path, monkeypatch):
 @pytest.mark.parametrize("put", [Axes.set_xlabel, Axes.set_ylabel, Axes.set_title,
                                  lambda axes, words: axes.figure.legend([axes.lines[0]], [words])])
 def test_a_text_that_is_cut_off_is_refused(put, axes, tmp_path, monkeypatch):
-    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
+    monkeypatch.delenv(FOLDER_VARIABLE, raising=False)
+    monkeypatch.setattr(figures, "REPOSITORY", tmp_path)
     axes.plot(FRAME.step, FRAME.share)
     put(axes, "a label of usual length")
     check_fits(axes.figure, "made_up")
     put(axes, "a label that says far more than is good for it, " * 4)
     with pytest.raises(ValueError, match="Figure 'made_up' cuts off 'a label that says"):
         save_figure(axes.figure, "made_up", data=FRAME)
-    assert not list(tmp_path.iterdir())
+    assert not list(tmp_path.glob("figures/*"))
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "apart"))  # as of a page with other parameters
+    assert save_figure(axes.figure, "made_up", data=FRAME).is_file()
