@@ -298,7 +298,10 @@ def test_the_readmes_sentence_on_one_policy_for_two_simulators_holds():
         words = f"{robot} {100 * row.estimate:+.0f} [{100 * row.low:.0f}, {100 * row.high:.0f}]"
         assert words in said.replace(" points", "") and row["count"] == count and row.low < 0 < row.high
     plain = episodes[(episodes.method == "sft") & (episodes.setting == "specialist")]
-    assert plain[plain.robot == "LIBERO"].success.mean() < 0.6 and "misses the half" in kitchen.floor(plain)
+    told, of_libero = kitchen.floor(plain), plain[plain.robot == "LIBERO"].success
+    assert of_libero.mean() < 0.6 and f"{of_libero.sum()} of {len(of_libero)} episodes" in said
+    assert "misses the half" in told and "30.0 [" in told and "of 30 episodes" in told
+    assert "9 of 30 of Door/Drawer" in said
 
 
 def test_the_readmes_costs_are_the_measured_ones():
