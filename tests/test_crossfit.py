@@ -10,7 +10,16 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from ptrlib.config import CrossFitConfig, RunConfig, override
-from ptrlib.credit.crossfit import CrossFit, Question, _judged, _nearest, answered, read_evidence
+from ptrlib.credit.crossfit import (
+    GROUP,
+    CrossFit,
+    Question,
+    _among_alike,
+    _judged,
+    _nearest,
+    answered,
+    read_evidence,
+)
 from ptrlib.data.episodes import Episode
 from ptrlib.data.reading import read_episodes
 from ptrlib.simulators.tabletop import record
@@ -172,3 +181,35 @@ def test_short_episodes_that_nothing_is_known_about_keep_the_full_weight(episode
     trained = trainer(with_short_ones(episodes), data__held_out_fraction=0.0)
     weight = by_episode(rule(trained).weight, trained)
     np.testing.assert_allclose(weight[trained.data.train.lengths == 8], 4.0, rtol=1e-5)
+
+
+def test_the_closer_control_gives_weights_to_episodes_of_like_length_under_the_same_instruction(episodes):
+    """Nobody keeps a weight where there is another to give it to, and no training episode takes a held-out one's."""
+    ours, control = trainer(episodes), trainer(episodes, credit="crossfit_alike")
+    first, moved = 0, 0
+    for dataset in (ours.data.train, ours.data.held_out):
+        lengths = torch.as_tensor(dataset.lengths)
+        mine, other = ([part.mean().item() for part in rule(each).weight[first:first + len(dataset)].split(
+            lengths.tolist())] for each in (ours, control))
+        first += len(dataset)
+        words = [tuple(row) for row in dataset.instructions]
+        for instruction in set(words):
+            same = [number for number, row in enumerate(words) if row == instruction]
+            np.testing.assert_allclose(sorted(mine[number] for number in same),
+                                       sorted(other[number] for number in same), rtol=1e-5)
+        moved += (~np.isclose(mine, other)).sum()
+    assert moved > 0
+
+
+def test_groups_are_of_like_length_and_nobody_keeps_its_own():
+    generator = torch.Generator().manual_seed(0)
+    lengths, kind = torch.randint(10, 200, (205,), generator=generator), torch.arange(205) % 2
+    giver = _among_alike(lengths, kind, torch.rand(205, generator=generator))
+    assert giver.sort().values.equal(torch.arange(205)) and (giver != torch.arange(205)).all()
+    assert kind[giver].equal(kind)
+    for number in (0, 1):
+        mine = kind == number
+        longer = (lengths[mine, None] > lengths[mine]).sum(1)  # than how many of its kind an episode is
+        longer_giver = (lengths[giver[mine], None] > lengths[mine]).sum(1)
+        assert (longer - longer_giver).abs().max() < 2 * GROUP
+    assert _among_alike(torch.tensor([5]), torch.tensor([0]), torch.rand(1)).tolist() == [0]

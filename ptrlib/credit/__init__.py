@@ -14,7 +14,8 @@ action loss and in the auxiliary losses it adds.
 ``crossfit``        ours: weights fixed before training, from cross-fitted contrasts of the start policy's features
 ==================  ==================================================================================
 
-``crossfit_random`` is the last one's control: its weights, given to other episodes.
+The last one has two controls: ``crossfit_random``, its weights given to other episodes, and ``crossfit_alike``, to
+others of about the same length under the same instruction.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ CREDITS = {"sft": ("sft", "SFT"), "ptr": ("ptr", "PTR"), "random": ("controls", 
            "ptr_neutral": ("controls", "NeutralFallback"), "oracle": ("controls", "Oracle"),
            "bounded_oracle": ("controls", "BoundedOracle"),
            "crossfit": ("crossfit", "CrossFit"),
-           "crossfit_random": ("crossfit", "RandomCrossFit")}
+           "crossfit_random": ("crossfit", "RandomCrossFit"), "crossfit_alike": ("crossfit", "AlikeCrossFit")}
 
 
 def check_credit(name: str) -> None:

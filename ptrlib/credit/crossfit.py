@@ -46,6 +46,7 @@ from ptrlib.method.weights import conservative_weights
 from ptrlib.policy.policy import Policy
 
 SEGMENTS = 32  # of a batch while features are read
+GROUP = 10  # episodes of about the same length, at least, among which the control AlikeCrossFit shuffles weights
 _LEAST_SPREAD = 1e-3  # features that hardly vary are not blown up
 
 
@@ -99,7 +100,7 @@ class CrossFit(SFT):
         ptr, beta = self.config.ptr, self.config.crossfit.beta
         self.score = shortfall + beta * math.log(ptr.w_max)
         self.weight = self._assigned(conservative_weights(
-            self.score, beta=beta, alpha=ptr.alpha, w_min=ptr.w_min, w_max=ptr.w_max), lengths)
+            self.score, beta=beta, alpha=ptr.alpha, w_min=ptr.w_min, w_max=ptr.w_max), datasets)
 
     def forward(self, features: ChunkFeatures) -> CreditOutput:
         out = super().forward(features)
@@ -131,7 +132,7 @@ class CrossFit(SFT):
                 shortfall[same] = answer[same] - known.quantile(self.config.crossfit.full_weight_quantile)
         return shortfall.nan_to_num(nan=0.0).clamp(max=0.0)
 
-    def _assigned(self, weight: Tensor, lengths: Tensor) -> Tensor:
+    def _assigned(self, weight: Tensor, datasets: Sequence[ChunkDataset]) -> Tensor:
         """The weights as they are used."""
         return weight
 
@@ -147,10 +148,52 @@ class RandomCrossFit(CrossFit):
 
     ranks_chunks = False
 
-    def _assigned(self, weight: Tensor, lengths: Tensor) -> Tensor:
+    def _assigned(self, weight: Tensor, datasets: Sequence[ChunkDataset]) -> Tensor:
+        lengths = torch.cat([torch.as_tensor(dataset.lengths) for dataset in datasets])
         mean = torch.stack([part.mean() for part in weight.split(lengths.tolist())])
-        order = torch.randperm(len(mean), generator=torch.Generator().manual_seed(self.config.seed))
+        order = self._givers(datasets, torch.Generator().manual_seed(self.config.seed))
         return mean[order].repeat_interleave(lengths)
+
+    def _givers(self, datasets: Sequence[ChunkDataset], generator: torch.Generator) -> Tensor:
+        """(episodes,) whose mean weight each episode takes."""
+        return torch.randperm(sum(len(dataset.lengths) for dataset in datasets), generator=generator)
+
+
+class AlikeCrossFit(RandomCrossFit):
+    """The weights of :class:`CrossFit` given to other episodes of about the same length under the same instruction.
+
+    What length and instruction tell, such as that an episode was cut short, these weights still say; what they lack is
+    what the rule alone says. They are also about as uneven over chunks as the rule's. Episodes of a data set and an
+    instruction are put in the order of their length, those of the same length in random order, and cut into groups of
+    ``GROUP`` to less than twice as many; within a group each takes another one's weight. An episode alone in its group
+    keeps its own.
+    """
+
+    def _givers(self, datasets: Sequence[ChunkDataset], generator: torch.Generator) -> Tensor:
+        givers, first = [], 0
+        for dataset in datasets:
+            random = torch.rand(len(dataset.lengths), generator=generator)
+            givers.append(first + _among_alike(torch.as_tensor(dataset.lengths), _numbered(dataset), random))
+            first += len(dataset.lengths)
+        return torch.cat(givers)
+
+
+def _among_alike(lengths: Tensor, kind: Tensor, random: Tensor) -> Tensor:
+    """A permutation (n,) within groups of ``GROUP`` or more values of like ``lengths`` (n,) and the same ``kind`` (n,),
+    without fixed points where a group has two or more; ``random`` (n,), uniform in [0, 1), decides the rest."""
+    permutation, shuffled = torch.arange(len(lengths)), random.argsort()
+    for number in kind.unique():
+        mine = shuffled[kind[shuffled] == number]
+        ordered = mine[lengths[mine].argsort(stable=True)]
+        for group in ordered.tensor_split(max(1, len(ordered) // GROUP)):
+            mixed = group[random[group].argsort()]
+            permutation[mixed] = mixed.roll(1)
+    return permutation
+
+
+def _numbered(dataset: ChunkDataset) -> Tensor:
+    """(episodes,) a number for each distinct instruction."""
+    return torch.unique(torch.from_numpy(dataset.instructions), dim=0, return_inverse=True)[1]
 
 
 @torch.no_grad()
