@@ -114,6 +114,9 @@ class PTRConfig:
         _require(0 < self.gamma <= 1, f"gamma must lie in (0, 1], got {self.gamma}")
 
 
+TARGET_PIXELS = 64  # of a side that the target encoder sees at most by default
+
+
 @dataclass(frozen=True)
 class NetworkConfig:
     """Size of our compact policy (the paper's is a 2B-parameter VLA; Section 3 gives the shape)."""
@@ -121,7 +124,7 @@ class NetworkConfig:
     image_size: int = 64  # pixels; images are area-averaged down to it
     width: int = 128  # hidden size d of backbone, action expert and action tokens
     token_size: int = 16  # pixels of a vision token's side: 8 for small images
-    target_size: int = 0  # pixels at which the target encoder sees images, to make it cheaper; 0: image_size
+    target_size: int = 0  # pixels at which the target encoder sees images; 0: image_size, above 64 a part of it
     vision_channels: tuple[int, ...] = (32, 64, 128)
     backbone_layers: int = 3
     expert_layers: int = 3
@@ -138,8 +141,11 @@ class NetworkConfig:
 
     @property
     def target_pixels(self) -> int:
-        """Pixels of a side at which the target encoder sees images."""
-        return self.target_size or self.image_size
+        """Pixels of a side at which the target encoder sees images: at most 64 unless ``target_size`` says otherwise,
+        for that is what every stored run has, and on larger images the encoder is what PTR costs."""
+        if self.target_size or self.image_size < 1:
+            return self.target_size or self.image_size
+        return next(size for size in range(min(self.image_size, TARGET_PIXELS), 0, -1) if self.image_size % size == 0)
 
 
 @dataclass(frozen=True)

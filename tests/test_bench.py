@@ -22,9 +22,7 @@ def measured(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(BENCH))
         patch.chdir(REPOSITORY)
-        import demonstrations
         import speed as bench
-        patch.setattr(demonstrations, "LIBERO_IMAGES", 64)
         bench.main(bench.Bench(rounds=2, libero_rounds=1, repeats=2, batch=8, stage_rounds=1, pool_rounds=6,
                                pool_sizes=(64, 4096), tables=6, per_task=2, out=folder))
     return folder
@@ -33,7 +31,7 @@ def measured(tmp_path_factory):
 def test_every_rule_takes_the_same_batches_and_its_parts_are_the_step(measured):
     steps, parts = speed.table("steps", measured), speed.table("parts", measured)
     assert set(steps.policy) == {"tabletop", "libero"} and set(steps.rule) == {
-        "sft", "sft_belief", "ptr", "ptr_half_targets", "ptr_quarter_targets"}
+        "sft", "sft_belief", "ptr", "ptr_full_targets", "ptr_half_targets", "ptr_quarter_targets"}
     assert (steps.groupby(["policy", "round"]).chunks.nunique() == 1).all()
     keys = ["policy", "rule", "round"]
     whole = steps.set_index(keys).seconds
@@ -41,8 +39,19 @@ def test_every_rule_takes_the_same_batches_and_its_parts_are_the_step(measured):
     assert parts.groupby(keys).seconds.sum()[whole.index].to_numpy() == pytest.approx(whole.to_numpy(), rel=1e-3)
     assert set(parts.part) == set(speed.PARTS)
     with_scorer = set(parts[parts.part.isin(["target encoder", "candidate pool"])].rule)
-    assert with_scorer == {"ptr", "ptr_half_targets", "ptr_quarter_targets"}
+    assert with_scorer == {"ptr", "ptr_full_targets", "ptr_half_targets", "ptr_quarter_targets"}
     assert "belief tokenizer" not in set(parts[parts.rule == "sft"].part)
+
+
+def test_the_sizes_of_targets_that_are_measured_are_those_beside_the_default(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCH))
+    monkeypatch.chdir(REPOSITORY)
+    import demonstrations
+    for policy, sizes in (("tabletop", {"": 32, "half": 16, "quarter": 8}),
+                          ("libero", {"": 64, "full": 128, "quarter": 32})):
+        chosen = demonstrations.settings(policy)
+        assert {rule.removeprefix("ptr").removesuffix("_targets").strip("_"): config.network.target_pixels
+                for rule, config in chosen.items() if rule.startswith("ptr")} == sizes
 
 
 def test_the_record_says_where_and_when(measured):

@@ -14,12 +14,14 @@ from ptrlib.simulators.demonstrators.styles import STYLES
 from ptrlib.simulators.tabletop.recording import record
 
 POLICIES = {"tabletop": "tabletop_corruption", "libero": "libero_corruption"}  # the manifest of each policy's size
-RULES = ("sft", "sft_belief", "ptr", "ptr_half_targets", "ptr_quarter_targets")
+TARGETS = {"full": 1, "half": 2, "quarter": 4}  # sizes of the target encoder's images, the policy's over so much
+RULES = ("sft", "sft_belief", "ptr", *(f"ptr_{name}_targets" for name in TARGETS))
 LIBERO_IMAGES = 128  # pixels
 
 
 def settings(policy: str, rules: tuple[str, ...] = RULES) -> dict[str, RunConfig]:
-    """The configuration of each rule, on clean data and past the warm-up of the weights."""
+    """The configuration of each rule, on clean data and past the warm-up of the weights; without the size of targets
+    that PTR has by default, which is "ptr" itself."""
     manifest = runs.load_manifest(runs.EXPERIMENTS / f"{POLICIES[policy]}.yaml")
     found = {setting.method: setting.config for setting in manifest.settings
              if setting.config.data.corruption == "none" and setting.config.seed == 0}
@@ -27,10 +29,11 @@ def settings(policy: str, rules: tuple[str, ...] = RULES) -> dict[str, RunConfig
     if policy == "libero":
         changes["network.image_size"] = LIBERO_IMAGES
     chosen = {name: override(config, changes) for name, config in found.items()}
-    for share, name in ((2, "half"), (4, "quarter")):
-        size = chosen["ptr"].network.image_size // share
-        chosen[f"ptr_{name}_targets"] = override(chosen["ptr"], {"network.target_size": size})
-    return {rule: chosen[rule] for rule in rules}
+    network = chosen["ptr"].network
+    for name, share in TARGETS.items():
+        if (size := network.image_size // share) != network.target_pixels:
+            chosen[f"ptr_{name}_targets"] = override(chosen["ptr"], {"network.target_size": size})
+    return {rule: chosen[rule] for rule in rules if rule in chosen}
 
 
 def episodes(policy: str, per_task: int) -> list[Episode]:

@@ -72,7 +72,7 @@ class VisionTower(nn.Module):
 
         The map is averaged over a 2 x 2 grid and the cameras are concatenated. The paper reads layer 12
         of a 24-layer tower; later layers of ours take no part, so no gradient reaches them from here.
-        Not normalised: the target encoder does that. ``network.target_size`` has the images averaged over
+        Not normalised: the target encoder does that. Images of more than ``network.target_pixels`` are averaged over
         areas first: the tower's cost falls with the square of the shrinking, the features stay as many.
         """
         return torch.cat([self._target_features(part) for part in images.split(self._at_once(images))])
@@ -97,9 +97,8 @@ class VisionTower(nn.Module):
         if images.shape[1:] != expected:
             raise ValueError(f"images must have shape (batch, {', '.join(map(str, expected))}), "
                              f"got {tuple(images.shape)}")
-        pixels = images.flatten(0, 1).to(torch.float32, copy=True)
-        if shrink > 1:
-            pixels = _area_sums(pixels, shrink)
+        pixels = images.flatten(0, 1)
+        pixels = _area_sums(pixels, shrink) if shrink > 1 else pixels.to(torch.float32, copy=True)
         return pixels.permute(0, 3, 1, 2).div_(127.5 * shrink**2).sub_(1)
 
     def _intermediate(self, pixels: Tensor) -> Tensor:
@@ -124,11 +123,11 @@ class ResidualBlock(nn.Module):
 
 
 def _area_sums(images: Tensor, side: int) -> Tensor:
-    """(n, H / side, W / side, 3): sums over side x side pixels of images (n, H, W, 3), rows before
+    """(n, H / side, W / side, 3) float32: sums over side x side pixels of images (n, H, W, 3), rows before
     columns, which is faster than a pooling layer where channels come last."""
     for axis in (1, 2):
         first, *others = images.unflatten(axis, (-1, side)).unbind(axis + 1)
-        images = first.clone()
+        images = first.to(torch.float32, copy=True)
         for other in others:
             images += other
     return images

@@ -43,6 +43,7 @@ METHODS = {"sft": ("SFT", "grey"), "sft_belief": ("SFT+Belief", "sky"), "ptr": (
            "crossfit_insample": ("… in sample", "black"),
            "crossfit_chunk": ("… chunk by chunk", "grey"), "crossfit_narrow": ("… w in [1/2, 2]", "orange"),
            "crossfit_wide": ("… w in [1/20, 20]", "purple"),
+           "ptr_full_targets": ("PTR, targets at full size", "orange"),
            "ptr_half_targets": ("PTR, targets at half the size", "sky"),
            "ptr_quarter_targets": ("PTR, targets at a quarter", "green"), "oracle": ("oracle filter", "vermillion"),
            "bounded_oracle": ("the truth, w in [1/4, 4]", "purple"),

@@ -342,6 +342,20 @@ def test_smaller_targets_are_those_of_smaller_images() -> None:
     assert torch.equal(small(images), full(images))
 
 
+def test_by_default_large_images_are_averaged_for_the_targets_alone() -> None:
+    """Of 64 pixels or the largest part below it that fits; a policy that sees no more keeps its own size."""
+    assert [NetworkConfig(image_size=size).target_pixels for size in (16, 64, 96, 112, 128, 256)] == [
+        16, 64, 48, 56, 64, 64]
+    large, chosen, whole = (VisionTower(replace(SMALL, image_size=128, target_size=size), cameras=1)
+                            for size in (0, 64, 128))
+    chosen.load_state_dict(large.state_dict())
+    whole.load_state_dict(large.state_dict())
+    images = torch.randint(0, 256, (2, 1, 128, 128, 3), dtype=torch.uint8)
+    assert torch.equal(large.target_features(images), chosen.target_features(images))
+    assert not torch.allclose(large.target_features(images), whole.target_features(images))
+    assert torch.equal(large(images), whole(images))
+
+
 @pytest.mark.parametrize("size", [8, 24, 64])
 def test_targets_of_a_size_that_does_not_fit_are_refused(size: int) -> None:
     with pytest.raises(ValueError, match=rf"network.target_size must divide network.image_size \(32\).*got {size}"):
