@@ -37,7 +37,7 @@ class Bench:
     libero_rounds: int = 15
     """batches that each rule steps on with the LIBERO policy"""
     repeats: int = 3
-    """steps on the same batch, of which the quickest counts"""
+    """times that each rule steps on a batch, or a stage is gone through, in a round, of which the quickest counts"""
     batch: int = 64
     """chunks of a batch, those past an episode's end included"""
     stage_rounds: int = 10
@@ -70,7 +70,7 @@ def main(bench: Bench) -> None:
     tables = {"steps": pd.concat([steps for steps, _ in measured]),
               "parts": pd.concat([parts for _, parts in measured]),
               "pool": apart(candidate_pool.measure, bench.pool_sizes, bench.pool_rounds),
-              "throughput": apart(throughput.measure, bench.stage_rounds, tables=bench.tables,
+              "throughput": apart(throughput.measure, bench.stage_rounds, bench.repeats, tables=bench.tables,
                                   per_task=bench.per_task)}
     bench.out.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():

@@ -39,19 +39,33 @@ ARM_OPACITY = 0.6  # an arm over an object hides it in part
 PALM_RADIUS, FINGER_RADIUS = 0.035, 0.04
 FINGERS_CLOSED, FINGERS_TRAVEL = 0.02, 0.10  # distance of a finger from the palm's centre: closed, and more if open
 _NOT_THERE = 1e6  # pixels
+# The order of the points that every camera projects at once: hand, zones, things and the handle, spots, the rail.
+_HAND = 0
+_ZONES = _HAND + 1
+_THINGS = _ZONES + ZONES
+_SPOTS = _THINGS + THINGS + 1
+_RAIL_START = _SPOTS + SPILLS * SPOTS
+_RAIL_MIDDLE, _RAIL_END = _RAIL_START + 1, _RAIL_START + 2
 
 
 @dataclass(frozen=True)
 class _Chosen:
-    """Tables to paint: their rows in the batch, and which images of the canvas are theirs."""
+    """Tables to paint: their rows in the batch, which images of the canvas are theirs, and where their cameras see
+    what lies on them, in pixels."""
 
     rows: Tensor  # (n,)
     places: Tensor  # (n,)
+    columns: Tensor  # (n, points) in the order of _points
+    lines: Tensor  # (n, points)
 
     def where(self, present: Tensor) -> _Chosen:
         """Those of them for which ``present`` (B,) holds."""
         kept = present[self.rows].nonzero()[:, 0]
-        return _Chosen(self.rows[kept], self.places[kept])
+        return _Chosen(self.rows[kept], self.places[kept], self.columns[kept], self.lines[kept])
+
+    def at(self, point: int) -> tuple[Tensor, Tensor]:
+        """Column and line (n,) of a point."""
+        return self.columns[:, point], self.lines[:, point]
 
 
 class Camera:
@@ -74,15 +88,20 @@ class Camera:
         self.zones, self.has_zone = self._colours_of([table.zones for table in contents], ZONES)
         self.spills, self.has_spill = self._colours_of([table.spills for table in contents], SPILLS)
         self.has_slider = torch.tensor([table.slider for table in contents], device=device)
-        self._pixels = torch.arange(size, device=device) + 0.5
+        self._numbers = torch.arange(size, device=device)
+        self._pixels = self._numbers + 0.5
         self._empty = self.colours["table"][:, None].expand(3, size**2)
+        self._canvas = torch.empty(0, 3, size**2, device=device)  # kept: fresh memory costs more than the painting
 
     @torch.no_grad()
     def images(self, rows: Tensor | None = None) -> Tensor:
         """What the cameras of ``rows`` (n,) see now; of all by default."""
         everyone = torch.arange(len(self.tables), device=self.tables.device)
-        chosen = _Chosen(everyone if rows is None else rows, everyone[:None if rows is None else len(rows)])
-        canvas = self._empty.expand(len(chosen.rows), -1, -1).clone()
+        rows = everyone if rows is None else rows
+        chosen = _Chosen(rows, everyone[:len(rows)], *self._project(rows, *(points[rows] for points in self._points())))
+        if len(self._canvas) < len(rows):
+            self._canvas = self._empty.new_empty(len(rows), 3, self.size**2)
+        canvas = self._canvas[:len(rows)].copy_(self._empty)
         for zone in range(ZONES):
             self._zone(canvas, chosen.where(self.has_zone[:, zone]), zone)
         self._slider(canvas, chosen.where(self.has_slider))
@@ -94,31 +113,37 @@ class Camera:
             self._arms(canvas, chosen.where(self.tables.kinematics.is_arm))
         self._hand(canvas, chosen)
         pixels = canvas.to(torch.uint8).transpose(1, 2)
-        return pixels.reshape(len(chosen.rows), self.size, self.size, 3)
+        return pixels.reshape(len(rows), self.size, self.size, 3)
+
+    def _points(self) -> tuple[Tensor, Tensor]:
+        """x and y (B, points) of what lies on the tables."""
+        tables, half = self.tables, RAIL_LENGTH / 2
+        x, y = tables.rail_x[:, None], tables.rail_y[:, None]
+        cos, sin = tables.rail_cos[:, None], tables.rail_sin[:, None]
+        return (torch.cat([tables.hand_x[:, None], tables.zones_x, tables.things_x, tables.spots_x, x, x + half * cos,
+                           x + RAIL_LENGTH * cos], 1),
+                torch.cat([tables.hand_y[:, None], tables.zones_y, tables.things_y, tables.spots_y, y, y + half * sin,
+                           y + RAIL_LENGTH * sin], 1))
 
     def _zone(self, canvas: Tensor, chosen: _Chosen, zone: int) -> None:
-        rows = chosen.rows
-        self._disc(canvas, chosen, self.tables.zones_x[rows, zone], self.tables.zones_y[rows, zone], ZONE_RADIUS,
-                   self.zones[rows, zone])
+        self._disc(canvas, chosen, _ZONES + zone, ZONE_RADIUS, self.zones[chosen.rows, zone])
 
     def _slider(self, canvas: Tensor, chosen: _Chosen) -> None:
         """The rail, the marks at both ends, and the handle."""
-        tables, rows, half = self.tables, chosen.rows, RAIL_LENGTH / 2
-        x, y, cos, sin = (table[rows] for table in (tables.rail_x, tables.rail_y, tables.rail_cos, tables.rail_sin))
-        self._box(canvas, chosen, x + half * cos, y + half * sin, cos, sin, (half, 0.0), RAIL_RADIUS,
-                  self.colours["rail"].expand(len(rows), 3), self.large)
-        for place, colour in ((0.0, "black"), (RAIL_LENGTH, "white")):
-            self._disc(canvas, chosen, x + place * cos, y + place * sin, MARK_RADIUS,
-                       self.colours[colour].expand(len(rows), 3))
-        self._disc(canvas, chosen, tables.things_x[rows, HANDLE], tables.things_y[rows, HANDLE], HANDLE_RADIUS,
-                   self.colours["handle"].expand(len(rows), 3))
+        tables, rows = self.tables, chosen.rows
+        self._box(canvas, chosen, _RAIL_MIDDLE, tables.rail_cos[rows], tables.rail_sin[rows], (RAIL_LENGTH / 2, 0.0),
+                  RAIL_RADIUS, self.colours["rail"].expand(len(rows), 3), self.large)
+        for point, radius, colour in ((_RAIL_START, MARK_RADIUS, "black"), (_RAIL_END, MARK_RADIUS, "white"),
+                                      (_THINGS + HANDLE, HANDLE_RADIUS, "handle")):
+            self._disc(canvas, chosen, point, radius, self.colours[colour].expand(len(rows), 3))
 
     def _spill(self, canvas: Tensor, chosen: _Chosen, spill: int) -> None:
         """The dirty spots of one spill, in one window."""
         tables, rows, spots = self.tables, chosen.rows, slice(spill * SPOTS, (spill + 1) * SPOTS)
-        columns, lines = self._project(rows, tables.spots_x[rows, spots], tables.spots_y[rows, spots])
+        columns, lines = (points[:, _SPOTS + spots.start:_SPOTS + spots.stop] for points in (chosen.columns,
+                                                                                              chosen.lines))
         column, line = (columns[:, 0] + columns[:, -1]) / 2, (lines[:, 0] + lines[:, -1]) / 2
-        index, across, down = self._window(column, line, self.small)
+        window, across, down = self._window(column, line, self.small)
         gone = torch.where(tables.dirty[rows, spots], 0.0, _NOT_THERE)
         nearest: Tensor | None = None
         for spot in range(SPOTS):
@@ -127,15 +152,14 @@ class Camera:
             squared = x * x + (y * y + gone[:, spot, None, None])
             nearest = squared if nearest is None else torch.minimum(nearest, squared)
         assert nearest is not None
-        self._blend(canvas, chosen, index, nearest.sqrt() - SPOT_RADIUS * self.scale[rows][:, None, None],
+        self._blend(canvas, chosen, window, nearest.sqrt() - SPOT_RADIUS * self.scale[rows][:, None, None],
                     self.spills[rows, spill])
 
     def _thing(self, canvas: Tensor, chosen: _Chosen, thing: int) -> None:
         tables, rows = self.tables, chosen.rows
         straight = tables.straight[rows, thing][:, None, None]
-        self._box(canvas, chosen, tables.things_x[rows, thing], tables.things_y[rows, thing],
-                  tables.cos[rows, thing], tables.sin[rows, thing], (straight, straight),
-                  tables.corner[rows, thing][:, None, None], self.things[rows, thing], self.small)
+        self._box(canvas, chosen, _THINGS + thing, tables.cos[rows, thing], tables.sin[rows, thing],
+                  (straight, straight), tables.corner[rows, thing][:, None, None], self.things[rows, thing], self.small)
 
     def _arms(self, canvas: Tensor, chosen: _Chosen) -> None:
         """The links, half transparent, over the whole image."""
@@ -167,8 +191,7 @@ class Camera:
     def _hand(self, canvas: Tensor, chosen: _Chosen) -> None:
         """The palm and two fingers, apart while open, together while closed."""
         tables, rows = self.tables, chosen.rows
-        column, row = self._project(rows, tables.hand_x[rows], tables.hand_y[rows])
-        index, across, down = self._window(column, row, self.small)
+        window, across, down = self._window(*chosen.at(_HAND), self.small)
         scale = self.scale[rows][:, None, None]
         # fingers lie across the last link; the gantry's along x
         angle = torch.where(tables.kinematics.is_arm[rows], tables.motors[rows].double().sum(1) + math.pi / 2, 0.0)
@@ -181,22 +204,20 @@ class Camera:
         for side in (-1, 1):
             x, y = across - side * finger_column, down - side * finger_row
             distance = torch.minimum(distance, (x * x + y * y).sqrt() - FINGER_RADIUS * scale)
-        self._blend(canvas, chosen, index, distance, self.colours["hand"].expand(len(rows), 3))
+        self._blend(canvas, chosen, window, distance, self.colours["hand"].expand(len(rows), 3))
 
-    def _disc(self, canvas: Tensor, chosen: _Chosen, x: Tensor, y: Tensor, radius: float, colour: Tensor) -> None:
-        column, row = self._project(chosen.rows, x, y)
-        index, across, down = self._window(column, row, self.small)
+    def _disc(self, canvas: Tensor, chosen: _Chosen, point: int, radius: float, colour: Tensor) -> None:
+        window, across, down = self._window(*chosen.at(point), self.small)
         distance = (across * across + down * down).sqrt() - radius * self.scale[chosen.rows][:, None, None]
-        self._blend(canvas, chosen, index, distance, colour)
+        self._blend(canvas, chosen, window, distance, colour)
 
-    def _box(self, canvas: Tensor, chosen: _Chosen, x: Tensor, y: Tensor, cos: Tensor, sin: Tensor,
+    def _box(self, canvas: Tensor, chosen: _Chosen, point: int, cos: Tensor, sin: Tensor,
              straight: tuple[Tensor | float, Tensor | float], corner: Tensor | float, colour: Tensor,
              side: int) -> None:
         """A rounded box: a core of half sides ``straight``, turned by the angle of ``cos`` and ``sin``, and
         ``corner`` around it."""
         rows = chosen.rows
-        column, row = self._project(rows, x, y)
-        index, across, down = self._window(column, row, side)
+        window, across, down = self._window(*chosen.at(point), side)
         scale = self.scale[rows][:, None, None]
         view_cos, view_sin = self.cos[rows], self.sin[rows]
         seen_cos = (cos * view_cos - sin * view_sin)[:, None, None]
@@ -206,7 +227,7 @@ class Camera:
         outside_u, outside_v = u.clamp(min=0), v.clamp(min=0)
         distance = ((outside_u * outside_u + outside_v * outside_v).sqrt() + torch.maximum(u, v).clamp(max=0)
                     - corner * scale)
-        self._blend(canvas, chosen, index, distance, colour)
+        self._blend(canvas, chosen, window, distance, colour)
 
     def _project(self, rows: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Pixel column and row, (n,) or (n, m), of table positions."""
@@ -218,21 +239,28 @@ class Camera:
         return half + scale * (x * cos - y * sin), half - scale * (x * sin + y * cos)
 
     def _window(self, column: Tensor, row: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Pixels of windows centred at (n,) places: their numbers in the image (n, side^2), and their distances
-        to the centre along columns (n, 1, side) and rows (n, side, 1)."""
-        steps = torch.arange(side, device=column.device)
-        left = (column - side / 2).round().clamp(0, self.size - side).long()[:, None] + steps
+        """Pixels of windows centred at (n,) places: the number in the image of the first of each line (n, side), and
+        their distances to the centre along columns (n, 1, side) and rows (n, side, 1)."""
+        steps = self._numbers[:side]
+        left = (column - side / 2).round().clamp(0, self.size - side).long()[:, None]
         top = (row - side / 2).round().clamp(0, self.size - side).long()[:, None] + steps
-        index = (top[:, :, None] * self.size + left[:, None, :]).flatten(1)
-        return index, (left + 0.5 - column[:, None])[:, None, :], (top + 0.5 - row[:, None])[:, :, None]
+        across = left + steps + 0.5 - column[:, None]
+        return top * self.size + left, across[:, None, :], (top + 0.5 - row[:, None])[:, :, None]
 
-    def _blend(self, canvas: Tensor, chosen: _Chosen, index: Tensor, distance: Tensor, colour: Tensor) -> None:
-        """Paint ``colour`` (n, 3) where ``distance`` (n, side, side), in pixels, is negative."""
-        cover = (0.5 - distance).clamp(0, 1).flatten(1)[:, None]
-        channels = 3 * chosen.places[:, None] + torch.arange(3, device=canvas.device)
-        flat = (channels[:, :, None] * self.size**2 + index[:, None]).flatten()
-        under = canvas.view(-1).index_select(0, flat).view(len(index), 3, index.shape[1])
-        canvas.view(-1).scatter_(0, flat, (under + (colour[:, :, None] - under) * cover).flatten())
+    def _blend(self, canvas: Tensor, chosen: _Chosen, window: Tensor, distance: Tensor, colour: Tensor) -> None:
+        """Paint ``colour`` (n, 3) where ``distance`` (n, side, side), in pixels, is negative; ``window`` (n, side) is
+        that of :meth:`_window`.
+
+        Pixels are read and written a line of a window at a time, through a view of the canvas whose rows are all its
+        runs of ``side`` pixels: eight times fewer numbers than pixel by pixel. No two windows share a pixel.
+        """
+        count, side = window.shape
+        cover = (0.5 - distance).clamp(0, 1)[:, None]
+        first = (3 * chosen.places[:, None] + self._numbers[:3])[:, :, None] * self.size**2 + window[:, None]
+        runs = canvas.as_strided((canvas.numel() - side + 1, side), (1, 1))
+        under = runs.index_select(0, first.flatten()).view(count, 3, side, side)
+        painted = under + (colour[:, :, None, None] - under) * cover
+        runs.index_copy_(0, first.flatten(), painted.view(-1, side))
 
     def _colours_of(self, names: list[tuple[str, ...]], count: int) -> tuple[Tensor, Tensor]:
         """Colours (B, count, 3), and (B, count) bool: which of them a table has."""
