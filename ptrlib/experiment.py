@@ -27,12 +27,16 @@ from ptrlib.simulators.protocol import WORLDS, SimulatorMissing, world_named
 from ptrlib.storage import learned_robots, load_policy
 from ptrlib.training import train
 
+AT_ONCE = 8  # processes at most, unless more are asked for: each takes a gigabyte or more
 
-def run_manifest(path: str | Path, *, changes: Mapping[str, Any] | None = None, workers: int = 2,
+
+def run_manifest(path: str | Path, *, changes: Mapping[str, Any] | None = None, workers: int | None = 2,
                  stage: str = "all", root: Path = runs.RUNS) -> list[Path]:
-    """Train and evaluate every setting that has no finished run folder; returns all folders."""
+    """Train and evaluate every setting that has no finished run folder; returns all folders. ``workers`` are the
+    processes that do so at once; None is one for each core, at most ``AT_ONCE``."""
     if stage not in ("all", "train", "evaluate"):
         raise ValueError(f"stage '{stage}' is none of all, train, evaluate")
+    workers = min(os.cpu_count() or 1, AT_ONCE) if workers is None else workers
     _check_workers(workers)
     manifest = runs.load_manifest(path, changes)
     configs = [setting.config for setting in manifest.settings]

@@ -20,7 +20,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from ptrlib import runs, storage, training
+from ptrlib import experiment, runs, storage, training
 from ptrlib.agent import PolicyAgent
 from ptrlib.cli import answered, main
 from ptrlib.config import RunConfig, override
@@ -959,6 +959,15 @@ def test_a_robot_that_the_data_do_not_fit_is_named_with_those_they_fit(tmp_path,
 def test_at_least_one_worker_is_asked_for(command, capsys):
     assert main([*command.split(), "--workers", "0"]) == 2
     assert capsys.readouterr().err == "ptrlib: workers is the number of processes, 1 or more, not 0\n"
+
+
+@pytest.mark.parametrize(("asked", "cores", "at_once"), [(None, 4, 4), (None, 64, 8), (None, None, 1), (3, 4, 3)])
+def test_without_a_number_there_is_a_process_for_each_core(asked, cores, at_once, tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(experiment.os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(experiment, "_train_missing", lambda *asked: told.append(asked[3]))
+    run_manifest("experiments/tabletop_pretrain.yaml", workers=asked, stage="train", root=tmp_path)
+    assert told == [at_once]
 
 
 def test_workers_that_lack_demonstrations_say_so_in_a_sentence_each(tmp_path, capfd):

@@ -19,6 +19,7 @@ from ptrlib.config import RunConfig
 from ptrlib.data.corruption import CORRUPTIONS
 from ptrlib.report import charts, kitchen, published, results, statistics, verdicts
 from ptrlib.report.charts import corruption_label, method_label
+from ptrlib.report.cost import WORKERS
 from ptrlib.report.results import StoredRun
 from ptrlib.report.statistics import Interval
 
@@ -570,13 +571,13 @@ def ranked(study: Study) -> list[StoredRun]:
     return [run for run in study.stored if run.setting.method == "ptr" and run.name in names]
 
 
-def missing_cost(manifests: Sequence[Path], study: Study, workers: int, root: Path = runs.RUNS) -> str:
-    """Markdown: how many runs ``manifests`` lack and how long they take, going by the runs of ``study``."""
+def missing_cost(manifests: Sequence[Path], study: Study, root: Path = runs.RUNS) -> str:
+    """Markdown: how many runs ``manifests`` lack and how long on two cores, going by the runs of ``study``."""
     settings = [setting for path in manifests for setting in runs.load_manifest(path).settings]
     absent = sum(not runs.is_done(setting.config, root) for setting in settings)
     minutes = (study.provenance.training_seconds.median() + study.provenance.evaluation_seconds.median()) / 60
-    return (f"{absent} of its {len(settings)} runs are not stored yet: about {absent * minutes / workers:.0f} minutes "
-            f"with {workers} processes on a machine like that of the runs above ({minutes:.1f} minutes a run)")
+    return (f"{absent} of its {len(settings)} runs are not stored yet: about {absent * minutes / WORKERS:.0f} minutes "
+            f"with {WORKERS} processes on a machine like that of the runs above ({minutes:.1f} minutes a run)")
 
 
 def _cells(episodes: pd.DataFrame) -> list[tuple[str, str]]:

@@ -45,7 +45,7 @@ def cost(stored: Sequence[StoredRun], page: str, *, arguments: str = "", minutes
         return f"{whole} `{command}` {within}."
     cores = math.ceil((training + evaluation) * workers / minutes)
     return (f"{whole} `{command} steps={fewer}` {within} ({fewer} of the {steps} steps, so other numbers than above); "
-            f"`{command} workers={cores}` does so with all steps, on {cores} such cores.")
+            f"`{command}` does so with all steps, on {cores} such cores or more.")
 
 
 def _kind(config: RunConfig) -> str:

@@ -98,7 +98,7 @@ def trained_here(config: RunConfig) -> bool:
     return config.evaluation.world == "tabletop"
 
 
-def train_missing(manifests: Sequence[Path], workers: int) -> None:
+def train_missing(manifests: Sequence[Path], workers: int | None) -> None:
     """Train and evaluate what Tabletop's manifests lack."""
     from ptrlib.experiment import run_manifest
 

@@ -241,7 +241,7 @@ def test_the_introduction_reads_the_strength_of_the_noise_from_the_runs(study):
     assert "**LIBERO (spatial): 30 runs**, 3 methods on 5 kinds of data, 2 training seeds" in text
     assert "σ = 0.1 of a full action on 30% of the episodes (the paper: 0.1; scaled by 1)" in text
     assert "**80 evaluation episodes** behind each rate" in text and "30% of" in text
-    assert "2 of its 4 runs" not in corruption.missing_cost([], study, 2)
+    assert "2 of its 4 runs" not in corruption.missing_cost([], study)
 
 
 def test_the_page_shows_what_its_runs_hold(tiny_book):

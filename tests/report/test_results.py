@@ -297,7 +297,7 @@ def test_the_cost_of_a_page_is_that_of_its_runs(stored):
     short = cost(stored, "page", arguments="manifest=m", minutes=3.0)
     fewer = int((3.0 - 0.25) / 6.0 * steps) // 10 * 10
     assert f"`ptrlib notebook page source=fresh seeds=1 manifest=m steps={fewer}` makes" in short
-    assert "seeds=1 manifest=m workers=5` does so with all steps, on 5 such cores." in short
+    assert "seeds=1 manifest=m` does so with all steps, on 5 such cores or more." in short
     assert "ask for fewer methods" in cost(stored, "page", minutes=0.2)
 
 
