@@ -37,6 +37,7 @@ METHODS = {"sft": ("SFT", "grey"), "sft_belief": ("SFT+Belief", "sky"), "ptr": (
            "crossfit_every_random": ("every chunk, shuffled", "grey"),
            "crossfit_every_wide": ("every chunk, w in [1/20, 20]", "orange"),
            "crossfit_every_wide_random": ("w in [1/20, 20], shuffled", "black"),
+           "crossfit_every_wide_alike": ("w in [1/20, 20], shuffled among alike", "purple"),
            "crossfit_likelihood": ("start policy's loss as score", "sky"),
            "crossfit_consequence": ("… PTR's question", "blue"), "crossfit_action": ("… action only", "orange"),
            "crossfit_instruction": ("… instruction only", "yellow"), "crossfit_ending": ("… ending only", "vermillion"),

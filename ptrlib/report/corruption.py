@@ -548,18 +548,14 @@ def made_alike(study: Study, method: str = "ptr", baseline: str = "sft") -> str:
     kind of processor from one recording of the demonstrations; empty where those are all seeds or none."""
     told = []
     for kind in ("none", *study.corruptions):
-        made = study.provenance[study.provenance.corruption == kind]
-        of_seed = made[made.method.isin([method, baseline])].groupby("training_seed")
-        ways = of_seed[["processor", "data_fingerprint"]].nunique().max(axis=1)
-        both = of_seed.method.nunique() == 2
-        seeds = ways[both & (ways == 1)].index
-        if 0 < len(seeds) < both.sum():
+        seeds = results.made_alike(study.provenance, method, baseline, kind)
+        if seeds:
             part = study.episodes[study.episodes.training_seed.isin(seeds)]
             gain = results.difference(part, method, baseline, kind)
             words = verdicts.answer(gain.low, gain.high, f"{method_label(method)} is ahead",
                                     f"{method_label(method)} is behind", "which is better cannot be told")
             told.append(f"with {corruption_label(kind)} (seed{'s' if len(seeds) > 1 else ''} "
-                        f"{_listed(pd.Series(seeds.astype(str)))}) {verdicts.in_points(gain)}: **{words}**")
+                        f"{_listed(pd.Series(seeds).astype(str))}) {verdicts.in_points(gain)}: **{words}**")
     return (f"{method_label(method)} minus {method_label(baseline)} over those training seeds alone whose runs of both "
             "were made on one kind of processor from one recording of the demonstrations, so that nothing differs but "
             f"the rule: {'; '.join(told)}." if told else "")

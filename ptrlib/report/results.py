@@ -315,6 +315,16 @@ def difference(episodes: pd.DataFrame, method: str, baseline: str, corruption: s
     return compare(episodes, {(method, corruption): 1.0, (baseline, corruption): -1.0})
 
 
+def made_alike(provenance: pd.DataFrame, method: str, baseline: str, corruption: str) -> list[int]:
+    """The training seeds whose runs of both methods were made on one kind of processor from one recording of the
+    demonstrations; none where that holds of every seed that both have."""
+    made = provenance[(provenance.corruption == corruption) & provenance.method.isin([method, baseline])]
+    of_seed = made.groupby("training_seed")
+    both = of_seed.method.nunique() == 2
+    seeds = both[both & (of_seed[["processor", "data_fingerprint"]].nunique().max(axis=1) == 1)].index
+    return seeds.tolist() if len(seeds) < both.sum() else []
+
+
 def training_seeds(episodes: pd.DataFrame) -> pd.Series:
     """How many training seeds every method has on every kind of data."""
     return episodes.groupby(["method", "corruption"], observed=True).training_seed.nunique()

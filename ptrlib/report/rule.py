@@ -23,6 +23,7 @@ from ptrlib.report.results import (
     compare,
     episodes_frame,
     intervals,
+    made_alike,
     metrics_frame,
     paired_values,
     success_rates,
@@ -41,7 +42,8 @@ from ptrlib.report.verdicts import Verdict, answer, scope
 
 RULE, SECOND = RULES = ("crossfit", "crossfit_every")  # our own, in the order in which they were written
 WIDER = "crossfit_every_wide"  # the second between wider bounds: it says what the bounds cost
-SAME_SCORE = (*(f"{rule}_random" for rule in (*RULES, WIDER)), WIDER)  # whose score is another rule's
+CLOSER = f"{WIDER}_alike"  # its control among episodes of about the same length under the same instruction
+SAME_SCORE = (*(f"{rule}_random" for rule in (*RULES, WIDER)), CLOSER, WIDER)  # whose score is another rule's
 ASKED = (*RULES, "crossfit_action", "crossfit_instruction", "crossfit_ending", "crossfit_consequence",
          "crossfit_likelihood", "crossfit_insample", "crossfit_chunk")  # rules whose scores differ
 RECOVERY_GOAL = 0.7
@@ -55,7 +57,8 @@ RIVALS = {RULE: {"sft": "SFT", "ptr": "PTR", "crossfit_random": "its own weights
                  "crossfit_likelihood": "the start policy's loss as a score"},
           SECOND: {"sft": "SFT", "ptr": "PTR", RULE: "the first rule",
                    "crossfit_every_random": "its own weights, shuffled"},
-          WIDER: {"sft": "SFT", "crossfit_every_wide_random": "its own weights, shuffled"}}
+          WIDER: {"sft": "SFT", "crossfit_every_wide_random": "its own weights, shuffled",
+                  CLOSER: "its own weights, shuffled among episodes alike"}}
 INGREDIENTS = {RULE: {"crossfit_consequence": "PTR's question alone", "crossfit_action": "the action question alone",
                       "crossfit_instruction": "the instruction question alone",
                       "crossfit_ending": "the ending question alone",
@@ -180,22 +183,44 @@ def against_shuffled(episodes: pd.DataFrame, corruption: str) -> str:
         "comes from what they say."
 
 
+def beyond_length(episodes: pd.DataFrame, corruption: str) -> str:
+    """Sentences of Markdown: what WIDER's weights win among episodes of about the same length under the same
+    instruction, of which they tell no more than these two, and whether the rule wins more; empty where not run."""
+    there = set(episodes[episodes.corruption == corruption].method)
+    if not {WIDER, CLOSER, "sft"} <= there:
+        return ""
+    alone, further = {(CLOSER, corruption): 1.0, ("sft", corruption): -1.0}, {
+        (WIDER, corruption): 1.0, (CLOSER, corruption): -1.0}
+    won, more = compare(episodes, alone), compare(episodes, further)
+    told = answer(won.low, won.high, "instruction and length alone win", "that costs success",
+                  "whether instruction and length alone win cannot be told")
+    beyond = answer(more.low, more.high, "the rule wins by more than these two tell", "the rule is behind",
+                    "whether the rule wins by more than these two tell cannot be told")
+    return (f"Given to other episodes of about the same length under the same instruction, the same weights are "
+            f"{won.text(100, sign=True)} points from SFT: **{told}**{scope(alike(episodes, alone))}. "
+            f"“{method_label(WIDER)}” is {more.text(100, sign=True)} points from them: **{beyond}**"
+            f"{scope(alike(episodes, further))}.")
+
+
 def matched(weights: pd.DataFrame, corruption: str) -> str:
     """Sentences of Markdown: how far the same weights on other episodes are a fair control of each of our rules: the
-    effective sample size of both, and the share of the weight that corrupted chunks get, which by chance alone is not
+    effective sample size of each, and the share of the weight that corrupted chunks get, which by chance alone is not
     quite their share of the chunks. Of training chunks; means over training seeds with Student's interval."""
     mine = weights[(weights.corruption == corruption) & (weights.split == "train")]
     there, parts = set(mine.method), []
     for rule in (*RULES, WIDER):
-        if {rule, f"{rule}_random"} <= there:
-            (size, share, data), (control_size, control_share, _) = (
-                _moved(mine[mine.method == method]) for method in (rule, f"{rule}_random"))
+        controls = {name: control for name, control in {"control": f"{rule}_random", "closer control": f"{rule}_alike"
+                                                        }.items() if control in there}
+        if rule in there and controls:
+            size, share, data = _moved(mine[mine.method == rule])
+            moved = {name: _moved(mine[mine.method == control]) for name, control in controls.items()}
+            sizes = "".join(f", its {name}'s {of_it[0].text(100, digits=0)} %" for name, of_it in moved.items())
+            shares = "".join(f", in the {name} {of_it[1].text(100, digits=0)} %" for name, of_it in moved.items())
             runs = f"{size.count} training run{'s' if size.count > 1 else ''}"
             parts.append(f"“{method_label(rule)}” ({runs}): effective sample size {size.text(100, digits=0)} % of the "
-                         f"chunks, its control's {control_size.text(100, digits=0)} %; corrupted chunks, "
-                         f"{data.text(100, digits=0)} % of all, get {share.text(100, digits=0)} % of the weight, in "
-                         f"the control {control_share.text(100, digits=0)} %")
-    return f"How alike are the two? {'; '.join(parts)}." if parts else ""
+                         f"chunks{sizes}; corrupted chunks, {data.text(100, digits=0)} % of all, get "
+                         f"{share.text(100, digits=0)} % of the weight{shares}")
+    return f"How alike are they? {'; '.join(parts)}." if parts else ""
 
 
 def _moved(chunks: pd.DataFrame) -> tuple[Interval, Interval, Interval]:
@@ -211,7 +236,8 @@ def crosswise(episodes: pd.DataFrame, corruption: str) -> str:
     seeds met the same scenes, and drawing these once for all seeds is the more cautious interval. Empty where no gain
     depends on it."""
     there, told = set(episodes[episodes.corruption == corruption].method), []
-    for baseline, words in (("sft", "SFT"), (f"{WIDER}_random", "its own weights on other episodes")):
+    for baseline, words in (("sft", "SFT"), (f"{WIDER}_random", "its own weights on other episodes"),
+                            (CLOSER, "its own weights on episodes alike")):
         terms = {(WIDER, corruption): 1.0, (baseline, corruption): -1.0}
         if {WIDER, baseline} <= there:
             mine = alike(episodes, terms)
@@ -220,6 +246,21 @@ def crosswise(episodes: pd.DataFrame, corruption: str) -> str:
                 told.append(f"minus {words} {cautious.text(100, sign=True)} points")
     return (f"**With the scenes drawn once for all training runs it cannot be told:** {', '.join(told)}." if told
             else "")
+
+
+def within_one_processor(episodes: pd.DataFrame, provenance: pd.DataFrame, corruption: str) -> str:
+    """A sentence of Markdown: WIDER against SFT and its control over those training seeds alone whose runs were made
+    alike (:func:`ptrlib.report.results.made_alike`); empty where those are all or none."""
+    told = []
+    for baseline, words in (("sft", "SFT"), (f"{WIDER}_random", "its own weights on other episodes")):
+        seeds = made_alike(provenance, WIDER, baseline, corruption)
+        if seeds:
+            terms = {(WIDER, corruption): 1.0, (baseline, corruption): -1.0}
+            part = points("", episodes[episodes.training_seed.isin(seeds)], terms, "it is ahead", "it is behind")
+            told.append(f"minus {words} {part.number} (seed{'s' if len(seeds) > 1 else ''} "
+                        f"{' and '.join(map(str, seeds))}): **{part.answer}**")
+    return ("Over those training seeds alone whose runs of both were made on one kind of processor from one recording "
+            f"of the demonstrations: {'; '.join(told)}." if told else "")
 
 
 def question_table(weights: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:

@@ -76,6 +76,30 @@ def test_how_alike_a_rule_and_its_control_are_is_told():
     assert not rule.matched(table, "none") and not rule.matched(table[table.method == "crossfit"], "combined")
 
 
+def test_what_instruction_and_length_alone_win_is_told_apart():
+    mine = episodes().replace({"method": {"crossfit": rule.WIDER, "crossfit_random": rule.CLOSER}})
+    won, more = (results.compare(mine, {(one, "combined"): 1.0, (other, "combined"): -1.0})
+                 for one, other in ((rule.CLOSER, "sft"), (rule.WIDER, rule.CLOSER)))
+    told = rule.beyond_length(mine, "combined")
+    assert f"the same weights are {won.text(100, sign=True)} points from SFT" in told
+    assert f"is {more.text(100, sign=True)} points from them: **the rule wins by more than these two tell**" in told
+    assert "whether instruction and length alone win cannot be told" in told
+    assert not rule.beyond_length(mine[mine.method != rule.CLOSER], "combined")
+
+
+def test_the_seeds_that_one_processor_made_are_told_of_alone():
+    mine = episodes().replace({"method": {"crossfit": rule.WIDER}})
+    mine = mine[mine.method.isin(["sft", rule.WIDER]) & (mine.corruption == "combined")]
+    made = mine[["method", "corruption", "training_seed"]].drop_duplicates().assign(processor="one",
+                                                                                    data_fingerprint="a")
+    assert not rule.within_one_processor(mine, made, "combined")  # all seeds
+    made.loc[(made.method == "sft") & (made.training_seed == 0), "processor"] = "other"
+    gain = results.difference(mine[mine.training_seed != 0], rule.WIDER, "sft", "combined")
+    told = rule.within_one_processor(mine, made, "combined")
+    assert f"minus SFT {gain.text(100, sign=True)} points" in told and "(seeds 1 and 2): **it is ahead" in told
+    assert not rule.within_one_processor(mine, made.assign(data_fingerprint=range(len(made))), "combined")
+
+
 def test_worlds_without_scores_give_no_panel_and_others_are_named():
     assert rule.elsewhere_auroc({}).empty
     lists = {"corrupted": [0.0, 2.0], "untouched": [1.0, 3.0], "held_out": []}
