@@ -26,10 +26,12 @@ from urllib.parse import unquote
 
 import yaml
 
+from ptrlib import runs
 from ptrlib.errors import Stopped
 from ptrlib.report import REPOSITORY
 from ptrlib.report.explorer import PLOTLY, write_plotly
 from ptrlib.report.figures import FOLDER_VARIABLE
+from ptrlib.report.results import manifest_path
 
 BOOK = REPOSITORY / "book"
 PAGES = REPOSITORY / "build" / "book"  # sources and executed notebooks, as Jupyter Book reads them
@@ -109,8 +111,8 @@ def check_parameters(path: Path, parameters: Mapping[str, object]) -> dict[str, 
     """``parameters``, each in the type of its default.
 
     Raises:
-        ValueError: an unknown name, a wrong type, a number outside the range that its comment states, or a list of
-            nothing where the comment gives ``[]`` no meaning.
+        ValueError: an unknown name, a wrong type, a number outside the range that its comment states, a list of
+            nothing where the comment gives ``[]`` no meaning, or a manifest that is not there.
     """
     known = parameters_of(path)
     checked = {}
@@ -122,6 +124,7 @@ def check_parameters(path: Path, parameters: Mapping[str, object]) -> dict[str, 
             raise ValueError(f"{path.name} has no parameter '{name}'.{hint} Its parameters are: {valid}.")
         checked[name] = _like(known[name], value)
         _check_range(known[name], checked[name])
+        _check_manifest(known[name], checked[name])
     return checked
 
 
@@ -273,6 +276,27 @@ def _check_range(parameter: Parameter, value: object) -> None:
     for number in value if isinstance(value, list) else [value]:
         if isinstance(number, bool) or not isinstance(number, int | float) or not low <= number <= high:
             raise ValueError(f"{parameter.name}={value!r} is out of range; {mend}")
+
+
+def _check_manifest(parameter: Parameter, value: object) -> None:
+    """Raise ValueError if the default of ``parameter`` names manifests and ``value`` one that is not there: a page
+    would find out only after all that it trains for other sections."""
+    if not any(_is_manifest(name) for name in _as_list(parameter.value)):
+        return
+    for name in _as_list(value):
+        if name and not _is_manifest(name):
+            known = sorted(path.stem for path in (REPOSITORY / runs.EXPERIMENTS).glob("*.yaml"))
+            nearest = difflib.get_close_matches(str(name), known, n=1, cutoff=0.0)[0]
+            raise ValueError(f"{parameter.name}={name}: there is no such manifest; the nearest in {runs.EXPERIMENTS} "
+                             f"is '{nearest}' ({parameter.comment}).")
+
+
+def _is_manifest(name: object) -> bool:
+    return isinstance(name, str) and bool(name) and (REPOSITORY / manifest_path(name)).is_file()
+
+
+def _as_list(value: object) -> list[object]:
+    return value if isinstance(value, list) else [value]
 
 
 def _slug(parameters: Mapping[str, object]) -> str:

@@ -74,6 +74,19 @@ def test_values_of_another_type_are_refused(small_book: Path, name: str, value: 
         book.check_parameters(small_book / "book" / "results" / "page.ipynb", {name: value})
 
 
+@pytest.mark.parametrize(("name", "value", "nearest"), [
+    ("manifest", "tabletop_claims", "tabletop_claim"), ("kinds", "tabletop_kind", "tabletop_kinds"),
+    ("bounds", ["libero_bounds", "libero_bound"], "libero_bounds")])
+def test_a_manifest_that_is_not_there_is_refused_before_anything_runs(name: str, value: object, nearest: str) -> None:
+    page = book.notebooks()["results/our_rule"]
+    with pytest.raises(ValueError, match=rf"^{name}=\w+: there is no such manifest; the nearest in experiments is "
+                                         rf"'{nearest}' \("):
+        book.check_parameters(page, {name: value})
+    for fine in ("", "experiments/tabletop_kinds.yaml", "tabletop_hard"):
+        assert book.check_parameters(page, {"kinds": fine}) == {"kinds": fine}
+    assert book.check_parameters(page, {"bounds": []}) == {"bounds": []}
+
+
 @pytest.mark.parametrize(("comment", "inside", "outside"), [
     ("None: the manifest's; optimiser steps, 1 to 60000", [1, 60000], [0, 60001, "many", True]),
     ("mixture of Eq 21: 0 (plain training) to 1 (the paper)", [0, 0.5, 1], [-0.1, 1.1]),
