@@ -237,9 +237,10 @@ def _of_batch(policy: Policy, batch: Batch, dataset: ChunkDataset, sentences: Te
     left = torch.as_tensor(dataset.lengths)[batch.episode_ids - dataset.first_id, None] - batch.starts
     chosen = (batch.present & (left >= recorded_steps)).flatten()
     of_segment = torch.arange(len(batch.present)).repeat_interleave(batch.present.shape[1])[chosen]
+    places = chosen.nonzero()[:, 0]
 
     def flat(values: Tensor) -> Tensor:
-        return values.flatten(0, 1)[chosen]
+        return values.flatten(0, 1).index_select(0, places)
 
     images, episode, start = flat(batch.images), batch.episode_ids[of_segment], batch.starts.flatten()[chosen]
     vision, words = policy.vision(images), batch.instruction[of_segment]

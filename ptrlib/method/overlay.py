@@ -199,9 +199,9 @@ class PosteriorTransitionReweighting(nn.Module):
             raise ValueError("there is no target encoder: construct the overlay with vision_tower=")
         if valid is None:
             return _encoded(self.target_encoder, images, self.target_dim)
-        targets = torch.zeros(len(images), self.target_dim, device=images.device)
-        if valid.any():
-            targets[valid] = _encoded(self.target_encoder, images[valid], self.target_dim)
+        targets, rows = torch.zeros(len(images), self.target_dim, device=images.device), valid.nonzero()[:, 0]
+        if len(rows):
+            targets[rows] = _encoded(self.target_encoder, images.index_select(0, rows), self.target_dim)
         return targets
 
     @torch.no_grad()

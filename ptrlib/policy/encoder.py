@@ -123,14 +123,16 @@ class ResidualBlock(nn.Module):
 
 
 def _area_sums(images: Tensor, side: int) -> Tensor:
-    """(n, H / side, W / side, 3) float32: sums over side x side pixels of images (n, H, W, 3), rows before
-    columns, which is faster than a pooling layer where channels come last."""
+    """(n, H / side, W / side, 3) float32: sums over side x side pixels (side > 1) of images (n, H, W, 3), rows
+    before columns, which is faster than a pooling layer where channels come last."""
+    short = images.dtype == torch.uint8 and 255 * side**2 <= torch.iinfo(torch.int16).max
+    sums = images.to(torch.int16 if short else torch.float32)
     for axis in (1, 2):
-        first, *others = images.unflatten(axis, (-1, side)).unbind(axis + 1)
-        images = first.to(torch.float32, copy=True)
+        first, second, *others = sums.unflatten(axis, (-1, side)).unbind(axis + 1)
+        sums = first + second
         for other in others:
-            images += other
-    return images
+            sums += other
+    return sums.to(torch.float32)
 
 
 def _grid_positions(side: int, width: int) -> Tensor:
