@@ -59,9 +59,13 @@ def test_the_readmes_numbers_on_the_easy_suite_are_those_of_its_runs():
         assert digits in text and share.text(100, digits=0) == digits.replace(" %", "")
     gain = results.compare(episodes, {("ptr", "combined"): 1.0, ("random", "combined"): -1.0})
     assert f"{100 * gain.estimate:+.1f} [{100 * gain.low:.1f}, {100 * gain.high:.1f}]" in text
-    without = rule.recovery(results.episodes_frame(results.runs_of("tabletop_unclipped")), "crossfit_every_wide",
-                            "combined").text(100, digits=0).replace(" [", " % [")
+    unclipped = results.episodes_frame(results.runs_of("tabletop_unclipped"))
+    without = rule.recovery(unclipped, "crossfit_every_wide", "combined").text(100, digits=0).replace(" [", " % [")
     assert f"Without the clip on gradients the third wins back {without}" in text
+    further, words = _gain(unclipped, rule.WIDER, rule.CLOSER, "combined")
+    length, alone = _gain(unclipped, rule.CLOSER, "sft", "combined")
+    assert further.low > 0 and f"it is {words} from its own weights given to other" in text
+    assert length.low <= 0 <= length.high and f"nothing that can be told over SFT ({alone})" in text
 
 
 def test_the_readmes_sentence_on_what_hides_corrupted_chunks_holds():
