@@ -317,11 +317,13 @@ def difference(episodes: pd.DataFrame, method: str, baseline: str, corruption: s
 
 def made_alike(provenance: pd.DataFrame, method: str, baseline: str, corruption: str) -> list[int]:
     """The training seeds whose runs of both methods were made on one kind of processor from one recording of the
-    demonstrations; none where that holds of every seed that both have."""
+    demonstrations, in one arithmetic (where the processor chose it, "auto", older runs did not record which); none
+    where that holds of every seed that both have."""
     made = provenance[(provenance.corruption == corruption) & provenance.method.isin([method, baseline])]
-    of_seed = made.groupby("training_seed")
+    of_seed = made.assign(known=(made.precision != "auto") | made.multiplies_bfloat16.notna()).groupby("training_seed")
     both = of_seed.method.nunique() == 2
-    seeds = both[both & (of_seed[["processor", "data_fingerprint"]].nunique().max(axis=1) == 1)].index
+    ways = of_seed[["processor", "data_fingerprint", "precision", "multiplies_bfloat16"]].nunique().max(axis=1)
+    seeds = both[both & (ways == 1) & of_seed.known.all()].index
     return seeds.tolist() if len(seeds) < both.sum() else []
 
 

@@ -259,8 +259,8 @@ def within_one_processor(episodes: pd.DataFrame, provenance: pd.DataFrame, corru
             part = points("", episodes[episodes.training_seed.isin(seeds)], terms, "it is ahead", "it is behind")
             told.append(f"minus {words} {part.number} (seed{'s' if len(seeds) > 1 else ''} "
                         f"{' and '.join(map(str, seeds))}): **{part.answer}**")
-    return ("Over those training seeds alone whose runs of both were made on one kind of processor from one recording "
-            f"of the demonstrations: {'; '.join(told)}." if told else "")
+    return ("Over those training seeds alone whose runs of both are known to be of one kind of processor, one "
+            f"arithmetic and one recording of the demonstrations: {'; '.join(told)}." if told else "")
 
 
 def question_table(weights: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:

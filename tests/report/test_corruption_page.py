@@ -270,7 +270,8 @@ def test_seeds_that_were_made_alike_are_compared_alone(study):
     rates = {(method, kind): rate for kind in ("none", "combined") for method, rate in (("sft", 80), ("ptr", 20))}
     judged = with_rates(study, rates)
     made = pd.DataFrame([{"method": method, "corruption": kind, "training_seed": seed, "processor": "one",
-                          "data_fingerprint": "as first recorded"} for method, kind in rates for seed in range(3)])
+                          "data_fingerprint": "as first recorded", "precision": "float32",
+                          "multiplies_bfloat16": None} for method, kind in rates for seed in range(3)])
 
     def told(**columns):
         return corruption.made_alike(dataclasses.replace(judged, provenance=made.assign(**columns)))
@@ -283,3 +284,4 @@ def test_seeds_that_were_made_alike_are_compared_alone(study):
     others = (made.method == "sft") & (made.training_seed < 2) & (made.corruption == "none")
     text = told(data_fingerprint=made.data_fingerprint.mask(others, "recorded anew"))
     assert "with clean data (seed 2) -60.0" in text and "combined" not in text
+    assert told(precision=made.precision.mask(first, "auto")) == told(processor=made.processor.mask(first, "another"))

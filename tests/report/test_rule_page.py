@@ -90,14 +90,18 @@ def test_what_instruction_and_length_alone_win_is_told_apart():
 def test_the_seeds_that_one_processor_made_are_told_of_alone():
     mine = episodes().replace({"method": {"crossfit": rule.WIDER}})
     mine = mine[mine.method.isin(["sft", rule.WIDER]) & (mine.corruption == "combined")]
-    made = mine[["method", "corruption", "training_seed"]].drop_duplicates().assign(processor="one",
-                                                                                    data_fingerprint="a")
+    same = {"processor": "one", "data_fingerprint": "a", "precision": "auto", "multiplies_bfloat16": True}
+    made = mine[["method", "corruption", "training_seed"]].drop_duplicates().assign(**same)
     assert not rule.within_one_processor(mine, made, "combined")  # all seeds
     made.loc[(made.method == "sft") & (made.training_seed == 0), "processor"] = "other"
     gain = results.difference(mine[mine.training_seed != 0], rule.WIDER, "sft", "combined")
     told = rule.within_one_processor(mine, made, "combined")
     assert f"minus SFT {gain.text(100, sign=True)} points" in told and "(seeds 1 and 2): **it is ahead" in told
     assert not rule.within_one_processor(mine, made.assign(data_fingerprint=range(len(made))), "combined")
+    unknown = made.assign(multiplies_bfloat16=made.multiplies_bfloat16.astype(object).where(made.training_seed > 1))
+    assert "(seed 2)" in rule.within_one_processor(mine, unknown, "combined")
+    told = rule.within_one_processor(mine, unknown.assign(precision="float32"), "combined")
+    assert "(seeds 1 and 2)" in told
 
 
 def test_worlds_without_scores_give_no_panel_and_others_are_named():
