@@ -93,7 +93,7 @@ def test_a_goal_is_judged_by_the_whole_interval(ratio, rate, answers):
     found = speed.ratios(made_up(ratio, rate)[0]).set_index(["rule", "against"])
     assert found.loc[("ptr", "sft"), "median"] == pytest.approx(ratio) and len(found) == 3
     shown = speed.ratio_table(found.reset_index())
-    assert shown["median [95 %]"][1].startswith(f"{ratio:.2f} [") and shown["over one of"].tolist()[1] == "SFT"
+    assert shown["median [95 %]"][1].startswith(f"{ratio:.3f} [") and shown["over one of"].tolist()[1] == "SFT"
 
 
 def test_what_is_missing_is_said_in_a_sentence(tmp_path):

@@ -148,7 +148,7 @@ def ratio_table(found: pd.DataFrame) -> pd.DataFrame:
     """:func:`ratios` as text."""
     return pd.DataFrame([{"policy": POLICIES[row.policy].removeprefix("the "), "on": _setting(row),
                           "a step of": method_label(row.rule), "over one of": method_label(row.against),
-                          "median [95 %]": Interval(row.median, row.low, row.high, row.rounds).text(digits=2),
+                          "median [95 %]": Interval(row.median, row.low, row.high, row.rounds).text(digits=3),
                           "rounds": row.rounds} for row in found.itertuples()])
 
 
@@ -176,7 +176,7 @@ def _overheads(found: pd.DataFrame) -> Iterator[Goal]:
         where = f"{POLICIES[row.policy]}, {_setting(row)}"
         step = f"a step of {method_label(row.rule)} over one of {method_label(row.against)}"
         yield Goal(f"{step}: {where}", f"at most {asked:g}",
-                   Interval(row.median, row.low, row.high, row.rounds).text(digits=2), row.rounds,
+                   Interval(row.median, row.low, row.high, row.rounds).text(digits=3), row.rounds,
                    _answer(row, met=row.high <= asked, missed=row.low > asked))
 
 

@@ -326,7 +326,7 @@ def test_the_readmes_costs_are_the_measured_ones():
     cost = text[text.index("- **Cost.**"):].split("\n- ")[0]
     for policy, method in (("tabletop", "ptr"), ("libero", "ptr"), ("libero", "ptr_full_targets")):
         row = found.loc[policy, method, "sft_belief"]
-        assert f" {row['median']:.2f}" in cost and f"[{row.low:.2f}, {row.high:.2f};" in cost
+        assert f" {row['median']:.3f}" in cost and f"[{row.low:.3f}, {row.high:.3f};" in cost
 
 
 def test_the_readmes_sentence_on_the_floor_holds():
