@@ -286,9 +286,10 @@ def _check_manifest(parameter: Parameter, value: object) -> None:
     for name in _as_list(value):
         if name and not _is_manifest(name):
             known = sorted(path.stem for path in (REPOSITORY / runs.EXPERIMENTS).glob("*.yaml"))
-            nearest = difflib.get_close_matches(str(name), known, n=1, cutoff=0.0)[0]
-            raise ValueError(f"{parameter.name}={name}: there is no such manifest; the nearest in {runs.EXPERIMENTS} "
-                             f"is '{nearest}' ({parameter.comment}).")
+            nearest = difflib.get_close_matches(str(name), known, n=1)
+            mend = (f"the nearest in {runs.EXPERIMENTS} is '{nearest[0]}'" if nearest else
+                    f"give the name of a file of {runs.EXPERIMENTS} without its suffix, such as '{known[0]}'")
+            raise ValueError(f"{parameter.name}={name}: there is no such manifest; {mend} ({parameter.comment}).")
 
 
 def _is_manifest(name: object) -> bool:
