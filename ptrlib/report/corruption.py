@@ -346,7 +346,7 @@ def weighting(study: Study) -> list[str]:
 def scoring(study: Study) -> list[str]:
     """The methods that score chunks by what they are; a shuffled control scores and then forgets."""
     scored = study.weights.groupby("method").score.count()
-    return [method for method in charts.in_order(scored[scored > 0].index) if not method.endswith("random")]
+    return [method for method in charts.in_order(scored[scored > 0].index) if not method.endswith(("random", "alike"))]
 
 
 def weight_groups(study: Study, kind: str) -> pd.DataFrame:

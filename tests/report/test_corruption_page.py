@@ -266,6 +266,13 @@ def test_the_page_shows_what_its_runs_hold(tiny_book):
     assert auroc.loc[("combined", "label_noise", "ptr"), "estimate"] == pytest.approx(measured["label_noise"], rel=1e-4)
 
 
+def test_controls_that_share_a_rules_score_have_none_of_their_own():
+    libero = corruption.read(["libero_corruption"])
+    assert {"crossfit_every_wide_random", "crossfit_every_wide_alike"} <= set(libero.weights.method)
+    drawn = corruption.auroc_groups(libero).method
+    assert "crossfit_every_wide" in set(drawn) and not drawn.str.endswith(("random", "alike")).any()
+
+
 def test_seeds_that_were_made_alike_are_compared_alone(study):
     rates = {(method, kind): rate for kind in ("none", "combined") for method, rate in (("sft", 80), ("ptr", 20))}
     judged = with_rates(study, rates)

@@ -65,7 +65,7 @@ def test_the_readmes_numbers_on_the_easy_suite_are_those_of_its_runs():
     further, words = _gain(unclipped, rule.WIDER, rule.CLOSER, "combined")
     length, alone = _gain(unclipped, rule.CLOSER, "sft", "combined")
     assert further.low > 0 and f"it is {words} from its own weights given to other" in text
-    assert length.low <= 0 <= length.high and f"nothing that can be told over SFT ({alone})" in text
+    assert length.low <= 0 <= length.high and f"nothing that can be told over SFT ({alone}; {length.count} e" in text
 
 
 def test_the_readmes_sentence_on_what_hides_corrupted_chunks_holds():
@@ -210,8 +210,9 @@ def test_the_readmes_sentence_on_our_rule_on_libero_holds():
     seeds = [results.alike(episodes, [(method, "combined") for method in (rule.WIDER, other)]).training_seed.nunique()
              for other in ("sft", rule.CLOSER)]
     assert further.low > 0 and seeds == [4, 2]
-    assert (f"four training runs of each; there it wins back {share} of the gap, and is {words} from its weights on "
-            "episodes of like length and instruction, two runs)") in text
+    assert (f"{episodes.groupby(['method', 'corruption']).size()[rule.WIDER, 'combined']} episodes of four training "
+            f"runs each; there it wins back {share} of the gap, and is {words} from its weights on episodes of like "
+            f"length and instruction, {further.count} of two runs)") in text
 
 
 def test_the_readmes_sentences_on_all_21_tasks_hold():

@@ -252,7 +252,7 @@ class Camera:
         that of :meth:`_window`.
 
         Pixels are read and written a line of a window at a time, through a view of the canvas whose rows are all its
-        runs of ``side`` pixels: eight times fewer numbers than pixel by pixel. No two windows share a pixel.
+        runs of ``side`` pixels: so many times fewer numbers than pixel by pixel. No two windows share a pixel.
         """
         count, side = window.shape
         cover = (0.5 - distance).clamp(0, 1)[:, None]
