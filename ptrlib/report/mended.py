@@ -22,9 +22,10 @@ from ptrlib.report.verdicts import answer, in_points, scope
 from ptrlib.runs import EXPERIMENTS, RUNS, Setting, is_trained, load_manifest
 
 # Runs with faults that all have one without these, which differs in nothing else.
+FIRST_THREE = ("data.shift_targets", "data.true_tasks", "data.belief_foresight")
 MADE_AGAIN = {"tabletop_true_tasks": ("data.true_tasks",), "tabletop_foresight": ("data.belief_foresight",),
-              "robocasa_foresight": ("data.belief_foresight",),
-              "libero_foresight": ("data.shift_targets", "data.true_tasks", "data.belief_foresight"),
+              "robocasa_foresight": ("data.belief_foresight",), "libero_foresight": FIRST_THREE,
+              "robocasa_everybody_foresight": FIRST_THREE,
               "tabletop_padding": ("data.hide_padded_actions",)}
 # A comparison that has SFT -> where its PTR and shuffled weights stand with the first two faults, and without these.
 COMPARED = {"tabletop_corruption": ("tabletop_true_tasks", "tabletop_foresight"),
