@@ -1,6 +1,6 @@
 """What a configuration may hold, so that a value that cannot work is refused before anything is read or trained.
 
-What :class:`ptrlib.config.PTRConfig` asks of its own fields stands there, as the overlay is given it alone.
+What :class:`ptrlib.config.PTRConfig` asks of its own fields stands there, as the overlay may be given it alone.
 """
 
 from __future__ import annotations
@@ -93,11 +93,7 @@ def _check_ptr(ptr: PTRConfig) -> None:
     slots = BasePolicyConfig.action_dim
     _require(ptr.base_policy.action_dim == slots, f"'ptr.base_policy.action_dim' must be {slots}, the slots of "
              f"ptrlib/policy/action_space.py, got {ptr.base_policy.action_dim}")
-    for low, high in (("tau_min", "tau_max"), ("beta_min", "beta_max")):
-        lowest, highest = getattr(ptr, low), getattr(ptr, high)
-        _require(lowest <= highest, f"ptr.{low} ({lowest}) must not be above ptr.{high} ({highest})")
-    _require(ptr.hard_accuracy_low < ptr.hard_accuracy_high, f"ptr.hard_accuracy_low ({ptr.hard_accuracy_low}) must be "
-             f"below ptr.hard_accuracy_high ({ptr.hard_accuracy_high})")
+    ptr.check()
 
 
 def _check_data(data: DataConfig) -> None:
@@ -138,6 +134,10 @@ def _check_together(config: RunConfig) -> None:
         _check_scored_steps(config.crossfit.every, config.data.chunk_stride)
     warmup, steps = config.ptr.warmup_steps, config.ptr.optimization.steps
     never = config.credit in LOOKING_BACK and config.ptr.alpha > 0 and 0 < steps <= warmup
+    rising = config.ptr.optimization.lr_warmup_steps
+    _require(not 0 < steps <= rising, f"ptr.optimization.lr_warmup_steps ({rising}) must be below "
+             f"ptr.optimization.steps ({steps}), or the learning rate is never reached; lower the one or raise the "
+             "other")
     _require(not never, f"ptr.warmup_steps ({warmup}) must be below ptr.optimization.steps ({steps}, a page's "
              "`steps`), or every weight stays 1; lower the one or raise the other")
 

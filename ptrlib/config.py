@@ -12,6 +12,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import math
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ class OptimizationConfig:
     weight_decay: float = 0.01
     lr_warmup_steps: int = 2000  # linear
     steps: int = 60_000
-    batch_size: int = 128  # global, in chunks
+    batch_size: int = 128  # global, in places for chunks; some stay empty where an episode begins or ends
 
 
 @dataclass(frozen=True)
@@ -107,11 +108,25 @@ class PTRConfig:
         for name in ("controller_decay", "hard_ratio_min", "hard_ratio_max"):
             _require(0 <= getattr(self, name) <= 1, f"{name} must lie in [0, 1], got {getattr(self, name)}")
         _require(0 <= self.alpha <= 1, f"alpha must lie in [0, 1], got {self.alpha}")
-        _require(0 < self.w_min <= 1 <= self.w_max,
-                 f"the clip must satisfy 0 < w_min <= 1 <= w_max, got [{self.w_min}, {self.w_max}]")
+        _require(0 < self.w_min <= 1 <= self.w_max < math.inf, "the clip must satisfy 0 < w_min <= 1 <= w_max, both "
+                 f"finite, got [{self.w_min}, {self.w_max}]; hardly any clip is w_min=1e-6 and w_max=1e6")
         _require(0 <= self.ema_decay <= 1,
                  f"ema_decay must lie in [0, 1] (0: no average, 1: frozen), got {self.ema_decay}")
         _require(0 < self.gamma <= 1, f"gamma must lie in (0, 1], got {self.gamma}")
+
+    def check(self) -> None:
+        """Raise ValueError for values with which the overlay cannot work, some only together: once all are set."""
+        for name, lowest in (("queue_size", 1), ("queue_negatives", 0), ("same_target_window", 0),
+                             ("belief_tokens", 1), ("warmup_steps", 0)):
+            _require(getattr(self, name) >= lowest, f"{name} must be {lowest} or more, got {getattr(self, name)}"
+                     + ("; queue_negatives=0 leaves the queue out" if name == "queue_size" else ""))
+        for name in ("tau", "beta"):
+            low, value, high = (getattr(self, key) for key in (f"{name}_min", name, f"{name}_max"))
+            _require(low <= high, f"{name}_min ({low}) must not be above {name}_max ({high})")
+            _require(low <= value <= high, f"{name} ({value}) must lie in [{name}_min, {name}_max] = [{low}, {high}], "
+                     "where the controller keeps it; move these too")
+        _require(self.hard_accuracy_low < self.hard_accuracy_high, f"hard_accuracy_low ({self.hard_accuracy_low}) must "
+                 f"be below hard_accuracy_high ({self.hard_accuracy_high})")
 
 
 TARGET_PIXELS = 64  # of a side that the target encoder sees at most by default

@@ -83,6 +83,14 @@ def all_gather(tensor: Tensor, sizes: list[int] | None = None) -> Tensor:
     return torch.cat([rows[:size] for rows, size in zip(gathered, sizes, strict=True)])
 
 
+def all_gather_objects(value: Any) -> list[Any]:
+    """``value`` of every rank, in rank order."""
+    gathered = [value] * world_size()
+    if len(gathered) > 1:
+        dist.all_gather_object(gathered, value)
+    return gathered
+
+
 def all_gather_with_gradient(tensor: Tensor, sizes: list[int]) -> Tensor:
     """As :func:`all_gather`; a gradient reaches the rank that a row came from."""
     return tensor if len(sizes) == 1 else _GatherRows.apply(tensor, sizes)

@@ -1,8 +1,9 @@
 """Training one setting: Algorithm 1 on minibatches of segments, resumable to the bit.
 
-A minibatch is ``batch_size`` chunks in segments of ``segment_chunks`` consecutive chunks of one episode;
-belief tokens recur along a segment (Eq 3-5). One forward and one backward pass serve the policy, the
-tokenizer and the credit rule (Eq 32).
+A minibatch has places for ``batch_size`` chunks, in segments of ``segment_chunks`` consecutive chunks of one
+episode; places before its first step and after its last stay empty (``chunks`` of the metrics counts the others).
+Belief tokens recur along a segment (Eq 3-5). One forward and one backward pass serve the policy, the tokenizer and
+the credit rule (Eq 32).
 """
 
 from __future__ import annotations
@@ -300,8 +301,8 @@ def prepare_data(config: RunConfig, episodes: list[Episode], statistics: Statist
     """:func:`load_data` for episodes that are in memory already.
 
     Raises:
-        ValueError: every episode is held out, or the rule weighs chunks by what followed them, and nothing was
-            recorded after any.
+        ValueError: every episode is held out, or none that the rule learns from is left, or it weighs chunks by what
+            followed them, and nothing was recorded after any.
         DataError: an episode, held out or not, has other cameras than the first.
     """
     data, chunk_length = config.data, config.ptr.base_policy.chunk_length
@@ -316,6 +317,10 @@ def prepare_data(config: RunConfig, episodes: list[Episode], statistics: Statist
                     label_fraction=data.label_fraction)
     statistics = statistics.covering(episodes) if statistics else Statistics.of(train)
     kept = [episode for episode in train if credit_class(config.credit).keeps(episode)]
+    if not kept:
+        raise ValueError(f"data.corruption = {data.corruption} touches every training episode and credit "
+                         f"'{config.credit}' learns from none of these; corrupt fewer (data.noise_fraction, "
+                         "data.truncation_fraction, data.label_fraction), or choose another credit")
     words = config.network.instruction_length
     chunks = ChunkDataset(kept, data, chunk_length, statistics, instruction_length=words)
     _check_consequences(config, int(chunks.lengths.max()))
@@ -384,14 +389,22 @@ class Trainer:
                                            weight_decay=optimization.weight_decay, fused=True)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda step: learning_rate_factor(step, optimization.lr_warmup_steps, optimization.steps))
-        self.sampler = SegmentSampler(data.train, optimization.batch_size // config.data.segment_chunks,
-                                      seed=config.seed, rank=distributed.rank(),
-                                      world_size=distributed.world_size())
-        self.generator = torch.Generator().manual_seed(config.seed + 1000 * distributed.rank())
+        self.sampler = self._batches(data.train)
+        self.generator = self._of_rank()
         self.step = 0
         self.interrupted = False  # training is to end after the step that is under way
         self.metrics: list[dict[str, Any]] = []
         self.snapshots: list[pd.DataFrame] = []
+
+    def _batches(self, dataset: ChunkDataset) -> SegmentSampler:
+        """This rank's parts of a stream of batches of ``dataset``, from its beginning."""
+        segments = self.config.ptr.optimization.batch_size // self.config.data.segment_chunks
+        return SegmentSampler(dataset, segments, seed=self.config.seed, rank=distributed.rank(),
+                              world_size=distributed.world_size())
+
+    def _of_rank(self) -> torch.Generator:
+        """Of the noise that this rank's chunks are given."""
+        return torch.Generator().manual_seed(self.config.seed + 1000 * distributed.rank())
 
     def train_step(self) -> dict[str, Any]:
         """One optimiser step; returns what to log of it. FloatingPointError if the loss is no number."""
@@ -432,7 +445,8 @@ class Trainer:
                 raise KeyboardInterrupt
 
     def snapshot(self) -> pd.DataFrame:
-        """Score, weight and action loss of sampled chunks of both splits, without touching any state."""
+        """Score, weight and action loss of sampled chunks of both splits, without touching any state. Several ranks
+        score their parts of every batch, among the candidates that training gives them."""
         before = self.learner.credit.state_dict()
         before = {key: value.clone() if isinstance(value, Tensor) else value for key, value in before.items()}
         self.learner.credit.eval()  # remembers nothing: no target of these chunks may enter the queue
@@ -440,11 +454,11 @@ class Trainer:
         for split, dataset in (("train", self.data.train), ("held_out", self.data.held_out)):
             if dataset is None:
                 continue
-            sampler = SegmentSampler(dataset, self.sampler.segments, seed=self.config.seed)
-            generator = torch.Generator().manual_seed(self.config.seed)
+            sampler, generator = self._batches(dataset), self._of_rank()
             batches = min(SNAPSHOT_BATCHES[split], -(-len(dataset) // self.config.ptr.optimization.batch_size))
             tables += [self._score(sampler.next(), dataset, generator, split) for _ in range(batches)]
         self.learner.credit.train().load_state_dict(before)
+        tables = [table for of_rank in distributed.all_gather_objects(tables) for table in of_rank]
         return pd.concat(tables, ignore_index=True).drop_duplicates(["split", "episode", "start"])
 
     @torch.no_grad()

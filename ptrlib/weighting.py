@@ -212,6 +212,8 @@ def _table(learner: Learner, dataset: ChunkDataset) -> pd.DataFrame:
     config, rows = learner.config, []
     generator = torch.Generator().manual_seed(config.seed)
     segments = config.ptr.optimization.batch_size // config.data.segment_chunks
+    if not config.ptr.cross_rank_gather:
+        segments //= config.ranks  # a rank's candidates were those of its own part
     for batch in dataset.scoring_batches(segments, order=np.random.default_rng(config.seed)):
         _, features = learner.features(batch, generator)
         out = learner.credit(features)

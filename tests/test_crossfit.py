@@ -159,6 +159,12 @@ def test_folds_that_leave_a_scorer_nothing_are_refused(episodes):
         trainer(episodes[:1], data__held_out_fraction=0.0)
 
 
+def test_of_fewer_episodes_than_folds_each_is_judged_once(episodes):
+    trained = trainer(episodes[:4], data__held_out_fraction=0.0, crossfit__folds=6, crossfit__steps=2,
+                      crossfit__questions=["action", "instruction", "ending"])
+    assert (rule(trained).weight != 1).any()
+
+
 def with_short_ones(episodes: list[Episode]) -> list[Episode]:
     short = [dataclasses.replace(e, actions=e.actions[:8], state=e.state[:9], simulator_states=None,
                                  images={camera: images[:9] for camera, images in e.images.items()})

@@ -139,8 +139,12 @@ def test_every_whole_number_has_a_lowest_value_or_is_one_of_a_few():
     ({"ptr.logit_clamp": float("nan")}, "logit_clamp must be positive, got nan"),
     ({"ptr.lambda_id": -1.0}, "lambda_id must be 0 or more, got -1.0"),
     ({"ptr.hard_ratio_max": 1.5}, r"hard_ratio_max must lie in \[0, 1\], got 1.5"),
-    ({"ptr.hard_accuracy_high": 0.1}, r"ptr.hard_accuracy_low \(0.1\) must be below ptr.hard_accuracy_high \(0.1\)"),
-    ({"ptr.tau_min": 0.3}, r"ptr.tau_min \(0.3\) must not be above ptr.tau_max \(0.2\)"),
+    ({"ptr.hard_accuracy_high": 0.1}, r"hard_accuracy_low \(0.1\) must be below hard_accuracy_high \(0.1\)"),
+    ({"ptr.tau_min": 0.3}, r"tau_min \(0.3\) must not be above tau_max \(0.2\)"),
+    ({"ptr.tau": 0.3}, r"tau \(0.3\) must lie in \[tau_min, tau_max\] = \[0.03, 0.2\], where the controller .*"),
+    ({"ptr.w_max": float("inf")}, r"the clip must satisfy 0 < w_min <= 1 <= w_max, both finite, got \[0.25, inf\]; .*"),
+    ({"credit": "sft", "ptr.optimization.steps": 1000}, r"ptr.optimization.lr_warmup_steps \(2000\) must be below "
+     r"ptr.optimization.steps \(1000\), or the learning rate is never reached; lower the one or raise the other"),
     ({"data.held_out_fraction": 1.0}, r"'data.held_out_fraction' must lie in \[0, 1\), got 1.0"),
     ({"data.label_fraction": 1.5}, r"'data.label_fraction' must lie in \[0, 1\], got 1.5"),
     ({"data.truncation_keep": [0.7, 0.4]}, r"'data.truncation_keep' must be \[low, high\] with .* got \[0.7, 0.4\]"),
@@ -162,6 +166,7 @@ def test_values_at_the_edges_that_work_are_let_through():
         "ptr.hard_ratio_max": 0.0, "ptr.scale_up": 1.0, "ptr.lambda_id": 0.0, "ptr.optimization.learning_rate": 0.0,
         "data.noise_sigma": 0.0, "evaluation.execute_steps": 16, "data.chunk_stride": 16, "evaluation.max_steps": 0}))
     runs.check(override(RunConfig(), {"evaluation.execute_steps": 4, "network.use_belief": False}))
+    runs.check(override(RunConfig(), {"ptr.tau": 0.3, "ptr.tau_max": 0.4, "ptr.beta": 4.0, "ptr.beta_max": 4.0}))
     runs.check(override(RunConfig(), {"credit": "crossfit", "crossfit.every": 8}))
     runs.check(override(RunConfig(), {"credit": "ptr", "crossfit.every": 3}))  # which nobody reads
 

@@ -26,6 +26,7 @@ from ptrlib.cli import answered, main
 from ptrlib.config import RunConfig, override
 from ptrlib.credit import CREDITS
 from ptrlib.credit import storage as credit_storage
+from ptrlib.data.chunks import SegmentSampler
 from ptrlib.data.errors import DataError
 from ptrlib.data.hdf5 import write_episodes
 from ptrlib.data.reading import read_episodes
@@ -102,6 +103,12 @@ def test_a_neutral_fallback_leaves_the_mean_weight_where_it_was(episodes):
     torch.testing.assert_close(mine[~valid], plain[valid].mean().expand((~valid).sum()))
     features.valid = torch.zeros_like(valid)
     assert (neutral(features).weight == 1).all()
+
+
+def test_an_oracle_that_has_nothing_left_says_so(episodes):
+    config = tiny_config(credit="oracle", **{"data.corruption": "action_noise", "data.noise_fraction": 1.0})
+    with pytest.raises(ValueError, match="action_noise touches every training episode and credit 'oracle' .*corrupt f"):
+        prepare_data(config, episodes)
 
 
 def test_the_oracle_never_sees_a_marked_episode(episodes):
@@ -476,6 +483,25 @@ def test_a_setting_of_two_ranks_is_trained_by_two_processes(dataset, tmp_path):
     assert metrics.chunks.tolist() == whole.chunks.tolist()  # both ranks' shares of the same batches
     assert metrics.chunks_with_target.tolist() == whole.chunks_with_target.tolist()
     assert json.loads((alone / "provenance.json").read_text())["ranks"] == 1
+
+
+def test_each_rank_scores_its_part_of_a_snapshot_among_its_own_candidates(dataset, tmp_path, monkeypatch):
+    config = tiny_config(credit="ptr", ranks=2, **{"ptr.cross_rank_gather": False, "data.path": str(dataset),
+                                                   "ptr.optimization.steps": 0})
+    work([config], tmp_path)
+    stored, parts = pd.read_parquet(tmp_path / runs.folder_name(config) / "weights.parquet"), []
+    whole = Trainer(config, load_data(config)).snapshot()  # one process on the whole batches
+    for rank in range(2):
+        monkeypatch.setattr(Trainer, "_batches", lambda self, chunks, rank=rank: SegmentSampler(
+            chunks, 4, config.seed, rank=rank, world_size=2))
+        monkeypatch.setattr(Trainer, "_of_rank", lambda self, rank=rank: torch.Generator().manual_seed(1000 * rank))
+        parts.append(Trainer(config, load_data(config)).snapshot())
+    keys = ["split", "episode", "start"]
+    expected = pd.concat(parts).drop_duplicates(keys).set_index(keys)
+    assert set(map(tuple, stored[keys].to_numpy())) == set(expected.index) and len(stored) > len(parts[0])
+    mine = expected.score.loc[map(tuple, stored[keys].to_numpy())]
+    np.testing.assert_allclose(stored.score, mine, atol=1e-5)
+    assert abs(mine - whole.set_index(keys).score.reindex(mine.index)).max() > 0.01
 
 
 def test_two_launches_of_several_ranks_do_not_train_one_run(dataset, tmp_path):

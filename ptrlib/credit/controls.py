@@ -18,8 +18,8 @@ from ptrlib.policy.policy import Policy
 
 
 class RandomWeights(PTR):
-    """PTR with its weights shuffled among the chunks of the batch that have a target: the same
-    distribution of weights, the same auxiliary losses, no information about the chunk."""
+    """PTR with its weights shuffled among the chunks of the batch that have a target (with several ranks, of each
+    rank's part): the same distribution of weights, the same auxiliary losses, no information about the chunk."""
 
     ranks_chunks = False
 

@@ -292,7 +292,8 @@ def _cross_fitted(question: Callable[[Evidence, CrossFitConfig], Question], evid
         if not learn.any():
             raise ValueError(f"crossfit.folds={crossfit.folds} leaves a scorer none of the {episodes} episodes to "
                              "learn from; give it more demonstrations or, without cross-fitting, crossfit.folds=1")
-        score += _judged(question(evidence, crossfit), learn, fold == held, crossfit)
+        if (fold == held).any():  # of few episodes a fold may have no chunk to be judged
+            score += _judged(question(evidence, crossfit), learn, fold == held, crossfit)
     return score
 
 

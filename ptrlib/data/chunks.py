@@ -224,11 +224,6 @@ class Batch:
     offset: Tensor  # (S, N) int64, Delta
     task_ids: Tensor  # (S,) int64 index into ChunkDataset.tasks: the task that the instruction claims
 
-    def to(self, device: str | torch.device) -> Batch:
-        """The same batch on ``device``."""
-        return Batch(**{field.name: getattr(self, field.name).to(device, non_blocking=True)
-                        for field in dataclasses.fields(self)})
-
 
 class ChunkDataset:
     """Every chunk of ``episodes``, cut on demand; images stay in the episodes' own arrays.

@@ -54,8 +54,11 @@ class PTROutput:
         return dict(zip(self.names, self.statistics.tolist(), strict=True))
 
     def weighted_mean(self, loss: Tensor, present: Tensor | None = None) -> Tensor:
-        """Eq 27 over the global batch for losses (B,); ``present`` (B,) bool leaves padding samples out."""
-        return self_normalised_mean(loss, self.weight if present is None else self.weight * present)
+        """Eq 27 over the global batch for losses (B,); ``present`` (B,) bool leaves padding samples out, whatever
+        their loss is."""
+        if present is None:
+            return self_normalised_mean(loss, self.weight)
+        return self_normalised_mean(loss.masked_fill(~present, 0.0), self.weight * present)
 
 
 class PosteriorTransitionReweighting(nn.Module):
@@ -83,6 +86,9 @@ class PosteriorTransitionReweighting(nn.Module):
                  log_every: int = RunConfig.log_every, seed: int = 0) -> None:
         super().__init__()
         self.config = config = config or PTRConfig()
+        config.check()
+        if log_every < 1:
+            raise ValueError(f"log_every must be 1 or more, got {log_every}")
         self.context_dim, self.action_dim, self.target_dim = context_dim, action_dim, target_dim
         self.log_every = log_every
         self.scorer = TransitionScorer(context_dim, action_dim, target_dim)
@@ -168,7 +174,7 @@ class PosteriorTransitionReweighting(nn.Module):
         auxiliary = means @ means.new_tensor(
             [config.lambda_id, config.lambda_rank, config.lambda_ent, config.lambda_div])
         scales = means.new_tensor([controller.tau, controller.beta, controller.hard_ratio])
-        statistics = torch.cat([_ratios(window), scales, means]).detach()
+        statistics = torch.cat([_ratios(window), scales, losses / counts]).detach()  # 0 / 0 is nan
         shown = len(_STATISTICS) - (2 if belief is None else 0)
         weight = self._weight(score, valid)
         return PTROutput(score, weight, auxiliary, _STATISTICS[:shown], statistics[:shown])

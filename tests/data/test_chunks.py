@@ -115,11 +115,6 @@ def test_tasks_of_a_data_set_before_keep_their_numbers() -> None:
     assert next(second.scoring_batches(3)).task_ids.dtype == torch.int64
 
 
-def test_to_moves_every_field() -> None:
-    moved = SegmentSampler(counting_dataset([30]), 2, 0).next().to("meta")
-    assert {getattr(moved, field.name).device.type for field in dataclasses.fields(Batch)} == {"meta"}
-
-
 def test_mixed_embodiments_keep_to_their_slots() -> None:
     episodes = tiny_episodes(2, steps=20, size=4)
     rng = np.random.default_rng(0)

@@ -210,7 +210,7 @@ def test_one_valid_sample_has_nothing_to_rank_against():
     valid = torch.zeros(SIZE, dtype=torch.bool)
     valid[4] = True
     out = overlay()(**batch(0, valid=valid))
-    assert out.info["loss_rank"] == 0 and out.info["loss_id"] == 0 and math.isnan(out.info["nce_acc"])
+    assert math.isnan(out.info["loss_rank"]) and out.info["loss_id"] == 0 and math.isnan(out.info["nce_acc"])
     assert (out.weight == 1).all()
 
 
@@ -380,6 +380,25 @@ def test_padding_samples_can_be_left_out_of_the_weighted_mean():
     loss = torch.rand(SIZE)
     expected = (out.weight * loss)[:7].sum() / out.weight[:7].sum()
     torch.testing.assert_close(out.weighted_mean(loss, present), expected)
+    loss[8] = torch.nan  # a mean over the steps of a sample that has none
+    torch.testing.assert_close(out.weighted_mean(loss, present), expected)
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"queue_size": 0}, "queue_size must be 1 or more, got 0; queue_negatives=0 leaves the queue out"),
+    ({"queue_negatives": -1}, "queue_negatives must be 0 or more, got -1"),
+    ({"hard_accuracy_low": 0.5}, r"hard_accuracy_low \(0.5\) must be below hard_accuracy_high \(0.5\)"),
+    ({"beta": 4.0}, r"beta \(4.0\) must lie in \[beta_min, beta_max\] = \[0.5, 3.0\], where .*")])
+def test_settings_that_cannot_work_are_refused_when_the_overlay_is_made(changes, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        PosteriorTransitionReweighting(DIM, DIM, DIM, PTRConfig(**changes))
+    with pytest.raises(ValueError, match="^log_every must be 1 or more, got 0$"):
+        PosteriorTransitionReweighting(DIM, DIM, DIM, log_every=0)
+
+
+def test_losses_of_a_batch_without_any_target_are_logged_as_none():
+    info = overlay()(**batch(0) | {"valid": torch.zeros(SIZE, dtype=torch.bool)}).info
+    assert math.isnan(info["loss_id"]) and math.isnan(info["loss_rank"]) and info["valid_ratio"] == 0
 
 
 @pytest.mark.parametrize(("changes", "message"), [
