@@ -328,6 +328,15 @@ def test_the_readmes_costs_are_the_measured_ones():
     for policy, method in (("tabletop", "ptr"), ("libero", "ptr"), ("libero", "ptr_full_targets")):
         row = found.loc[policy, method, "sft_belief"]
         assert f" {row['median']:.3f}" in cost and f"[{row.low:.3f}, {row.high:.3f};" in cost
+    again = speed.ratios(speed.table("steps", "experiments/bench/results_shared")).set_index(
+        ["policy", "rule", "against"])
+    told = [again.loc[policy, "ptr", "sft_belief"] for policy in ("tabletop", "libero")]
+    words = " and ".join(f"{row['median']:.3f} [{row.low:.3f}, {row.high:.3f}; {row.rounds}]" for row in told)
+    assert f"nor was it when measured again ({words})" in " ".join(cost.split())
+    for measured in (found, again):
+        for policy, goal in (("tabletop", 1.15), ("libero", 1.05)):
+            row = measured.loc[policy, "ptr", "sft_belief"]
+            assert row.low <= goal <= row.high  # "cannot be told"
 
 
 def test_the_readmes_sentence_on_the_floor_holds():
