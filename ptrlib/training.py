@@ -35,6 +35,7 @@ from ptrlib import distributed, runs
 from ptrlib.config import RunConfig, to_dict
 from ptrlib.correspondence import Correspondence, make_correspondence, save_correspondence
 from ptrlib.credit import credit_class, make_credit
+from ptrlib.credit.crossfit import alone_under_their_instruction, never_asked
 from ptrlib.credit.interface import ChunkFeatures, Credit, CreditOutput, FeatureSizes
 from ptrlib.credit.ptr import PTR
 from ptrlib.credit.storage import save_credit
@@ -43,7 +44,7 @@ from ptrlib.data.corruption import CORRUPTIONS, corrupt
 from ptrlib.data.episodes import Episode
 from ptrlib.data.errors import DataError
 from ptrlib.data.hdf5 import recorded_in
-from ptrlib.data.lerobot import is_lerobot
+from ptrlib.data.lerobot import frames_per_second, is_lerobot
 from ptrlib.data.reading import excluded_by_path, read_episodes
 from ptrlib.demonstrations import differing, fingerprint_episodes, fingerprint_parts
 from ptrlib.gallery import make_gallery, save_gallery
@@ -353,7 +354,29 @@ def overview(config: RunConfig, data: TrainingData) -> str:
     return (f"{len(lengths)} episodes ({lengths.sum()} chunks, {recorded:.0%} with a recorded consequence) to learn "
             f"from, {len(held_out)} held out; robot {' and '.join(robots)}; cameras {', '.join(data.cameras)}"
             + (f"; data.episodes_per_task = {limit} was reached: raise it to read more, if there is more" if reached
-               else ""))
+               else "") + _duration(config) + _unjudged(config, data.train))
+
+
+def _duration(config: RunConfig) -> str:
+    """How long data.offset is in each LeRobot dataset; other files do not say."""
+    rates = {path: frames_per_second(path) for path in (config.data.path, *config.data.further_paths)
+             if is_lerobot(Path(path))}
+    seconds = " and ".join(f"{config.data.offset / rate:.2g} s" for rate in sorted(set(rates.values())))
+    if not rates:
+        return ""
+    apart = ", so it is not the same in all, nor is a chunk" if len(set(rates.values())) > 1 else ""
+    return f"; data.offset = {config.data.offset} frames are {seconds}{apart}"
+
+
+def _unjudged(config: RunConfig, chunks: ChunkDataset) -> str:
+    """Of which episodes our rule says nothing."""
+    if not config.credit.startswith("crossfit"):
+        return ""
+    short, alone = never_asked(chunks, config.crossfit), alone_under_their_instruction(chunks)
+    least = config.crossfit.recorded_steps or config.data.offset
+    return (f"; too short to be asked anything ({least} steps, crossfit.recorded_steps), of full weight: {short}"
+            if short else "") + (
+        f"; alone under their instruction, compared with themselves: {alone}" if alone else "")
 
 
 def describe(dataset: ChunkDataset, episode: NDArray[np.int64], start: NDArray[np.int64]) -> pd.DataFrame:

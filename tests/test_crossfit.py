@@ -23,7 +23,7 @@ from ptrlib.credit.crossfit import (
 from ptrlib.data.episodes import Episode
 from ptrlib.data.reading import read_episodes
 from ptrlib.simulators.tabletop import record
-from ptrlib.training import Trainer, prepare_data
+from ptrlib.training import Trainer, overview, prepare_data
 
 SMALL = {"credit": "crossfit", "network.use_belief": False, "network.image_size": 32, "network.token_size": 8,
          "network.width": 16, "network.vision_channels": [4, 4, 8], "network.backbone_layers": 1,
@@ -163,6 +163,19 @@ def test_of_fewer_episodes_than_folds_each_is_judged_once(episodes):
     trained = trainer(episodes[:4], data__held_out_fraction=0.0, crossfit__folds=6, crossfit__steps=2,
                       crossfit__questions=["action", "instruction", "ending"])
     assert (rule(trained).weight != 1).any()
+
+
+def test_instructions_that_no_other_episode_has_are_refused_or_told(episodes):
+    own = [dataclasses.replace(episode, instruction=f"{episode.instruction} {number}")
+           for number, episode in enumerate(episodes)]
+    with pytest.raises(ValueError, match=f"each of the {len(own)} training episodes has an instruction of its own"):
+        trainer(own, data__held_out_fraction=0.0)
+    some = trainer([own[0], *episodes[1:]], data__held_out_fraction=0.0, crossfit__steps=1)
+    assert overview(some.config, some.data).endswith("; alone under their instruction, compared with themselves: 1")
+    short = trainer(with_short_ones(episodes), data__held_out_fraction=0.0, crossfit__steps=1)
+    count = int((short.data.train.lengths < 16).sum())
+    assert count >= 4 and overview(short.config, short.data).endswith(
+        f"; too short to be asked anything (16 steps, crossfit.recorded_steps), of full weight: {count}")
 
 
 def with_short_ones(episodes: list[Episode]) -> list[Episode]:

@@ -87,6 +87,11 @@ class CrossFit(SFT):
 
     def prepare(self, policy: Policy, datasets: Sequence[ChunkDataset]) -> None:
         """Score and weight every chunk; the first data set is learned from, the others are only judged."""
+        alone = alone_under_their_instruction(datasets[0])
+        if alone == len(datasets[0].lengths) > 1:
+            raise ValueError(f"each of the {alone} training episodes has an instruction of its own, and answers are "
+                             "compared under the same instruction, so that every weight would be ptr.w_max; give the "
+                             "episodes of one task one instruction, or choose another credit")
         lengths = torch.cat([torch.as_tensor(dataset.lengths) for dataset in datasets])
         self.first = lengths.cumsum(0) - lengths
         with torch.random.fork_rng(devices=[]):
@@ -135,6 +140,16 @@ class CrossFit(SFT):
     def _assigned(self, weight: Tensor, datasets: Sequence[ChunkDataset]) -> Tensor:
         """The weights as they are used."""
         return weight
+
+
+def alone_under_their_instruction(dataset: ChunkDataset) -> int:
+    """How many episodes share their instruction with no other: their answers are compared with themselves alone."""
+    return int((torch.bincount(_numbered(dataset)) == 1).sum())
+
+
+def never_asked(dataset: ChunkDataset, crossfit: CrossFitConfig) -> int:
+    """How many episodes have no chunk with as many recorded steps as are asked for: they keep the full weight."""
+    return int((dataset.lengths < (crossfit.recorded_steps or dataset.data.offset)).sum())
 
 
 class RandomCrossFit(CrossFit):

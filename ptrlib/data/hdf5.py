@@ -16,6 +16,9 @@ their ``env_name`` ("FrankaRealWorld"), it tells no tasks apart, and the file's 
 files are of this kind; their state comes out in the order of the simulator (:mod:`ptrlib.data.robocasa`), their task is
 ``env_name``, by the paper's name, and their instruction each demo's ``ep_meta``.
 
+LIBERO's files written anew (OpenVLA's, without no-ops) keep its keys, but each observation is the one BEFORE its
+action. Nothing in them says so: give the group ``data`` the attribute ``observed`` = "before".
+
 Where the group ``data`` says how images lie (``macros_image_convention``: "opengl" upside down, "opencv" upright),
 that holds for either.
 
@@ -44,12 +47,13 @@ from numpy.typing import NDArray
 from ptrlib.data import robocasa
 from ptrlib.data.episodes import Episode
 from ptrlib.data.errors import LEAVE_OUT, WITHOUT_IMAGES, DataError, first_bad_row
-from ptrlib.data.images import area_average, choose_cameras
+from ptrlib.data.images import area_average, by_camera, choose_cameras
 
 FILE_SUFFIXES = (".hdf5", ".h5")
 _NO = ("false", "0", "no")  # of an attribute "success"
 _LIBERO_STATE = ("ee_states", "gripper_states")
 _LIBERO_DERIVED = ("ee_pos", "ee_ori")  # slices of ee_states that upstream stores a second time
+_OF_ARM = re.compile(r"robot\d_")  # robomimic's keys of an arm
 _UPSIDE_DOWN = {"opengl": True, "opencv": False}  # by robosuite's name of the convention
 _FRAMES_AT_ONCE = 32  # images read and averaged while they are in the processor's cache
 _NO_OP_GRIPPER = -1.0  # open, as in LIBERO's dummy action
@@ -223,9 +227,9 @@ def _read_demo(file: Path, data: h5py.Group, name: str, common: Mapping[str, str
             raise DataError(file, "is listed but not there", "copy or record the file again", demo=name)
         reader = _DemoReader(file, data[name], name, shared)
         key = "obs"
-        if reader.robomimic:
-            return reader.read_robomimic(common, image_size, cameras)
-        return reader.read_libero(common, image_size, cameras)
+        if reader.before:
+            return reader.read_before(common, image_size, cameras)
+        return reader.read_after(common, image_size, cameras)
     except DataError:
         raise
     except (OSError, RuntimeError, KeyError, TypeError, AttributeError, ValueError) as error:
@@ -244,6 +248,11 @@ class _DemoReader:
         self.robomimic = "next_obs" in group or any(key.endswith("_image") or key.startswith("robot0_")
                                                     for key in group["obs"])
         self.upside_down = _UPSIDE_DOWN.get(str(group.parent.attrs.get("macros_image_convention")), not self.robomimic)
+        observed = _text(group.parent.attrs.get("observed", ""))
+        if observed not in ("", "before"):
+            raise DataError(file, f"is {observed!r}", "write 'before' if each observation is the one before its "
+                            "action, or delete the attribute", key="data.attrs[observed]")
+        self.before = self.robomimic or observed == "before"
         self.robocasa = robocasa.HDF5_KEYS["end_effector_position_relative"] in group["obs"]
         self.rows = len(self.array("actions", None))
 
@@ -316,8 +325,9 @@ class _DemoReader:
 
     def camera_keys(self, suffix: str, cameras: Sequence[str] | None) -> dict[str, str]:
         """camera or view -> key in ``obs``, in the order asked for, else sorted."""
-        found = {key.removesuffix(suffix).removeprefix("robot0_"): key
-                 for key in sorted(self.group["obs"]) if key.endswith(suffix)}
+        found = by_camera((key for key in self.group["obs"] if key.endswith(suffix)),
+                          lambda key: key.removesuffix(suffix).removeprefix("robot0_"),
+                          lambda key, problem, mend: self.error(f"obs/{key}", problem, mend))
         return choose_cameras(cameras, found, lambda view: self.error(
             f"obs/{view}{suffix}", "is missing", f"ask for cameras among {list(found)}, or record that one too"
             if found else WITHOUT_IMAGES))
@@ -360,8 +370,9 @@ class _DemoReader:
                                  "corrupt the clean demonstrations again")
         return masks
 
-    def read_libero(self, common: Mapping[str, str], image_size: int | None,
-                    cameras: Sequence[str] | None) -> Episode:
+    def read_after(self, common: Mapping[str, str], image_size: int | None,
+                   cameras: Sequence[str] | None) -> Episode:
+        """A demo whose observations are those after its actions."""
         rows = self.rows
         self.require_actions(2)
         # another robot than LIBERO's has a state of its own
@@ -398,8 +409,9 @@ class _DemoReader:
     def _final_state(self, size: int) -> NDArray[np.float64]:
         return self.group["final_state"][()] if "final_state" in self.group else np.full(size, np.nan)
 
-    def read_robomimic(self, common: Mapping[str, str], image_size: int | None,
-                       cameras: Sequence[str] | None) -> Episode:
+    def read_before(self, common: Mapping[str, str], image_size: int | None,
+                    cameras: Sequence[str] | None) -> Episode:
+        """A demo whose observations are those before its actions."""
         ends = "next_obs" in self.group
         self.require_actions(1 if ends else 2)
 
@@ -412,7 +424,7 @@ class _DemoReader:
         suffix = "_rgb" if "rgb" in endings and "image" not in endings else "_image"
         for camera, key in self.camera_keys(suffix, cameras).items():
             images[camera] = observed(partial(self.images, key=key, rows=self.rows, image_size=image_size))
-        needed = {"state", *(key for key in self.group["obs"] if key.startswith("robot0_"))}
+        needed = {"state", *_LIBERO_STATE, *_LIBERO_DERIVED, *filter(_OF_ARM.match, self.group["obs"])}
         extra = self.extras(needed, lambda key: observed(lambda group: self.array(f"{group}/{key}", self.rows)))
         states = self.array("states", self.rows) if "states" in self.group else None
         if states is not None and ends:
@@ -432,9 +444,11 @@ class _DemoReader:
         if "ee_states" in seen and "robot0_eef_pos" not in seen:
             return self._libero_state(group)
         self._require_state(f"{group}/robot0_eef_pos")
-        return np.concatenate([self.array(f"{group}/robot0_eef_pos", self.rows, 3),
-                               axis_angle_of(self.array(f"{group}/robot0_eef_quat", self.rows, 4)),
-                               self.array(f"{group}/robot0_gripper_qpos", self.rows)], axis=1)
+        arms = sorted(key.partition("_")[0] for key in seen if _OF_ARM.match(key) and key.endswith("_eef_pos"))
+        return np.concatenate([part for arm in arms for part in (
+            self.array(f"{group}/{arm}_eef_pos", self.rows, 3),
+            axis_angle_of(self.array(f"{group}/{arm}_eef_quat", self.rows, 4)),
+            self.array(f"{group}/{arm}_gripper_qpos", self.rows))], axis=1)
 
 
 def _words(name: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,17 @@ def choose_cameras(views: Sequence[str] | None, stored: Mapping[str, str], missi
             raise missing(view)
         chosen[view] = stored[camera]
     return chosen
+
+
+def by_camera(keys: Iterable[str], camera: Callable[[str], str], error: Callable[[str, str, str], Exception]
+              ) -> dict[str, str]:
+    """camera -> key of a file, sorted by key. Raises ``error(key, problem, mend)`` for the second key of one camera."""
+    found: dict[str, str] = {}
+    for key in sorted(keys):
+        if other := found.get(camera(key)):
+            raise error(key, f"and {other} are both the camera {camera(key)!r}", "give one of them another name")
+        found[camera(key)] = key
+    return found
 
 
 def area_average(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

@@ -54,9 +54,9 @@ from PIL import Image, UnidentifiedImageError
 from ptrlib.data import robocasa
 from ptrlib.data.episodes import Episode
 from ptrlib.data.errors import LEAVE_OUT, DataError, first_bad_row
-from ptrlib.data.images import area_average, choose_cameras
+from ptrlib.data.images import area_average, by_camera, choose_cameras
 from ptrlib.data.video import read_frames
-from ptrlib.policy.action_space import EMBODIMENTS
+from ptrlib.policy.action_space import BUILT_IN, EMBODIMENTS
 
 VERSIONS = ("v2.0", "v2.1", "v3.0")
 INFO, MODALITY = "meta/info.json", "meta/modality.json"
@@ -81,21 +81,46 @@ def read_lerobot(path: str | Path, *, image_size: int | None = None, cameras: Se
     select, ``exclude`` leaves those unread that it names (``episode_000003``, or with the folder
     ``folder/episode_000003``); ``limit_per_task`` then takes the first so many of each task. ``state`` and ``action``
     are the columns to read, whole; ``embodiment`` is the robot where ``meta`` does not say that it is RoboCasa's
-    and ``robot_type`` is not a known one. Raises DataError.
+    and ``robot_type`` is not a known one, or where a configuration described it and its sizes are those of the columns.
+    Raises DataError.
     """
     dataset = _Dataset(Path(path), state, action)
     dataset.check_columns()
     camera_keys = dataset.camera_keys(cameras)
-    read: list[Episode] = []
+    readers: list[_EpisodeReader] = []
+    broken: list[DataError] = []
     taken: Counter[str] = Counter()
     for index in dataset.select(split, episodes):
         if any(name in exclude for name in dataset.names(index)):
             continue
-        reader = _EpisodeReader(dataset, index)
-        if limit_per_task is None or taken[reader.task] < limit_per_task:
-            read.append(reader.read(camera_keys, image_size, embodiment))
-            taken[reader.task] += 1
-    return read
+        try:
+            reader = _EpisodeReader(dataset, index)
+            if limit_per_task is None or taken[reader.task] < limit_per_task:
+                reader.check_numbers()
+                readers.append(reader)
+                taken[reader.task] += 1
+        except DataError as error:
+            if LEAVE_OUT not in error.mend:
+                raise
+            broken.append(error)
+    if broken:  # before any image is read, which takes long
+        raise _all_of(broken)
+    return [reader.read(camera_keys, image_size, embodiment) for reader in readers]
+
+
+def _all_of(broken: Sequence[DataError]) -> DataError:
+    """The first of several episodes that can only be left out, with all their names to leave them out at once."""
+    first = broken[0]
+    if len(broken) == 1:
+        return first
+    mend = (f"{first.mend}; {len(broken) - 1} more cannot be read either: data.exclude="
+            f"'[{', '.join(error.demo for error in broken)}]' leaves out all")
+    return DataError(first.file, first.problem, mend, demo=first.demo, key=first.key)
+
+
+def frames_per_second(path: str | Path) -> float:
+    """``fps`` of the LeRobot dataset in the folder ``path``. Raises DataError."""
+    return 1 / _Dataset(Path(path), STATE, ACTION).frame_time
 
 
 def lerobot_names(path: str | Path) -> list[str]:
@@ -187,8 +212,10 @@ class _Dataset:
 
     def camera_keys(self, cameras: Sequence[str] | None) -> dict[str, str]:
         """camera or view -> feature, in the order asked for, else sorted."""
-        found = {_camera(key): key for key in sorted(self.features)
-                 if self.features[key].get("dtype") in ("video", "image") and not _is_depth_map(self.features[key])}
+        shown = (key for key, feature in self.features.items()
+                 if feature.get("dtype") in ("video", "image") and not _is_depth_map(feature))
+        found = by_camera(shown, _camera, lambda key, problem, mend: self.error(
+            INFO, problem, mend, key=f"features/{key}"))
         return choose_cameras(cameras, found, lambda view: self.error(
             INFO, f"has no camera {view!r}", f"ask for cameras among {list(found)}", key="features"))
 
@@ -332,8 +359,8 @@ class _EpisodeReader:
         if self.dataset.robocasa_parts:
             state, actions = self._in_simulator_order(state, actions, *self.dataset.robocasa_parts)
             embodiment = robocasa.EMBODIMENT
-        elif (robot := str(self.dataset.info.get("robot_type"))) in EMBODIMENTS:  # some files hold a list
-            embodiment = robot
+        else:
+            embodiment = self._robot(embodiment, state.shape[1], actions.shape[1])
         present = self.columns.column_names
         return Episode(
             images={camera: self._images(key, image_size) for camera, key in camera_keys.items()},
@@ -342,6 +369,23 @@ class _EpisodeReader:
             source=self.dataset.root.resolve().name, name=self.name, file=str(self.dataset.root),
             operator=str(self.columns[_OPERATOR][0]) if _OPERATOR in present else "",
             success=next((bool(self._numbers(key).any()) for key in _SUCCESS if key in present), True))
+
+    def check_numbers(self) -> None:
+        """Raise DataError for a state or an action that is no number."""
+        for key in (self.dataset.state, self.dataset.action):
+            self._numbers(key)
+
+    def _robot(self, embodiment: str, state_size: int, action_size: int) -> str:
+        """The robot that ``robot_type`` names, if it is known; ``embodiment`` otherwise, and where a configuration
+        describes that one and it has the sizes of these columns."""
+        named = str(self.dataset.info.get("robot_type"))  # some files hold a list
+        if named not in EMBODIMENTS:
+            return embodiment
+        described = EMBODIMENTS.get(embodiment)
+        if described is None or embodiment in BUILT_IN:
+            return named
+        sizes = len(described.state_slots), len(described.action_slots)
+        return embodiment if sizes == (state_size, action_size) else named
 
     def _in_simulator_order(self, state: NDArray, actions: NDArray, state_parts: robocasa.Parts,
                             action_parts: robocasa.Parts) -> tuple[NDArray, NDArray]:

@@ -145,6 +145,7 @@ EMBODIMENTS: dict[str, Embodiment] = {
         Embodiment("tabletop_three_link", _JOINTS[:3] + _FINGERS, _JOINTS[:3] + _GRIPPER),
     )
 }
+BUILT_IN = frozenset(EMBODIMENTS)  # all but those that configurations describe
 DESCRIBE = "or describe it: data.embodiment=NAME data.action_slots='[arm_joints:5, gripper]'"  # in error messages
 
 

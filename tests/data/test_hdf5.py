@@ -159,6 +159,47 @@ def test_what_we_write_has_upstreams_layout(tmp_path: Path) -> None:
         np.testing.assert_array_equal(demo.attrs["init_state"], episode.simulator_states[0])
 
 
+def test_liberos_keys_with_the_observation_before_its_action_are_read_as_the_attribute_says(tmp_path: Path) -> None:
+    path = tmp_path / "anew_demo.hdf5"
+    upstream_libero_file(path)
+    with h5py.File(path, "r+") as handle:
+        handle["data"].attrs["observed"] = "before"
+    episode = read_episodes(path)[0]
+    assert len(episode) == 5 and len(episode.state) == 6 and episode.first_row == 0
+    np.testing.assert_array_equal(episode.state[:, 0], [1, 2, 3, 4, 5, 6])  # the last has no action that is kept
+    np.testing.assert_allclose(episode.actions[:, 0], [0.0, 0.1, 0.2, 0.3, 0.4], atol=1e-7)
+    np.testing.assert_array_equal(episode.images["agentview"][:, 0, 0, 0], [1, 2, 3, 4, 5, 6])  # turned upright still
+    assert episode.task == "anew" and not episode.extra
+    with h5py.File(path, "r+") as handle:
+        handle["data"].attrs["observed"] = "after"
+    with pytest.raises(DataError, match=r"data.attrs\[observed\] is 'after'; write 'before' if .*, or delete the attr"):
+        read_episodes(path)
+
+
+def test_the_state_of_two_arms_is_that_of_both(tmp_path: Path) -> None:
+    path = tmp_path / "transport.hdf5"
+    robomimic_file(path, next_obs=True)
+    with h5py.File(path, "r+") as handle:
+        for demo in handle["data"].values():
+            for group in ("obs", "next_obs"):
+                for key in ("eef_pos", "eef_quat", "gripper_qpos"):
+                    demo[f"{group}/robot1_{key}"] = demo[f"{group}/robot0_{key}"][()] + (10 * (key == "eef_pos"))
+    episode = read_episodes(path)[0]
+    assert episode.state.shape == (5, 16) and not episode.extra
+    np.testing.assert_array_equal(episode.state[:, 8] - episode.state[:, 0], 10)
+    np.testing.assert_array_equal(episode.state[:, 11:], episode.state[:, 3:8])
+
+
+def test_two_cameras_of_one_name_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "lift.hdf5"
+    robomimic_file(path, next_obs=False)
+    with h5py.File(path, "r+") as handle:
+        handle["data/demo_0/obs/eye_in_hand_image"] = handle["data/demo_0/obs/agentview_image"][()]
+    with pytest.raises(DataError, match="obs/robot0_eye_in_hand_image and eye_in_hand_image are both the camera "
+                       "'eye_in_hand'; give one of them another name"):
+        read_episodes(path)
+
+
 def robomimic_file(path: Path, *, next_obs: bool) -> None:
     with h5py.File(path, "w") as handle:
         env_args = {"env_name": "Lift", "lang": "lift the cube"}

@@ -15,10 +15,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from ptrlib.config import DataConfig
 from ptrlib.data.episodes import Episode
 from ptrlib.data.errors import DataError
 from ptrlib.data.lerobot import read_lerobot
 from ptrlib.data.reading import read_episodes
+from ptrlib.policy.action_space import EMBODIMENTS, make_known
 from tests.data.lerobot_files import (
     CAMERAS,
     FPS,
@@ -306,6 +308,23 @@ def test_a_broken_episode_can_be_left_out(tmp_path: Path, name: str) -> None:
     assert [episode.name for episode in read_episodes(root, exclude=[name])] == ["episode_000000"]
 
 
+def test_all_broken_episodes_are_named_at_once_before_an_image_is_read(tmp_path: Path) -> None:
+    actions = np.zeros((16, 7))
+    actions[[1, 12]] = np.nan
+    root = write_lerobot(tmp_path / "drawers", lengths=(4, 4, 4, 4), actions=actions)
+    with pytest.raises(DataError, match=r"episode_000000/action holds NaN or infinity in frame 1; leave .* 1 more "
+                       r"cannot be read either: data\.exclude='\[episode_000000, episode_000003\]' leaves out all\.$"):
+        read_episodes(root)
+    names = [episode.name for episode in read_episodes(root, exclude=["episode_000000", "episode_000003"])]
+    assert names == ["episode_000001", "episode_000002"]
+
+
+def test_two_cameras_of_one_name_are_refused(tmp_path: Path) -> None:
+    root = write_lerobot(tmp_path, cameras=("observation.images.top", "observation.top"))
+    with pytest.raises(DataError, match="observation.top and observation.images.top are both the camera 'top'"):
+        read_episodes(root)
+
+
 def test_a_split_that_is_no_range(tmp_path: Path) -> None:
     write_lerobot(tmp_path, info={"splits": {"train": "all"}})
     assert_one_sentence(tmp_path, "meta/info.json: splits/train", "is 'all'", split="train")
@@ -369,3 +388,14 @@ def test_a_text_file_is_no_dataset(tmp_path: Path) -> None:
 def test_a_robot_that_is_known_is_taken_from_the_data_set(tmp_path, robot, taken):
     folder = write_lerobot(tmp_path / "named", info={"robot_type": robot})
     assert {episode.embodiment for episode in read_lerobot(folder)} == {taken}
+
+
+@pytest.mark.parametrize(("numbers", "taken"), [(8, "my_franka"), (13, "fr3")])
+def test_a_robot_that_is_described_and_fits_goes_before_the_data_sets(tmp_path, numbers, taken):
+    make_known(DataConfig(embodiment="my_franka", action_slots=("arm_joints", "gripper")))
+    table = np.zeros((11, numbers))
+    folder = write_lerobot(tmp_path / "named", info={"robot_type": "fr3"}, state=table, actions=table)
+    try:
+        assert {episode.embodiment for episode in read_lerobot(folder, embodiment="my_franka")} == {taken}
+    finally:
+        del EMBODIMENTS["my_franka"]

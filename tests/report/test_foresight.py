@@ -13,7 +13,8 @@ HARD = "tabletop_hard"
 
 
 @pytest.mark.parametrize(("comparison", "count", "later"), [(HARD, 30, 0), ("robocasa_precise", 12, 0),
-                                                            ("libero_corruption", 10, 3)])
+                                                            ("libero_corruption", 10, 3),
+                                                            ("robocasa_corruption", 10, 4)])
 def test_the_first_runs_are_those_of_the_rules_with_belief_tokens(comparison, count, later):
     kept = foresight.COMPARED[comparison]
     again = {run.name for run in results.runs_of(comparison) if run.setting.config.network.use_belief}

@@ -43,10 +43,12 @@ def test_runs_say_which_faults_they_have():
 
 def test_manifests_are_listed_by_what_their_runs_have():
     listed = mended.having().set_index("manifest")
-    assert not {"tabletop_start", "tabletop_hard", "libero_corruption", "robocasa_precise"} & set(listed.index)
+    assert not {"tabletop_start", "tabletop_hard", "libero_corruption", "robocasa_precise",
+                "robocasa_corruption"} & set(listed.index)
     assert listed.loc["tabletop_width_first"].tolist() == [10, 0, 5, 5, 0]
     assert listed.loc["libero_mended"].tolist() == [4, 0, 0, 4, 0]
     assert listed.loc["libero_foresight"].tolist() == [10, 8, 6, 10, 0]
+    assert listed.loc["robocasa_everybody_foresight"].tolist() == [10, 8, 4, 10, 0]
 
 
 def test_runs_that_are_mended_in_nothing_differ_in_nothing(monkeypatch):
