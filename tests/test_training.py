@@ -46,9 +46,9 @@ from tests.factories import tiny_episodes
 
 TINY = {"network.image_size": 32, "network.width": 32, "network.vision_channels": [8, 8, 16],
         "network.backbone_layers": 1, "network.expert_layers": 1, "network.heads": 2, "network.precision": "float32",
-        "ptr.optimization.batch_size": 16, "ptr.optimization.steps": 12, "ptr.optimization.lr_warmup_steps": 2,
+        "ptr.optimization.batch_size": 16, "ptr.optimization.steps": 12, "ptr.optimization.lr_warmup_steps": 1,
         "ptr.warmup_steps": 3, "ptr.queue_size": 64, "ptr.queue_negatives": 8, "log_every": 2,
-        "data.held_out_fraction": 0.25, "data.offset": 8}
+        "data.held_out_fraction": 0.25, "data.offset": 8, "crossfit.steps": 50, "crossfit.batch_size": 64}
 
 
 def tiny_config(**changes) -> RunConfig:
