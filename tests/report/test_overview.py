@@ -343,7 +343,8 @@ def test_the_readmes_costs_are_the_measured_ones():
 def test_the_readmes_sentence_on_the_floor_holds():
     told = kitchen.floor(results.episodes_frame(results.runs_of("robocasa_corruption")))
     text = (REPOSITORY / "README.md").read_text()
-    assert "rank nothing" in told and "48.3 [" in told and "of 60 episodes" in told and "(29 of 60 Door/Drawer" in text
+    assert "rank nothing" in told and "41.7 [33.2, 50.6] % of 120 episodes" in told
+    assert "(50 of 120 Door/Drawer episodes, 42 % [33, 51];" in " ".join(text.split())
     reached = kitchen.floor(results.episodes_frame(results.runs_of("robocasa_precise")))
     assert "which reaches the half" in reached and "60.0 [47.4, 71.4] % of 60" in reached
     assert "alone it reaches it (36 of 60, 60 % [47, 71])" in " ".join(text.split())
