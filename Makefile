@@ -62,7 +62,7 @@ $(SIMULATORS): requirements/simulators.txt $(READY)
 
 test: $(READY) ## run the tests (those that step LIBERO or RoboCasa need `make simulators` first)
 	@rm -f build/tests-failed; mkdir -p build
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile || touch build/tests-failed
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder || touch build/tests-failed
 	@$(BIN)/python -c 'import importlib.util as u; [print("Left out: every test that steps the real " + name + " simulator, because its packages are not installed; make simulators adds them.") for name in ("LIBERO", "RoboCasa") if not u.find_spec(name.lower())]'
 	@test ! -e build/tests-failed
 

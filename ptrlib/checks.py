@@ -134,10 +134,6 @@ def _check_together(config: RunConfig) -> None:
         _check_scored_steps(config.crossfit.every, config.data.chunk_stride)
     warmup, steps = config.ptr.warmup_steps, config.ptr.optimization.steps
     never = config.credit in LOOKING_BACK and config.ptr.alpha > 0 and 0 < steps <= warmup
-    rising = config.ptr.optimization.lr_warmup_steps
-    _require(not 0 < steps < rising, f"ptr.optimization.lr_warmup_steps ({rising}) must not be above "
-             f"ptr.optimization.steps ({steps}), or the learning rate is never reached; lower the one or raise the "
-             "other")
     _require(not never, f"ptr.warmup_steps ({warmup}) must be below ptr.optimization.steps ({steps}, a page's "
              "`steps`), or every weight stays 1; lower the one or raise the other")
 

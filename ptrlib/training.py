@@ -354,7 +354,14 @@ def overview(config: RunConfig, data: TrainingData) -> str:
     return (f"{len(lengths)} episodes ({lengths.sum()} chunks, {recorded:.0%} with a recorded consequence) to learn "
             f"from, {len(held_out)} held out; robot {' and '.join(robots)}; cameras {', '.join(data.cameras)}"
             + (f"; data.episodes_per_task = {limit} was reached: raise it to read more, if there is more" if reached
-               else "") + _duration(config) + _unjudged(config, data.train))
+               else "") + _duration(config) + _unjudged(config, data.train) + _rising(config))
+
+
+def _rising(config: RunConfig) -> str:
+    """That a run is shorter than its warm-up of the learning rate."""
+    steps, warmup = config.ptr.optimization.steps, config.ptr.optimization.lr_warmup_steps
+    return (f"; the learning rate only rises, to {steps}/{warmup} of ptr.optimization.learning_rate "
+            "(ptr.optimization.lr_warmup_steps)" if 0 < steps < warmup else "")
 
 
 def _duration(config: RunConfig) -> str:

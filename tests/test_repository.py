@@ -171,8 +171,17 @@ def test_no_tracked_file_names_a_path_of_some_machine() -> None:
     pattern = re.compile("|".join([*(rf"{re.escape(place)}(?![\w-])" for place in sorted(places)),
                                    r"(?<![\w.])/(?:home|Users)/[a-z]\w*/",
                                    r"\b[A-Z]:\\\\Users\\\\"]).encode())
-    found = [f"{path.relative_to(REPOSITORY)}: {match.group().decode()}" for path in tracked_files()
-             if (match := pattern.search(path.read_bytes()))]
+    parts = [*(place.encode() for place in places), b"/home/", b"/Users/", b":\\\\Users"]  # found sooner than a pattern
+
+    def named(text: bytes) -> str:
+        match = pattern.search(text) if any(part in text for part in parts) else None
+        return match.group().decode() if match else ""
+
+    for example in (REPOSITORY, Path("/", "home", "someone", "x"), Path("/", "Users", "someone", "x")):
+        assert named(f" {example} ".encode())
+    assert named(b"\\\\".join([b"C:", b"Users", b"someone"])) and not named(b"at home in data/libero")
+    found = [f"{path.relative_to(REPOSITORY)}: {name}" for path in tracked_files()
+             if (name := named(path.read_bytes()))]
     assert found == []
 
 

@@ -143,8 +143,6 @@ def test_every_whole_number_has_a_lowest_value_or_is_one_of_a_few():
     ({"ptr.tau_min": 0.3}, r"tau_min \(0.3\) must not be above tau_max \(0.2\)"),
     ({"ptr.tau": 0.3}, r"tau \(0.3\) must lie in \[tau_min, tau_max\] = \[0.03, 0.2\], where the controller .*"),
     ({"ptr.w_max": float("inf")}, r"the clip must satisfy 0 < w_min <= 1 <= w_max, both finite, got \[0.25, inf\]; .*"),
-    ({"credit": "sft", "ptr.optimization.steps": 1000}, r"ptr.optimization.lr_warmup_steps \(2000\) must not be above "
-     r"ptr.optimization.steps \(1000\), or the learning rate is never reached; lower the one or raise the other"),
     ({"data.held_out_fraction": 1.0}, r"'data.held_out_fraction' must lie in \[0, 1\), got 1.0"),
     ({"data.label_fraction": 1.5}, r"'data.label_fraction' must lie in \[0, 1\], got 1.5"),
     ({"data.truncation_keep": [0.7, 0.4]}, r"'data.truncation_keep' must be \[low, high\] with .* got \[0.7, 0.4\]"),

@@ -46,7 +46,7 @@ from tests.factories import tiny_episodes
 
 TINY = {"network.image_size": 32, "network.width": 32, "network.vision_channels": [8, 8, 16],
         "network.backbone_layers": 1, "network.expert_layers": 1, "network.heads": 2, "network.precision": "float32",
-        "ptr.optimization.batch_size": 16, "ptr.optimization.steps": 12, "ptr.optimization.lr_warmup_steps": 1,
+        "ptr.optimization.batch_size": 16, "ptr.optimization.steps": 12, "ptr.optimization.lr_warmup_steps": 2,
         "ptr.warmup_steps": 3, "ptr.queue_size": 64, "ptr.queue_negatives": 8, "log_every": 2,
         "data.held_out_fraction": 0.25, "data.offset": 8, "crossfit.steps": 50, "crossfit.batch_size": 64}
 
@@ -863,6 +863,9 @@ def test_a_run_says_first_what_it_learns_from(dataset, tmp_path, episodes, capsy
     limited = tiny_config(**changes, **{"data.episodes_per_task": 2})
     assert overview(limited, load_data(limited)).endswith(
         "data.episodes_per_task = 2 was reached: raise it to read more, if there is more")
+    rising = override(limited, {"ptr.optimization.lr_warmup_steps": 40})
+    assert overview(rising, load_data(rising)).endswith(
+        "; the learning rate only rises, to 12/40 of ptr.optimization.learning_rate (ptr.optimization.lr_warmup_steps)")
 
 
 def test_a_lerobot_dataset_trains(tmp_path):
