@@ -166,16 +166,17 @@ def test_of_fewer_episodes_than_folds_each_is_judged_once(episodes):
 
 
 def test_instructions_that_no_other_episode_has_are_refused_or_told(episodes):
+    episodes = episodes[:9]  # of one task
     own = [dataclasses.replace(episode, instruction=f"{episode.instruction} {number}")
            for number, episode in enumerate(episodes)]
     with pytest.raises(ValueError, match=f"each of the {len(own)} training episodes has an instruction of its own"):
         trainer(own, data__held_out_fraction=0.0)
     some = trainer([own[0], *episodes[1:]], data__held_out_fraction=0.0, crossfit__steps=1)
-    assert overview(some.config, some.data).endswith("; alone under their instruction, compared with themselves: 1")
+    assert "; alone under their instruction, compared with themselves: 1" in overview(some.config, some.data)
     short = trainer(with_short_ones(episodes), data__held_out_fraction=0.0, crossfit__steps=1)
     count = int((short.data.train.lengths < 16).sum())
-    assert count >= 4 and overview(short.config, short.data).endswith(
-        f"; too short to be asked anything (16 steps, crossfit.recorded_steps), of full weight: {count}")
+    words = f"; too short to be asked anything (16 steps, crossfit.recorded_steps), of full weight: {count}"
+    assert count >= 4 and words in overview(short.config, short.data)
 
 
 def with_short_ones(episodes: list[Episode]) -> list[Episode]:
