@@ -12,6 +12,7 @@ from typing import Any
 
 from ptrlib.config import (
     LOOKING_BACK,
+    LOWEST_OF_PTR,
     BasePolicyConfig,
     CrossFitConfig,
     DataConfig,
@@ -25,8 +26,7 @@ from ptrlib.policy.action_space import described
 
 LOWEST = {"seed": 0, "log_every": 1, "ranks": 1, "ptr.optimization.steps": 0, "ptr.optimization.batch_size": 1,
           "ptr.optimization.lr_warmup_steps": 0, "ptr.base_policy.chunk_length": 1,
-          "ptr.base_policy.denoising_steps": 1, "ptr.warmup_steps": 0, "ptr.queue_size": 1, "ptr.queue_negatives": 0,
-          "ptr.same_target_window": 0, "ptr.belief_tokens": 1, "network.image_size": 1, "network.width": 1,
+          "ptr.base_policy.denoising_steps": 1, "network.image_size": 1, "network.width": 1,
           "network.target_size": 0, "network.backbone_layers": 0, "network.expert_layers": 0, "network.heads": 1,
           "network.expansion": 1, "network.vocabulary": 1, "network.instruction_length": 1,
           "network.diffusion_levels": 1, "data.episodes_per_task": 0, "data.offset": 1, "data.segment_chunks": 1,
@@ -34,7 +34,8 @@ LOWEST = {"seed": 0, "log_every": 1, "ranks": 1, "ptr.optimization.steps": 0, "p
           "crossfit.recorded_steps": 0, "crossfit.steps": 0, "crossfit.batch_size": 1, "crossfit.width": 1,
           "crossfit.embedding": 1, "crossfit.neighbours": 1, "evaluation.episodes_per_task": 1,
           "evaluation.first_init_state": 0, "evaluation.execute_steps": 1, "evaluation.max_steps": 0,
-          "evaluation.restart_beliefs": 0, "evaluation.workers": 1}
+          "evaluation.restart_beliefs": 0, "evaluation.workers": 1,
+          **{f"ptr.{name}": lowest for name, lowest in LOWEST_OF_PTR.items()}}
 CHOSEN = ("ptr.base_policy.action_dim", "network.token_size")  # whole numbers too, of which only some are possible
 POSITIVE = ("ptr.base_policy.flow_time_alpha", "ptr.base_policy.flow_time_beta", "network.diffusion_clip",
             "gradient_clip", "crossfit.beta", "crossfit.temperature")

@@ -44,6 +44,10 @@ class BasePolicyConfig:
     denoising_steps: int = 4  # Euler steps at inference
 
 
+LOWEST_OF_PTR = {"warmup_steps": 0, "queue_size": 1, "queue_negatives": 0, "same_target_window": 0,
+                 "belief_tokens": 1}  # of PTRConfig's whole numbers
+
+
 @dataclass(frozen=True)
 class PTRConfig:
     """Table 6 of the paper, whole. The fields of this class itself are what the overlay reads."""
@@ -116,8 +120,7 @@ class PTRConfig:
 
     def check(self) -> None:
         """Raise ValueError for values with which the overlay cannot work, some only together: once all are set."""
-        for name, lowest in (("queue_size", 1), ("queue_negatives", 0), ("same_target_window", 0),
-                             ("belief_tokens", 1), ("warmup_steps", 0)):
+        for name, lowest in LOWEST_OF_PTR.items():
             _require(getattr(self, name) >= lowest, f"{name} must be {lowest} or more, got {getattr(self, name)}"
                      + ("; queue_negatives=0 leaves the queue out" if name == "queue_size" else ""))
         for name in ("tau", "beta"):

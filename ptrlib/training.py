@@ -319,7 +319,7 @@ def prepare_data(config: RunConfig, episodes: list[Episode], statistics: Statist
     statistics = statistics.covering(episodes) if statistics else Statistics.of(train)
     kept = [episode for episode in train if credit_class(config.credit).keeps(episode)]
     if not kept:
-        raise ValueError(f"data.corruption = {data.corruption} touches every training episode and credit "
+        raise ValueError(f"every training episode is corrupted (data.corruption = {data.corruption}) and credit "
                          f"'{config.credit}' learns from none of these; corrupt fewer (data.noise_fraction, "
                          "data.truncation_fraction, data.label_fraction), or choose another credit")
     words = config.network.instruction_length
@@ -366,12 +366,12 @@ def _rising(config: RunConfig) -> str:
 
 def _duration(config: RunConfig) -> str:
     """How long data.offset is in each LeRobot dataset; other files do not say."""
-    rates = {path: frames_per_second(path) for path in (config.data.path, *config.data.further_paths)
-             if is_lerobot(Path(path))}
-    seconds = " and ".join(f"{config.data.offset / rate:.2g} s" for rate in sorted(set(rates.values())))
+    rates = sorted({frames_per_second(path) for path in (config.data.path, *config.data.further_paths)
+                    if is_lerobot(Path(path))})
     if not rates:
         return ""
-    apart = ", so it is not the same in all, nor is a chunk" if len(set(rates.values())) > 1 else ""
+    seconds = " and ".join(f"{config.data.offset / rate:.2g} s" for rate in rates)
+    apart = ", so it is not the same in all, nor is a chunk" if len(rates) > 1 else ""
     return f"; data.offset = {config.data.offset} frames are {seconds}{apart}"
 
 

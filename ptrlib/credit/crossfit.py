@@ -88,10 +88,10 @@ class CrossFit(SFT):
     def prepare(self, policy: Policy, datasets: Sequence[ChunkDataset]) -> None:
         """Score and weight every chunk; the first data set is learned from, the others are only judged."""
         alone = alone_under_their_instruction(datasets[0])
-        if alone == len(datasets[0].lengths) > 1:
+        if alone == len(datasets[0].lengths) > 1 and self.config.crossfit.pooling == "episode":
             raise ValueError(f"each of the {alone} training episodes has an instruction of its own, and answers are "
-                             "compared under the same instruction, so that every weight would be ptr.w_max; give the "
-                             "episodes of one task one instruction, or choose another credit")
+                             "compared under the same instruction, so that each of their weights would be ptr.w_max; "
+                             "give the episodes of one task one instruction, or choose another credit")
         lengths = torch.cat([torch.as_tensor(dataset.lengths) for dataset in datasets])
         self.first = lengths.cumsum(0) - lengths
         with torch.random.fork_rng(devices=[]):
